@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make demo`: start the sandbox, deploy MLflow into it with the collection, verify it, and say how to use it.
+
+Each step is an ordinary command, printed before it runs, so that it can be repeated by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BIN = pathlib.Path(sys.executable).parent
+INVENTORY = "inventories/sandbox"
+HOST = "demo"
+
+
+def step(text: str, *command: str) -> None:
+    print(f"\n==> {text}\n    $ {shlex.join(command)}", flush=True)
+    started = time.monotonic()
+    env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    status = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
+    if status:
+        print(
+            f"\nThat failed (exit status {status}). The reason is in the lines above; more is shown by\n"
+            f"    {BIN.relative_to(ROOT)}/gcp-sandbox status\n"
+            f"    {BIN.relative_to(ROOT)}/gcp-sandbox requests --table\n"
+            "Running `make demo` again goes on from where it stopped.",
+            file=sys.stderr,
+        )
+        raise SystemExit(status)
+    print(f"    ({time.monotonic() - started:.1f} s)", flush=True)
+
+
+def status() -> dict:
+    done = subprocess.run(
+        [BIN / "gcp-sandbox", "status", "--json"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return json.loads(done.stdout)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", default="cloudrun", help="how MLflow runs: mlflow_target of the inventory")
+    args = parser.parse_args()
+    started = time.monotonic()
+    play = ("gcp-sandbox", "exec", "--", "ansible-playbook", "-i", INVENTORY, "-e", f"mlflow_target={args.target}")
+
+    step("Starting the sandbox, a local Google Cloud", "gcp-sandbox", "up")
+    step(f"Deploying MLflow with the collection, target {args.target}", *play, "playbooks/deploy.yml")
+    step(
+        "Logging a run with MLflow's own client, and asking as somebody who may not",
+        *play,
+        "-e",
+        "mlflow_verify_keep=true",
+        "playbooks/verify.yml",
+    )
+    here = status()
+    service = next((s for s in here["services"] if s["deployment"] == HOST), None)
+    if service is None:
+        print(f"The sandbox runs no service of the deployment '{HOST}': {here['services']}", file=sys.stderr)
+        return 1
+    command = f"{BIN.relative_to(ROOT)}/gcp-sandbox"
+    print(f"""
+MLflow runs ({time.monotonic() - started:.0f} s).
+
+Open             {service["door"]}
+                 (with the sandbox's proxy and certificates: {service["url"]})
+Sign in as       {", ".join(service["members"]) or "nobody yet: set mlflow_access_members"}
+                 Everybody else is refused: try bob@example.com.
+Log a run        {command} exec -- {BIN.relative_to(ROOT)}/python examples/log_a_run.py {service["url"]}
+Look inside      {command} status
+                 {command} requests --table
+                 {command} logs {service["name"]}
+Change it        edit {INVENTORY}, then `make demo` again
+Stop it          make down     (data stay; `make clean` removes everything)
+""")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded traffic of the real services, replayed against a sandbox, one score a service.
+
+../shared/tools/replay.py sends the recorded requests from outside, as any client would, and compares status and
+shape of the answers. The goals are those of the project: 99 % status, 95 % shape, 85 % strict. What differs must be
+listed in differences.yml with a reason; an entry there that matches nothing any more fails too, so that the list
+stays true.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared"
+REPLAY = SHARED / "tools" / "replay.py"
+HERE = pathlib.Path(__file__).parent
+
+SERVICES = (
+    "artifactregistry",
+    "cloudresourcemanager",
+    "iam",
+    "iap",
+    "run",
+    "secretmanager",
+    "serviceusage",
+    "sqladmin",
+    "storage",
+)
+# exchanges of these recordings with services that the sandbox does not have (Pub/Sub, KMS, Compute Engine) are left out
+HOSTS = ",".join(f"{name}.googleapis.com" for name in (*SERVICES, "cloudbilling"))
+GOALS = {"status": 99.0, "shape": 95.0, "strict": 85.0}
+KINDS = {"STATUS": "status", "shape": "shape", "strict": "strict"}
+
+pytestmark = pytest.mark.skipif(not REPLAY.is_file(), reason=f"the recordings are not here ({REPLAY})")
+
+
+@dataclass
+class Score:
+    exchanges: int = 0
+    status: int = 0
+    shape: int = 0
+    strict: int = 0
+    differences: list[tuple[str, str, str]] = field(default_factory=list)  # kind, scenario, text
+
+    def percent(self, what: str) -> float:
+        return 100 * getattr(self, what) / (self.exchanges or 1)
+
+    def __add__(self, other: Score) -> Score:
+        return Score(
+            self.exchanges + other.exchanges,
+            self.status + other.status,
+            self.shape + other.shape,
+            self.strict + other.strict,
+            self.differences + other.differences,
+        )
+
+    def __str__(self) -> str:
+        parts = [f"{what} {self.percent(what):5.1f} %" for what in GOALS]
+        return f"{self.exchanges:4} exchanges, " + ", ".join(parts)
+
+
+def read_report(text: str) -> Score:
+    """The verbose report of replay.py as a score: a line a scenario, then an indented line a difference."""
+    score, scenario = Score(), ""
+    for line in text.splitlines():
+        if m := re.match(r"(\S+): (\d+) exchanges, status (\d+), shape (\d+), strict (\d+)", line):
+            scenario = m[1]
+            n, status, shape, strict = map(int, m.groups()[1:])
+            score += Score(n, status, shape, strict)
+        elif m := re.match(r"\s+(STATUS|shape |strict|unsent) (.*)", line):
+            score.differences.append((KINDS.get(m[1].strip(), "status"), scenario, m[2]))
+    return score
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory):
+    state = tmp_path_factory.mktemp("conformance") / "sandbox"
+    command = [str(pathlib.Path(sys.executable).parent / "gcp-sandbox"), "--state", str(state)]
+    subprocess.run([*command, "up", "--latency", "instant"], check=True)
+    yield command
+    subprocess.run([*command, "down"], check=True)
+
+
+@pytest.fixture(scope="session")
+def scores(sandbox) -> dict[str, Score]:
+    subprocess.run([*sandbox, "exec", "--", sys.executable, str(HERE / "enable_apis.py"), *SERVICES], check=True)
+    result = {}
+    for name in SERVICES:
+        replay = [sys.executable, str(REPLAY), "-v", "--hosts", HOSTS, str(SHARED / "recordings" / name)]
+        done = subprocess.run(
+            [*sandbox, "exec", "--", *replay],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"COLUMNS": "400"},
+        )
+        assert done.returncode == 0, done.stdout[-3000:]
+        result[name] = read_report(done.stdout)
+        print(f"{name:22} {result[name]}")
+    print(f"{'all':22} {sum(result.values(), Score())}")
+    return result
+
+
+@pytest.fixture(scope="session")
+def listed() -> list[dict]:
+    return yaml.safe_load((HERE / "differences.yml").read_text())["differences"]
+
+
+def matches(entry: dict, kind: str, scenario: str, text: str) -> bool:
+    return kind == entry["kind"] and re.search(entry["scenario"], scenario) and re.search(entry["exchange"], text)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_difference_of_status_or_shape_has_a_reason(scores, listed, service):
+    unexplained = [
+        f"{kind}: {scenario}: {text}"
+        for kind, scenario, text in scores[service].differences
+        if kind != "strict" and not any(matches(e, kind, scenario, text) for e in listed)
+    ]
+    assert not unexplained, "\n".join(unexplained)
+    assert scores[service].exchanges > 0
+
+
+@pytest.mark.parametrize("what", GOALS)
+def test_the_sandbox_answers_as_the_services_do(scores, what):
+    total = sum(scores.values(), Score())
+    assert total.percent(what) >= GOALS[what], str(total)
+
+
+def test_listed_differences_still_exist(scores, listed):
+    seen = [d for score in scores.values() for d in score.differences]
+    stale = [e for e in listed if not any(matches(e, *d) for d in seen)]
+    assert not stale, f"differences.yml lists what does not differ any more: {stale}"

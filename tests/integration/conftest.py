@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sandbox for the tests of modules and roles, and ways to look at it from outside.
+
+Nothing here goes through the code under test: the API is read with google-auth's session, the database with a
+driver, MLflow with its client.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import pytest
+import requests
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(sys.executable).parent
+BASE_ENV = {"PATH": f"{BIN}:{os.environ['PATH']}", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
+
+
+@dataclass
+class Play:
+    """One finished run of ansible-playbook."""
+
+    status: int
+    output: str
+    seconds: float
+
+    @property
+    def changed(self) -> int:
+        return sum(int(m[2]) for m in RECAP.findall(self.output))
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 0
+
+    def __str__(self) -> str:
+        return f"exit status {self.status} after {self.seconds:.1f} s\n{self.output}"
+
+
+class Sandbox:
+    """A sandbox with a state folder of its own, driven through its command line."""
+
+    def __init__(self, state: pathlib.Path, *options: str):
+        self.state = state
+        self.command = [str(BIN / "gcp-sandbox"), "--state", str(state)]
+        self.options = options or ("--latency", "instant")
+
+    def run(self, *args: str, check: bool = True, **kw) -> subprocess.CompletedProcess:
+        return subprocess.run([*self.command, *args], check=check, capture_output=True, text=True, **kw)
+
+    def up(self) -> None:
+        # the daemon must not hold the pipes of this process
+        subprocess.run([*self.command, "up", *self.options], check=True, stdout=subprocess.DEVNULL)
+
+    def down(self) -> None:
+        subprocess.run([*self.command, "down"], check=True, stdout=subprocess.DEVNULL)
+
+    def env(self, principal: str | None = None) -> dict[str, str]:
+        text = self.run("env", *(["--as", principal] if principal else [])).stdout
+        pairs = (shlex.split(line)[-1] for line in text.splitlines() if line.startswith("export "))
+        return dict(pair.split("=", 1) for pair in pairs)
+
+    def requests(self, *filters: str) -> list[dict]:
+        return json.loads(self.run("requests", "--json", *filters).stdout)
+
+    def session(self, principal: str | None = None) -> requests.Session:
+        """An authorised session as any Google client makes one, of the deployer or of `principal`."""
+        import google.auth.transport.requests
+        from google.oauth2 import credentials as user_credentials
+        from google.oauth2 import service_account
+
+        env = self.env(principal)
+        scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+        path = env["GOOGLE_APPLICATION_CREDENTIALS"]
+        kind = json.loads(pathlib.Path(path).read_text())["type"]
+        if kind == "service_account":
+            found = service_account.Credentials.from_service_account_file(path, scopes=scopes)
+        else:
+            found = user_credentials.Credentials.from_authorized_user_file(path, scopes=scopes)
+        session = google.auth.transport.requests.AuthorizedSession(found, auth_request=_transport(env))
+        _through(session, env)
+        return session
+
+    def anonymous(self) -> requests.Session:
+        session = requests.Session()
+        _through(session, self.env())
+        return session
+
+
+def _through(session: requests.Session, env: dict[str, str]) -> None:
+    session.proxies = {"https": env["HTTPS_PROXY"]}
+    session.verify = env["REQUESTS_CA_BUNDLE"]
+    session.trust_env = False
+
+
+def _transport(env: dict[str, str]):
+    import google.auth.transport.requests
+
+    inner = requests.Session()
+    _through(inner, env)
+    return google.auth.transport.requests.Request(inner)
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory):
+    box = Sandbox(tmp_path_factory.mktemp("sandbox") / "state")
+    box.up()
+    yield box
+    box.down()
+
+
+@pytest.fixture(scope="session")
+def api(sandbox) -> requests.Session:
+    return sandbox.session()
+
+
+def wait_for(session: requests.Session, url: str, *, seconds: float = 60) -> dict:
+    """Poll a google.longrunning operation until it is done; its response, or a failure with its error."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = session.get(url)
+        answer.raise_for_status()
+        operation = answer.json()
+        if operation.get("done"):
+            assert "error" not in operation, operation
+            return operation.get("response", {})
+        assert time.monotonic() < deadline, f"still running after {seconds} s: {operation}"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def project(api) -> str:
+    """A project of the test's own, with billing, inside the organization; no API enabled."""
+    name = f"test-{secrets.token_hex(4)}"
+    crm = "https://cloudresourcemanager.googleapis.com"
+    made = api.post(f"{crm}/v3/projects", json={"projectId": name, "parent": organization(api)})
+    made.raise_for_status()
+    wait_for(api, f"{crm}/v3/{made.json()['name']}")
+    billing = "https://cloudbilling.googleapis.com/v1"
+    account = api.get(f"{billing}/billingAccounts").json()["billingAccounts"][0]["name"]
+    api.put(f"{billing}/projects/{name}/billingInfo", json={"billingAccountName": account}).raise_for_status()
+    return name
+
+
+def organization(api: requests.Session) -> str:
+    answer = api.get("https://cloudresourcemanager.googleapis.com/v3/organizations:search")
+    answer.raise_for_status()
+    return answer.json()["organizations"][0]["name"]
+
+
+@pytest.fixture
+def run_play(sandbox, tmp_path):
+    """Run a playbook, given as a file or as plays, inside the sandbox's environment; see the arguments of `run`."""
+
+    def run(
+        playbook,
+        variables: dict | None = None,
+        *options: str,
+        host: str = "demo",
+        env: dict | None = None,
+        principal: str | None = None,
+        timeout: float = 600,
+    ) -> Play:
+        if not isinstance(playbook, (str, pathlib.Path)):
+            path = tmp_path / "playbook.yml"
+            path.write_text(yaml.safe_dump(playbook))
+            playbook = path
+        hosts = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **(variables or {})}
+        inventory = tmp_path / "inventory.yml"
+        inventory.write_text(yaml.safe_dump({"all": {"hosts": {host: hosts}}}))
+        command = ["ansible-playbook", "-i", str(inventory), str(playbook), *options]
+        started = time.monotonic()
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | BASE_ENV | sandbox.env(principal) | (env or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        return Play(done.returncode, done.stdout, time.monotonic() - started)
+
+    return run

@@ -26,7 +26,8 @@ BOOTSTRAP = """\
 import os, runpy, sys
 wheel = {wheel!r}
 sys.path.insert(0, wheel)
-sys.argv = ["pip", "install", "--disable-pip-version-check", "--no-index", wheel] + [a for a in sys.argv[1:] if a.startswith("--no-")]
+options = [a for a in sys.argv[1:] if a.startswith("--no-")]
+sys.argv = ["pip", "install", "--disable-pip-version-check", "--no-index", wheel, *options]
 runpy.run_module("pip", run_name="__main__")
 """
 
@@ -80,7 +81,7 @@ def main(options: list[str]) -> int:
         if not copy_collection(collection):
             print("no file to check: is this a git checkout?", file=sys.stderr)
             return 1
-        # a repository of its own: ansible-test asks git which files there are, and skips everything when they are ignored
+        # a repository of its own: ansible-test asks git for the files and skips everything when they are ignored
         for command in (["init", "--quiet"], ["add", "--all"]):
             subprocess.run(["git", *command], cwd=collection, check=True)
         version = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sandbox is told: where its state lives, how fast time goes, which ports it has. Kept in `<state>/config.json`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DEFAULT_PROJECT = "mlflow-sandbox"
+DEFAULT_DOOR = 8080
+HOST = "127.0.0.1"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message is for the user."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports on 127.0.0.1: the CONNECT proxy, the TLS server, and the front door for browsers."""
+
+    proxy: int = 0
+    tls: int = 0
+    door: int = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The sandbox's settings; `rtt` is in seconds, `latency` a profile (see gateway/latency.py)."""
+
+    state: Path
+    latency: str = "instant"
+    rtt: float = 0.0
+    project: str = DEFAULT_PROJECT
+    ports: Ports = field(default_factory=Ports)
+
+    @property
+    def project_number(self) -> str:
+        """Number of the default project: twelve digits, the same for the same id."""
+        return project_number(self.project)
+
+    @property
+    def runtime(self) -> Path:
+        """Short private folder for unix sockets, whose paths hold at most 107 bytes."""
+        digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
+        return Path(f"/tmp/gcp-sandbox-{os.getuid()}-{digest}")
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
+
+    @property
+    def spool(self) -> Path:
+        """Uploads on their way in, on the same file system as the objects so that they can be renamed into place."""
+        return self.state / "spool"
+
+    @property
+    def credentials(self) -> Path:
+        return self.state / "credentials"
+
+    @property
+    def ca_certificate(self) -> Path:
+        """The sandbox's own CA, PEM."""
+        return self.state / "ca" / "ca.pem"
+
+    @property
+    def ca_bundle(self) -> Path:
+        """Public CAs and the sandbox's, PEM: what REQUESTS_CA_BUNDLE and SSL_CERT_FILE name."""
+        return self.state / "ca" / "bundle.pem"
+
+    @property
+    def proxy_url(self) -> str:
+        return f"http://{HOST}:{self.ports.proxy}"
+
+    @property
+    def door_url(self) -> str:
+        return f"http://localhost:{self.ports.door}/"
+
+    def folders(self) -> None:
+        """Make the state and runtime folders, private to the user."""
+        private_folder(self.runtime)
+        for folder in (self.state, self.logs, self.spool, self.credentials, self.state / "ca"):
+            private_folder(folder)
+
+    def save(self) -> None:
+        """Write what a later `up` must find again."""
+        document = {
+            "latency": self.latency,
+            "rtt": self.rtt,
+            "project": self.project,
+            "ports": dataclasses.asdict(self.ports),
+        }
+        write_private(self.state / "config.json", json.dumps(document, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, state: Path | str | None = None) -> Settings:
+        """Settings of the sandbox at `state` (default: $GCP_SANDBOX_STATE, else ./.sandbox); defaults when it is new."""
+        folder = Path(state or os.environ.get("GCP_SANDBOX_STATE") or ".sandbox").absolute()
+        file = folder / "config.json"
+        if not file.exists():
+            return cls(state=folder)
+        try:
+            document = json.loads(file.read_text())
+            return cls(
+                state=folder,
+                latency=document["latency"],
+                rtt=float(document["rtt"]),
+                project=document["project"],
+                ports=Ports(**document["ports"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{file} is damaged ({error}); `gcp-sandbox reset` starts afresh") from error
+
+    def with_free_ports(self, proxy: int | None = None) -> Settings:
+        """Keep the ports of an earlier run where they are still free; choose others where they are not."""
+        wanted = proxy or self.ports.proxy
+        if proxy and not _free(proxy):
+            raise ConfigError(f"port {proxy} is in use")
+        taken: set[int] = set()
+
+        def pick(port: int) -> int:
+            if not port or port in taken or not _free(port):
+                port = _any_port(taken)
+            taken.add(port)
+            return port
+
+        door = self.ports.door or next((p for p in range(DEFAULT_DOOR, DEFAULT_DOOR + 100) if _free(p)), 0)
+        ports = Ports(proxy=pick(wanted), tls=pick(self.ports.tls), door=pick(door))
+        return dataclasses.replace(self, ports=ports)
+
+
+def project_number(project: str) -> str:
+    """A stable twelve-digit number for a project id."""
+    value = int.from_bytes(hashlib.sha256(project.encode()).digest()[:8], "big")
+    return str(100_000_000_000 + value % 900_000_000_000)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from "50ms", "1.5s", "2m", "1h" or a bare number of seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", text.strip())
+    if not found:
+        raise ConfigError(f"{text!r} is not a duration; write 50ms, 1.5s, 2m or 1h")
+    return float(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}[found[2]]
+
+
+def private_folder(path: Path) -> None:
+    """Make `path` with mode 0700; refuse a folder that belongs to somebody else."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_uid != os.getuid():
+        raise ConfigError(f"{path} belongs to another user")
+    path.chmod(0o700)
+
+
+def write_private(path: Path, text: str | bytes) -> None:
+    """Replace `path` atomically with mode 0600."""
+    data = text.encode() if isinstance(text, str) else text
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    temporary.replace(path)
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def _any_port(taken: set[int]) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = probe.getsockname()[1]
+        if port not in taken:
+            return port

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where requests to deployed applications go: hosts that belong to no Google API, such as *.run.app.
+
+Cloud Run registers its handler in `start()`:
+
+    self.sandbox.ingress.register("*.run.app", handle)
+
+`handle(scope, receive, send)` is an ASGI application. It is called in the event loop for requests that came through the
+proxy, the TLS port or the front door; `scope["headers"]` carry the real host in each case, and `scope["gcp_sandbox"]`
+holds {"sandbox": Sandbox, "host": str, "door": str | None}: `door` is the origin the browser sees
+("http://name.localhost:8080") when the request came through the front door, else None.
+The door finds a deployed service's host by the first label of the address:
+
+    self.sandbox.ingress.locate = lambda label: "mlflow-abc123-ew.a.run.app" or None
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+AsgiApp = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+
+
+class Ingress:
+    """ASGI applications by host pattern."""
+
+    def __init__(self) -> None:
+        self._apps: list[tuple[re.Pattern[str], AsgiApp]] = []
+        #: First label of a `<label>.localhost` address -> host of a deployed service, or None.
+        self.locate: Callable[[str], str | None] = lambda label: None
+        #: Labels of all deployed services, for the door's index page.
+        self.labels: Callable[[], Iterable[str]] = lambda: ()
+
+    def register(self, pattern: str, app: AsgiApp) -> None:
+        """Send requests for hosts like `pattern` ("*" stands for one or more characters) to `app`."""
+        self._apps.append((host_pattern(pattern), app))
+
+    def find(self, host: str) -> AsgiApp | None:
+        """The application for a host, or None."""
+        return next((app for pattern, app in self._apps if pattern.fullmatch(host)), None)
+
+
+def host_pattern(text: str) -> re.Pattern[str]:
+    """A pattern over lower-case host names; "*" stands for one or more characters."""
+    return re.compile(".+".join(re.escape(part) for part in text.lower().split("*")))

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long-running operations: work in a thread that takes as long as the latency profile says, and survives a crash.
+
+A service starts one inside its handler's transaction; the thread starts when that commits. After a crash every
+operation that was not done has its job run again, so jobs are idempotent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.gateway import errors
+from gcp_sandbox.gateway.call import epoch, timestamp
+from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.service import Handler, MethodSpec, Service
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.call import Call
+    from gcp_sandbox.gateway.sandbox import Sandbox
+
+log = logging.getLogger(__name__)
+
+KIND = "operation"
+
+
+class Stopping(Exception):
+    """The sandbox stops while a job waits; the job runs again at the next start."""
+
+
+@dataclass
+class Op:
+    """An operation. `body` is what the service shows beside the standard fields, `args` what its job needs to know.
+
+    Times are RFC 3339; `seconds` is the real-life duration; `target` the resource it works on.
+    """
+
+    service: str
+    name: str
+    project: str
+    seconds: float = 0.0
+    job: str | None = None
+    args: dict[str, Any] = field(default_factory=dict)
+    body: dict[str, Any] = field(default_factory=dict)
+    target: str = ""
+    number: int = 0
+    created: str = field(default_factory=timestamp)
+    ended: str | None = None
+    done: bool = False
+    response: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    _operations: Operations | None = field(default=None, repr=False, compare=False)
+
+    def elapse(self) -> None:
+        """For a job: block until the operation's duration is over, to change state no earlier than Google would."""
+        assert self._operations
+        self._operations.elapse(self)
+
+    def update(self, **body: Any) -> None:
+        """For a job: change fields of `body`, as progress in metadata."""
+        assert self._operations
+        self._operations.update(self, body)
+
+
+class Operations:
+    """All operations of a sandbox."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._store = sandbox.store
+        self._jobs: dict[tuple[str, str], Callable[[Op], dict[str, Any] | None]] = {}
+        self._stopping = threading.Event()
+        self._changed = threading.Condition()
+        self._threads: dict[tuple[str, str], threading.Thread] = {}
+
+    def register(self, service: str, job: str, fn: Callable[[Op], dict[str, Any] | None]) -> None:
+        """Make `fn` the work of operations that `service` starts with `job`."""
+        self._jobs[service, job] = fn
+
+    def start(
+        self,
+        *,
+        service: str,
+        name: str,
+        seconds: float = 0.0,
+        job: str | None = None,
+        args: dict[str, Any] | None = None,
+        project: str,
+        body: dict[str, Any] | None = None,
+        target: str = "",
+    ) -> Op:
+        """Record an operation and begin it once the surrounding transaction commits.
+
+        :param name: the operation's resource name, unique within the service.
+        :param seconds: how long it takes in real life.
+        :param job: name of a `@job` of the service; None for an operation that only takes time.
+        :param body: what the service shows of it: {"metadata": {...}} in the google.longrunning shape.
+        :param target: the resource it works on, for `list(target=...)`.
+        """
+        if job is not None and (service, job) not in self._jobs:
+            raise LookupError(f"{service} has no job {job!r}")
+        with self._store.transaction():
+            op = Op(
+                service, name, project, float(seconds), job, args or {}, body or {}, target,
+                number=self._store.next_id("operation"),
+            )  # fmt: skip
+            op._operations = self
+            self._save(op)
+            self._store.after_commit(lambda: self._launch(op))
+        return op
+
+    def resume(self) -> None:
+        """Begin again what was not done when the sandbox last stopped."""
+        for _, body in self._store.list(KIND):
+            op = self._load(body)
+            if not op.done:
+                log.info("resuming operation %s of %s", op.name, op.service)
+                self._launch(op)
+
+    def stop(self) -> None:
+        """Let waiting jobs go; they are resumed at the next start."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        for thread in list(self._threads.values()):
+            thread.join(timeout=2)
+
+    def get(self, service: str, name: str) -> Op | None:
+        """The operation as it is now, or None."""
+        body = self._store.get(KIND, f"{service}/{name}")
+        return self._load(body) if body else None
+
+    def list(self, service: str, project: str | None = None, *, target: str = "", active: bool = False) -> list[Op]:
+        """Operations of a service, oldest first; of one project, one target, or only those still running."""
+        rows = self._store.list(KIND, parent=None if project is None else project, prefix=f"{service}/")
+        ops = [self._load(body) for _, body in rows]
+        ops = [op for op in ops if (not target or op.target == target) and not (active and op.done)]
+        return sorted(ops, key=lambda op: op.number)
+
+    def wait(self, op: Op, timeout: float) -> Op:
+        """The operation once it is done, or as it is after `timeout` seconds. Never inside a transaction."""
+        deadline = time.monotonic() + timeout
+        while True:
+            with self._changed:
+                current = self.get(op.service, op.name) or op
+                remaining = deadline - time.monotonic()
+                if current.done or remaining <= 0 or self._stopping.is_set():
+                    return current
+                self._changed.wait(min(remaining, 5.0))
+
+    def cancel(self, op: Op) -> None:
+        """End it with CANCELLED now, unless it is done; what its job still returns is dropped."""
+        self._finish(op, None, {"code": errors.RPC_CODE["CANCELLED"], "message": "Operation was cancelled."})
+
+    def delete(self, op: Op) -> None:
+        """Forget it."""
+        self._store.delete(KIND, f"{op.service}/{op.name}")
+
+    def update(self, op: Op, body: dict[str, Any]) -> None:
+        """Merge `body` into the operation's."""
+        with self._store.transaction():
+            current = self.get(op.service, op.name)
+            if current is None:
+                return
+            current.body.update(body)
+            op.body = current.body
+            self._save(current)
+
+    def elapse(self, op: Op) -> None:
+        """Block until the operation's scaled duration is over; Stopping when the sandbox stops first."""
+        due = epoch(op.created) + self._sandbox.latency.seconds(op.seconds)
+        while (remaining := due - time.time()) > 0:
+            if self._stopping.wait(min(remaining, 60.0)):
+                raise Stopping
+
+    def _launch(self, op: Op) -> None:
+        if self._stopping.is_set():
+            return
+        key = (op.service, op.name)
+        thread = threading.Thread(target=self._run, args=(op,), name=f"op {op.name}", daemon=True)
+        self._threads[key] = thread
+        thread.start()
+
+    def _run(self, op: Op) -> None:
+        response = error = None
+        try:
+            if op.job is not None:
+                work = self._jobs.get((op.service, op.job))
+                if work is None:
+                    raise errors.unimplemented(f"job {op.job} of {op.service}")
+                response = work(op)
+            self.elapse(op)
+        except Stopping:
+            return
+        except ApiError as failure:
+            error = failure.as_status() if not failure.errors else {**failure.as_status(), "errors": failure.errors}
+        except Exception:
+            log.exception("operation %s of %s failed", op.name, op.service)
+            error = {"code": errors.RPC_CODE["INTERNAL"], "message": "Internal error; see the sandbox's log."}
+        finally:
+            self._threads.pop((op.service, op.name), None)
+        self._finish(op, response, error)
+
+    def _finish(self, op: Op, response: dict[str, Any] | None, error: dict[str, Any] | None) -> None:
+        with self._store.transaction():
+            current = self.get(op.service, op.name)
+            if current is not None and not current.done:
+                current.done, current.ended = True, timestamp()
+                current.response, current.error = response, error
+                self._save(current)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _save(self, op: Op) -> None:
+        body = {f.name: getattr(op, f.name) for f in dataclasses.fields(op) if not f.name.startswith("_")}
+        self._store.put(KIND, f"{op.service}/{op.name}", body, parent=op.project)
+
+    def _load(self, body: dict[str, Any]) -> Op:
+        return Op(**body, _operations=self)
+
+
+class LongRunning(Service):
+    """Mixin: serves get, list, wait, cancel and delete of google.longrunning for every `...operations.*` id there is.
+
+    The operation's `body` holds {"metadata": {...}}. Override `operation_json` for another shape, and
+    `operation_permission` where the service checks one ("run.operations.{verb}").
+    """
+
+    operation_permission: str | None = None
+
+    def operation_json(self, op: Op) -> dict[str, Any]:
+        """google.longrunning.Operation."""
+        answer: dict[str, Any] = {"name": op.name, **op.body}
+        if op.done:
+            answer["done"] = True
+            if op.error is not None:
+                answer["error"] = op.error
+            else:
+                answer["response"] = op.response if op.response is not None else {}
+        return answer
+
+    def extra_methods(self, ids: frozenset[str]) -> Iterator[tuple[MethodSpec, Handler]]:
+        yield from super().extra_methods(ids)
+        verbs = {
+            "get": self._operation_get,
+            "list": self._operation_list,
+            "wait": self._operation_wait,
+            "cancel": self._operation_cancel,
+            "delete": self._operation_delete,
+        }
+        for id in ids:
+            head, _, verb = id.rpartition(".")
+            if verb in verbs and head.split(".")[-1] == "operations":
+                permission = self.operation_permission and self.operation_permission.format(verb=verb)
+                spec = MethodSpec(id, permission, self.operation_parent, transaction=verb != "wait")
+                yield spec, verbs[verb]
+
+    def operation_parent(self, call: Call) -> str:
+        """What `operation_permission` is checked on: the operation's project."""
+        name = next(iter(call.params.values()), "")
+        return f"//cloudresourcemanager.googleapis.com/{'/'.join(name.split('/')[:2])}"
+
+    def _canonical(self, name: str) -> str:
+        """A relative name with the project's id for its number."""
+        return self.sandbox.projects.canonical(f"//{self.name}/{name}").removeprefix(f"//{self.name}/")
+
+    def _operation(self, call: Call) -> Op:
+        name = call.params["name"]
+        operations = self.sandbox.operations
+        op = operations.get(self.name, name) or operations.get(self.name, self._canonical(name))
+        if op is None:
+            raise errors.not_found(f"Operation {name} not found.")
+        return op
+
+    def _operation_get(self, call: Call) -> dict[str, Any]:
+        return self.operation_json(self._operation(call))
+
+    def _operation_list(self, call: Call) -> dict[str, Any]:
+        parent = self._canonical(call.params.get("name", "")).removesuffix("/operations")
+        ops = self.sandbox.operations.list(self.name)
+        mine = [
+            self.operation_json(op) for op in ops if op.name.startswith(f"{parent}/") or parent in ("", "operations")
+        ]
+        return call.page(mine, key="operations", default=100, maximum=1000)
+
+    def _operation_wait(self, call: Call) -> dict[str, Any]:
+        # Google holds the request for at most its own limit whatever `timeout` asks for.
+        text = call.body.get("timeout") or call.query.get("timeout") or "60s"
+        op = self.sandbox.operations.wait(self._operation(call), min(float(str(text).removesuffix("s")), 60.0))
+        return self.operation_json(op)
+
+    def _operation_cancel(self, call: Call) -> dict[str, Any]:
+        self.sandbox.operations.cancel(self._operation(call))
+        return {}
+
+    def _operation_delete(self, call: Call) -> dict[str, Any]:
+        self.sandbox.operations.delete(self._operation(call))
+        return {}

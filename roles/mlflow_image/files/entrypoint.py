@@ -147,7 +147,7 @@ def read_secret(name):
         payload = client.access_secret_version(request={"name": name}, timeout=30).payload
     except api.NotFound as e:
         raise Refusal(f"The secret {name} does not exist. Create it, or add a version to it. ({e.message})") from e
-    except (api.PermissionDenied, api.Unauthenticated) as e:
+    except (api.Forbidden, api.Unauthorized) as e:
         if getattr(e, "reason", None) == "SERVICE_DISABLED":
             raise Refusal(
                 f"The secret {name} cannot be read: the API secretmanager.googleapis.com is not enabled in its "
@@ -157,10 +157,13 @@ def read_secret(name):
             f"The secret {name} cannot be read: permission denied. Grant the service account that this server runs as "
             f"roles/secretmanager.secretAccessor on {secret}. ({e.message})"
         ) from e
-    except api.FailedPrecondition as e:
+    except api.BadRequest as e:
+        state = re.search(r"\b(DISABLED|DESTROYED)\b", e.message)
+        if not state:
+            raise Refusal(f"The secret {name} cannot be read. ({e.message})") from e
         raise Refusal(
-            f"The secret {name} cannot be read: that version is disabled or destroyed. Enable it, or add a new version "
-            f"and name that one. ({e.message})"
+            f"The secret {name} cannot be read: that version is {state[0].lower()}. Enable it if that is possible, or "
+            f"add a new version and name that one. ({e.message})"
         ) from e
     except auth.GoogleAuthError as e:
         raise Refusal(

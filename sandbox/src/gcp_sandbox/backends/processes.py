@@ -1,0 +1,452 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Containers as processes: one process group an instance, with what Cloud Run gives a container.
+
+What a container finds on Cloud Run and finds here: its environment (secrets included), a metadata server that hands out tokens of
+its own service account, PORT, its volumes, a private HOME and temporary folder, a log. What is simulated, because an unprivileged
+process shares the machine's file system and network:
+
+- PORT is a free port and not the declared one: instances share one network.
+- Nothing can be mounted at `/cloudsql` or `/secrets`. A volume is a private folder, and where its mount path stands in the value of
+  a variable or in an argument, the folder's path is put instead. CLOUDSQL_SOCKET_DIR names the folder of the Cloud SQL sockets.
+- Python programs that bind to all interfaces are bound to 127.0.0.1 (`GUEST`): a container is alone behind its port, a process on a
+  developer's machine is not.
+- Memory and CPU limits are not enforced.
+
+Processes outlive the daemon when it is killed. Their records (never their environment) are in the store, and the next start adopts
+those that are still alive: same process, same metadata server's port, same sockets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.sandbox import Sandbox
+
+KIND = "processes.process"
+
+# Below Linux's ephemeral range, so that no outgoing connection takes a port between its choice and the container's bind.
+PORTS = range(20000, 30000)
+
+# Cloud Run sends SIGTERM, and SIGKILL ten seconds later (cloud.google.com/run/docs/container-contract#instance-shutdown).
+GRACE = 10.0
+
+# Runs the command it is given and leaves its exit code in a file: whoever adopts a process that is not its child cannot ask the kernel.
+SUPERVISOR = 'code=$1; shift; "$@"; echo $? > "$code.part" && mv "$code.part" "$code"'
+
+GUEST = '''\
+"""Loaded by every Python interpreter of a container: keeps it off the machine's other interfaces."""
+import socket
+
+_bind = socket.socket.bind
+_LOCAL = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def bind(self, address):
+    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] in _LOCAL:
+        local = "::1" if self.family == socket.AF_INET6 else "127.0.0.1"
+        address = (local, *address[1:])
+    return _bind(self, address)
+
+
+socket.socket.bind = bind
+'''
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What a container sees at `mount`: files (path below the mount -> content), Cloud SQL sockets, or an empty folder."""
+
+    mount: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    sql: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A container to run.
+
+    :param owner: full name of the resource that it is an instance of; `Processes.of(owner)` finds it again.
+    :param log: name of its log (`Processes.log_path`).
+    :param argv: command and arguments; nothing is expanded.
+    :param env: the container's own environment.
+    :param project: project id; :param region: where it runs, for its metadata server.
+    :param listens: it is told a PORT to listen on.
+    :param keep_exit_code: its exit code survives the daemon.
+    :param facts: small JSON values kept with its record.
+    """
+
+    owner: str
+    log: str
+    argv: Sequence[str]
+    cwd: Path
+    env: Mapping[str, str]
+    service_account: str
+    project: str
+    region: str
+    volumes: Sequence[Volume] = ()
+    listens: bool = True
+    keep_exit_code: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Process:
+    """A process that was started here or adopted. `returncode` is None while it runs and where nobody knows it."""
+
+    def __init__(self, record: dict[str, Any], child: subprocess.Popen[bytes] | None) -> None:
+        self.record = record
+        self.id: str = record["id"]
+        self.owner: str = record["owner"]
+        self.pid: int = record["pid"]
+        self.port: int | None = record["port"]
+        self.folder = Path(record["folder"])
+        self.facts: dict[str, Any] = record["facts"]
+        self.returncode: int | None = None
+        self.exited = threading.Event()
+        self._child = child
+
+    def alive(self) -> bool:
+        """Whether the process has not exited."""
+        return not self.exited.is_set()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the exit, at most `timeout` seconds; the exit code, negative for a signal."""
+        self.exited.wait(timeout)
+        return self.returncode
+
+    def stop(self, grace: float = GRACE) -> None:
+        """SIGTERM to the process, SIGKILL to what is left of its group when it is gone or after `grace` seconds.
+
+        Only the leader is asked first: a server's master stops its own workers in order.
+        """
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                for pid in self._leaders():
+                    os.kill(pid, signal.SIGTERM)
+            self.exited.wait(grace)
+        self.kill_group()
+        self.exited.wait(5)
+
+    def kill_group(self) -> None:
+        """SIGKILL everything in the process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def watch(self) -> None:
+        """Wait for the exit and note how the container ended (in a thread of its own)."""
+        if self._child is not None:
+            self.returncode = self._child.wait()
+        else:
+            while start_ticks(self.pid) == self.record["ticks"]:
+                time.sleep(0.25)
+        self.read_exit_code()
+        self.exited.set()
+
+    def read_exit_code(self) -> None:
+        """Take the exit code that a supervisor left; none was left by what was killed together with it."""
+        code = self.folder / "exit-code"
+        if code.exists():
+            self.returncode = int(code.read_text())
+
+    def _leaders(self) -> list[int]:
+        """The container's own first process: the supervisor's child where there is a supervisor."""
+        if not self.record["supervised"]:
+            return [self.pid]
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        found = [int(pid) for pid in children.read_text().split()] if children.exists() else []
+        return found or [self.pid]
+
+
+class Processes:
+    """Starts, finds and stops containers."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self._lock = threading.Lock()
+        self._running: dict[str, Process] = {}
+        self._attached: dict[str, contextlib.ExitStack] = {}
+        self._guest: Path = sandbox.settings.runtime / "guest"
+
+    def start(self) -> None:
+        """Adopt what an earlier daemon left running, and clear away what has ended since."""
+        for _, record in self.sandbox.store.list(KIND):
+            if record["boot"] == boot_id() and start_ticks(record["pid"]) == record["ticks"] is not None:
+                try:
+                    self._adopt(record)
+                    continue
+                except (
+                    OSError
+                ):  # the metadata server's port was taken meanwhile: without it the container has no identity
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(record["pid"], signal.SIGKILL)
+            self._ended(Process(record, None))
+
+    def stop(self) -> None:
+        """Stop every container, side by side."""
+        self.stop_all(self.all())
+
+    def stop_all(self, processes: Iterable[Process], grace: float = GRACE) -> None:
+        """Stop some containers, side by side."""
+        threads = [threading.Thread(target=process.stop, args=(grace,)) for process in processes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def of(self, owner: str) -> list[Process]:
+        """The live containers of a resource."""
+        with self._lock:
+            return [process for process in self._running.values() if process.owner == owner]
+
+    def all(self) -> list[Process]:
+        """All live containers."""
+        with self._lock:
+            return list(self._running.values())
+
+    def kept(self, owner: str) -> Process | None:
+        """The container of a resource that was run with `keep_exit_code`, live or ended, until `discard`."""
+        for _, record in self.sandbox.store.list(KIND, parent=owner):
+            if live := self._running.get(record["id"]):
+                return live
+            ended = Process(record, None)
+            ended.read_exit_code()
+            ended.exited.set()
+            return ended
+        return None
+
+    def discard(self, process: Process) -> None:
+        """Forget an ended container whose exit code was kept, once that has been read."""
+        self.sandbox.store.delete(KIND, process.id)
+        shutil.rmtree(process.folder, ignore_errors=True)
+
+    def log_path(self, name: str) -> Path:
+        """The log of that name, made if need be, readable by nobody else."""
+        path = self.sandbox.settings.state / "logs" / f"{name}.log"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        return path
+
+    def log(self, name: str, line: str) -> None:
+        """Add one line of the platform's own to a log, as Cloud Run mixes its request and system logs with the container's output."""
+        stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        with self.log_path(name).open("a") as file:
+            file.write(f"{stamp} {line}\n")
+
+    def run(self, spec: Spec) -> Process:
+        """Start a container. OSError when the command cannot be executed."""
+        number = self.sandbox.store.next_id(KIND)
+        folder = self.sandbox.settings.runtime / "i" / str(number)  # short: Unix socket paths end at 107 bytes
+        for name in ("home", "tmp"):
+            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        record: dict[str, Any] = {
+            "id": str(number),
+            "owner": spec.owner,
+            "log": spec.log,
+            "folder": str(folder),
+            "service_account": spec.service_account,
+            "project": spec.project,
+            "region": spec.region,
+            "sql": {str(self._sql_folder(folder, index)): list(v.sql) for index, v in enumerate(spec.volumes) if v.sql},
+            "port": free_port() if spec.listens else None,
+            "metadata_port": 0,
+            "supervised": spec.keep_exit_code,
+            "facts": dict(spec.facts),
+            "boot": boot_id(),
+        }
+        attached = self._attach(record)
+        try:
+            mounts = self._fill(folder, spec.volumes)
+            env = self._environment(spec, record, folder, mounts)
+            argv = [replace_mounts(argument, mounts) for argument in spec.argv]
+            if spec.keep_exit_code:
+                argv = ["/bin/sh", "-c", SUPERVISOR, "sh", str(folder / "exit-code"), *argv]
+            with self.log_path(spec.log).open("ab") as log:
+                child = subprocess.Popen(
+                    argv,
+                    cwd=spec.cwd,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    umask=0o077,
+                )
+        except BaseException:
+            attached.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        record["pid"] = child.pid
+        record["ticks"] = start_ticks(child.pid)
+        self.sandbox.store.put(KIND, record["id"], record, parent=spec.owner)
+        return self._track(Process(record, child), attached)
+
+    # -- one container's surroundings
+
+    def _environment(
+        self, spec: Spec, record: Mapping[str, Any], folder: Path, mounts: Mapping[str, str]
+    ) -> dict[str, str]:
+        guest = str(self._write_guest())
+        metadata = f"127.0.0.1:{record['metadata_port']}"
+        env = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG": "C.UTF-8",
+            "HOME": str(folder / "home"),
+            "TMPDIR": str(folder / "tmp"),
+            **{name: replace_mounts(value, mounts) for name, value in spec.env.items()},
+            **self.sandbox.client_environment(),
+            "GCE_METADATA_HOST": metadata,
+            "GCE_METADATA_IP": metadata,
+            "GCE_METADATA_ROOT": metadata,
+        }
+        env["PYTHONPATH"] = os.pathsep.join(part for part in (guest, spec.env.get("PYTHONPATH", "")) if part)
+        if record["port"] is not None:
+            env["PORT"] = str(record["port"])
+        if record["sql"]:
+            env.setdefault("CLOUDSQL_SOCKET_DIR", next(iter(record["sql"])))
+        return env
+
+    def _fill(self, folder: Path, volumes: Sequence[Volume]) -> dict[str, str]:
+        """Make the volumes' folders and files; mount path -> folder."""
+        mounts = {}
+        for index, volume in enumerate(volumes):
+            target = self._sql_folder(folder, index) if volume.sql else folder / f"v{index}"
+            target.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mounts[volume.mount.rstrip("/")] = str(target)
+            for name, content in volume.files.items():
+                path = target / name
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.touch(mode=0o600)
+                path.write_bytes(content)
+        return mounts
+
+    @staticmethod
+    def _sql_folder(folder: Path, index: int) -> Path:
+        return folder / f"q{index}"
+
+    def _write_guest(self) -> Path:
+        path = self._guest / "sitecustomize.py"
+        if not path.exists():
+            self._guest.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.write_text(GUEST)
+        return self._guest
+
+    def _attach(self, record: dict[str, Any]) -> contextlib.ExitStack:
+        """Open what the daemon serves to one container: its metadata server and its Cloud SQL sockets."""
+        from gcp_sandbox.services.metadata import MetadataServer
+
+        stack = contextlib.ExitStack()
+        with contextlib.ExitStack() as undo:
+            undo.push(stack)
+            server = MetadataServer(
+                self.sandbox,
+                email=record["service_account"],
+                project=record["project"],
+                region=record["region"],
+                port=record["metadata_port"],
+            )
+            server.start()
+            stack.callback(server.stop)
+            record["metadata_port"] = server.port
+            for folder, connections in record["sql"].items():
+                for connection in connections:
+                    self._mount_sql(stack, record, Path(folder), connection)
+            undo.pop_all()
+        return stack
+
+    def _mount_sql(self, stack: contextlib.ExitStack, record: Mapping[str, Any], folder: Path, connection: str) -> None:
+        """A connection that cannot be had does not keep a container from starting on Cloud Run: it finds out when it connects."""
+        from gcp_sandbox.gateway.errors import ApiError
+
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            mount = self.sandbox.sql.mount(
+                connection, folder, lambda: self.sandbox.identities.service_account(record["service_account"])
+            )
+        except ApiError as error:
+            self.log(record["log"], f'Cloud SQL connection "{connection}" failed: {error.message}')
+            return
+        stack.callback(mount.close)
+
+    def _adopt(self, record: dict[str, Any]) -> None:
+        self._track(Process(record, None), self._attach(record))
+
+    def _track(self, process: Process, attached: contextlib.ExitStack) -> Process:
+        with self._lock:
+            self._running[process.id] = process
+            self._attached[process.id] = attached
+        threading.Thread(target=self._watch, args=(process,), name=f"watch-{process.id}", daemon=True).start()
+        return process
+
+    def _watch(self, process: Process) -> None:
+        process.watch()
+        process.kill_group()  # workers that outlived their master
+        with self._lock:
+            self._running.pop(process.id, None)
+            attached = self._attached.pop(process.id)
+        attached.close()
+        self._ended(process)
+
+    def _ended(self, process: Process) -> None:
+        if not process.record["supervised"]:
+            self.discard(process)
+
+
+def replace_mounts(text: str, mounts: Mapping[str, str]) -> str:
+    """Put the folders' paths where mount paths stand as whole path prefixes: `/cloudsql/p:r:i` but not `/var/cloudsql`."""
+    for mount in sorted(mounts, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w./-]){re.escape(mount)}(?![\w.-])", lambda _: mounts[mount], text)  # noqa: B023 - used at once
+    return text
+
+
+_taken: set[int] = set()
+_taken_lock = threading.Lock()
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on and that was not given out in the last few thousand calls."""
+    with _taken_lock:
+        if len(_taken) > len(PORTS) // 2:
+            _taken.clear()
+        for port in PORTS:
+            if port in _taken:
+                continue
+            _taken.add(port)
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+            return port
+    raise OSError("no free port is left for a container")
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when there is no such process or only its zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, *rest = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else int(rest[18])
+
+
+def boot_id() -> str:
+    """Changes with every boot of the machine: process ids and start times begin again."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a template to a container: its image, environment, secrets and volumes, read with the permissions that it will have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.backends.processes import Spec, Volume
+from gcp_sandbox.gateway import errors
+from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.services.run.names import Name
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.sandbox import Sandbox
+
+Json = dict[str, Any]
+
+
+class Failure(ApiError):
+    """Why a revision or an execution cannot run, as its conditions say it.
+
+    :param cause: fields of the condition: {"revisionReason": ...}, {"reason": ...} or {"executionReason": ...}.
+    """
+
+    def __init__(self, status: str, message: str, **cause: str) -> None:
+        code = {"PERMISSION_DENIED": 403, "NOT_FOUND": 404}.get(status, 400)
+        super().__init__(code, message, status=status)
+        self.cause = cause
+
+
+def image(sandbox: Sandbox, ref: str) -> Any:
+    """The image that a template names (backends.images.Image); Failure when there is none."""
+    found = sandbox.images.resolve(ref)
+    if found is None:
+        raise Failure("NOT_FOUND", f"Image '{ref}' not found.", reason="CONTAINER_MISSING")
+    return found
+
+
+def spec(
+    sandbox: Sandbox,
+    name: Name,
+    template: Mapping[str, Any],
+    *,
+    owner: str,
+    variables: Mapping[str, str],
+    listens: bool,
+    keep_exit_code: bool = False,
+    facts: Mapping[str, Any] | None = None,
+) -> Spec:
+    """What to run for a template (or a revision, which has the same fields).
+
+    :param name: of the service or job.
+    :param owner: full name of the revision or task attempt.
+    :param variables: set by the platform.
+    :raises Failure: no such image; a secret that is missing or not readable by the template's service account.
+    """
+    container = template["containers"][0]
+    email = template["serviceAccount"]
+    loaded = image(sandbox, container["image"])
+    env = {**loaded.env, **_environment(sandbox, name, container, email), **variables}
+    command, arguments = container.get("command"), container.get("args")
+    return Spec(
+        owner=owner,
+        log=name.id,
+        argv=loaded.argv(command, arguments),
+        cwd=Path(container["workingDir"]) if container.get("workingDir") else loaded.workdir,
+        env=env,
+        service_account=email,
+        project=name.project,
+        region=name.region,
+        volumes=volumes(sandbox, name, template, email),
+        listens=listens,
+        keep_exit_code=keep_exit_code,
+        facts=facts or {},
+    )
+
+
+def _environment(sandbox: Sandbox, name: Name, container: Mapping[str, Any], email: str) -> dict[str, str]:
+    env = {}
+    for index, item in enumerate(container.get("env", [])):
+        selector = item.get("valueSource", {}).get("secretKeyRef")
+        if selector is None:
+            env[item["name"]] = item.get("value", "")
+            continue
+        at = f"spec.template.spec.containers[0].env[{index}].value_from.secret_key_ref.name"
+        payload = secret(sandbox, name, selector["secret"], selector.get("version") or "latest", email, at)
+        env[item["name"]] = payload.decode()
+    return env
+
+
+def volumes(sandbox: Sandbox, name: Name, template: Mapping[str, Any], email: str) -> list[Volume]:
+    """The volumes that the container mounts, secrets read. Raises Failure as `spec` does."""
+    mounts = {item["name"]: item["mountPath"] for item in template["containers"][0].get("volumeMounts", [])}
+    found = []
+    for index, body in enumerate(template.get("volumes", [])):
+        mount = mounts.get(body["name"])
+        if mount is None:
+            continue
+        if "secret" in body:
+            at = f"spec.template.spec.volumes[{index}].secret.secretName"
+            files = {
+                item["path"]: secret(
+                    sandbox, name, body["secret"]["secret"], item.get("version") or "latest", email, at
+                )
+                for item in body["secret"]["items"]
+            }
+            found.append(Volume(mount, files=files))
+        elif "cloudSqlInstance" in body:
+            found.append(Volume(mount, sql=tuple(body["cloudSqlInstance"].get("instances", []))))
+        else:
+            found.append(Volume(mount))
+    return found
+
+
+def secret(sandbox: Sandbox, name: Name, ref: str, version: str, email: str, at: str) -> bytes:
+    """The payload of a secret version, read as the service account `email`.
+
+    :param ref: the secret's id, or projects/P/secrets/S for one of another project.
+    :param at: how the field is named in messages (Cloud Run names v1's fields here).
+    """
+    full = ref if ref.startswith("projects/") else f"projects/{name.project}/secrets/{ref}"
+    resource = f"{full}/versions/{version}"
+    try:
+        return sandbox.services["secretmanager"].read_version(resource, sandbox.identities.service_account(email))
+    except ApiError as error:
+        number = sandbox.projects.get(full.split("/")[1])
+        shown = (
+            resource
+            if number is None
+            else f"projects/{number.number}/secrets/{full.rpartition('/')[2]}/versions/{version}"
+        )
+        if error.code == 403:
+            raise Failure(
+                "PERMISSION_DENIED",
+                f"{at}: Permission denied on secret: {shown} for Revision service account {email}. The service account used "
+                "must be granted the 'Secret Manager Secret Accessor' role (roles/secretmanager.secretAccessor) at the secret, "
+                "project or higher level.",
+                reason="SECRETS_ACCESS_CHECK_FAILED",
+            ) from error
+        if error.code == 404:
+            raise Failure(
+                "NOT_FOUND", f"{at}: Secret {shown} was not found", reason="SECRETS_ACCESS_CHECK_FAILED"
+            ) from error
+        raise Failure("FAILED_PRECONDITION", f"{at}: {error.message}", reason="SECRETS_ACCESS_CHECK_FAILED") from error
+
+
+def check_access(sandbox: Sandbox, caller: Any, name: Name, template: Mapping[str, Any]) -> None:
+    """What must hold of the caller and the project's service agent before a template is accepted.
+
+    :raises ApiError: 403 in Google's words: the caller may not act as the service account, or nobody may read the image.
+    """
+    email = template["serviceAccount"]
+    home = sandbox.identities.project_of(email)
+    project = home.id if home else name.project
+    account = f"//iam.googleapis.com/projects/{project}/serviceAccounts/{email}"
+    known = sandbox.identities.account(email) is not None or email.endswith("-compute@developer.gserviceaccount.com")
+    if not known or not sandbox.iam.test(caller, account, ["iam.serviceAccounts.actAs"]):
+        raise errors.permission_denied(
+            f"Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it may not exist)."
+        )
+    for container in template["containers"]:
+        _check_image(sandbox, caller, name, container["image"])
+
+
+def _check_image(sandbox: Sandbox, caller: Any, name: Name, ref: str) -> None:
+    repository = repository_of(ref)
+    if repository is None or sandbox.projects.get(repository.split("/")[1]) is None:
+        return
+    permission, resource = (
+        "artifactregistry.repositories.downloadArtifacts",
+        f"//artifactregistry.googleapis.com/{repository}",
+    )
+    project = sandbox.projects.get(name.project)
+    agent = sandbox.identities.service_agent(project, "run")
+    reader = sandbox.identities.service_account(agent["email"])
+    if not sandbox.iam.test(reader, resource, [permission]):
+        raise errors.permission_denied(
+            f"Google Cloud Run Service Agent {agent['email']} must have permission to read the image, {ref}. Ensure that the "
+            "provided container image URL is correct and that the above account has permission to access the image. If you "
+            "just enabled the Cloud Run API, the permissions might take a few minutes to propagate. Note that the image is "
+            f"from project [{repository.split('/')[1]}], which is not the same as this project [{name.project}]. Permission "
+            "must be granted to the Google Cloud Run Service Agent from this project."
+        )
+    if not sandbox.iam.test(caller, resource, [permission]):
+        raise errors.permission_denied(
+            f"Permission '{permission}' denied on resource '{resource.removeprefix('//')}' (or it may not exist)."
+        )
+
+
+def repository_of(ref: str) -> str | None:
+    """The Artifact Registry repository of an image reference, as a resource name; None for an image elsewhere."""
+    host, _, path = ref.partition("/")
+    parts = path.split("/")
+    if not host.endswith("-docker.pkg.dev") or len(parts) < 3:
+        return None
+    return f"projects/{parts[0]}/locations/{host.removesuffix('-docker.pkg.dev')}/repositories/{parts[1]}"

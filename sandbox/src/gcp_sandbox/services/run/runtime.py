@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs: a pool of instances for each revision that gets traffic, and which host name leads to which of them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.backends.pools import TICK, Limits, Pool, Probe, StartFailed
+from gcp_sandbox.backends.processes import Process
+from gcp_sandbox.services.run import containers, names, resources
+from gcp_sandbox.services.run.containers import Failure
+from gcp_sandbox.services.run.names import Name
+from gcp_sandbox.services.run.template import probe, seconds
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.sandbox import Sandbox
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+SERVICE_KIND = "run.service"
+REVISION_KIND = "run.revision"
+
+# A start-up probe's own time is long enough to hide a broken image for four minutes. Where time is scaled down the wait is too, but
+# not below this: a real server on a busy machine still takes its real time to start.
+LEAST_WINDOW = 60.0
+
+NOT_LISTENING = (
+    "The user-provided container failed to start and listen on the port defined provided by the PORT={port} environment variable "
+    "within the allocated timeout. This can happen when the container port is misconfigured or if the timeout is too short. The "
+    "health check timeout can be extended. Logs for this revision might contain more information."
+)
+NOT_STARTED = "The user-provided container failed the configured startup probe checks. Logs for this revision might contain more information."
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a host name leads: a service, or one of its traffic tags."""
+
+    host: str
+    service: Json
+    number: str
+    tag: str = ""
+
+    @property
+    def name(self) -> Name:
+        return Name.parse(self.service["name"])
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that a request may take."""
+        return seconds(self.service["template"]["timeout"])
+
+    def choose(self) -> str | None:
+        """A revision (full name) for one request: the tag's, or one drawn by percent; None when none is ready."""
+        targets = resources.targets(self.service)
+        if self.tag:
+            short = next((revision for revision, _, tag in targets if tag == self.tag), None)
+        else:
+            serving = [(revision, percent) for revision, percent, _ in targets if percent]
+            short = random.choices(*zip(*serving, strict=True))[0] if serving else None
+        return f"{self.service['name']}/revisions/{short}" if short else None
+
+
+class Runtime:
+    """Pools of instances by revision."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self._lock = threading.RLock()
+        self._pools: dict[str, Pool] = {}
+        self._deploying: set[str] = set()
+        self._routes: dict[str, Route] = {}
+        self._service_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Take over what still runs, stop what nobody wants any more, and begin to tick."""
+        self.refresh()
+        wanted = {}
+        for _, service in self.sandbox.store.list(SERVICE_KIND):
+            for revision, limits in self._limits(service).items():
+                wanted[revision] = limits
+        for process in self.sandbox.processes.all():
+            revision = process.facts.get("revision")
+            if revision is None:
+                continue
+            if revision in wanted and (pool := self.pool(revision, wanted[revision])):
+                pool.adopt(process)
+            else:
+                threading.Thread(target=process.stop, daemon=True).start()
+        for _, service in self.sandbox.store.list(SERVICE_KIND):
+            self.activate(service)
+        threading.Thread(target=self._tick, name="run-tick", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the pools. Their containers are stopped by the backend that runs them."""
+        self._stopping.set()
+        with self._lock:
+            pools, self._pools = self._pools, {}
+        threads = [threading.Thread(target=pool.close) for pool in pools.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def service_lock(self, service: str) -> threading.Lock:
+        """Changes of one service happen one after the other."""
+        with self._lock:
+            return self._service_locks[service]
+
+    # -- addresses
+
+    def refresh(self) -> None:
+        """Learn again which hosts there are; after every change of a service."""
+        routes = {}
+        for _, service in self.sandbox.store.list(SERVICE_KIND):
+            name = Name.parse(service["name"])
+            project = self.sandbox.projects.get(name.project)
+            if project is None:
+                continue
+            tags = {"", *(target["tag"] for target in service.get("traffic", []) if target.get("tag"))}
+            for tag in tags:
+                for host in names.hosts(name.id, project.number, name.region, tag):
+                    routes[host] = Route(host, service, project.number, tag)
+        self._routes = routes
+
+    def route(self, host: str) -> Route | None:
+        """Where a host leads, or None."""
+        return self._routes.get(host)
+
+    def routes(self) -> list[Route]:
+        """Of each service the route of its main address."""
+        return [route for host, route in self._routes.items() if not route.tag and host.endswith(".a.run.app")]
+
+    # -- instances
+
+    def pool(self, revision: str, limits: Limits | None = None) -> Pool | None:
+        """The pool of a revision (full name), made if need be; None when there is no such revision."""
+        with self._lock:
+            found = self._pools.get(revision)
+            if found is None and not self._stopping.is_set():
+                body = self.sandbox.store.get(REVISION_KIND, revision)
+                if body is None:
+                    return None
+                found = self._pools[revision] = self._new_pool(body, limits)
+            return found
+
+    def deploy(self, revision: Json) -> None:
+        """Start the revision's first instance. Failure says why it does not serve."""
+        name = revision["name"]
+        with self._lock:
+            self._deploying.add(name)
+        try:
+            pool = self.pool(name)
+            if pool is None:
+                raise Failure("ABORTED", f"Revision '{Name.parse(name).child}' was deleted.")
+            if not pool.instances:
+                try:
+                    pool.start_one()
+                except StartFailed as error:
+                    raise self._why(revision, error) from error
+        except BaseException:
+            self.retire(name)
+            raise
+        finally:
+            with self._lock:
+                self._deploying.discard(name)
+
+    def activate(self, service: Json) -> None:
+        """Give the revisions that have traffic their limits, and stop the others when their requests have ended."""
+        wanted = self._limits(service)
+        for revision, limits in wanted.items():
+            if limits.minimum or revision in self._pools:
+                pool = self.pool(revision, limits)
+                if pool is not None:
+                    pool.resize(limits)
+        with self._lock:
+            mine = [name for name in self._pools if name.startswith(f"{service['name']}/revisions/")]
+            old = [name for name in mine if name not in wanted and name not in self._deploying]
+        for name in old:
+            self.retire(name, drain=seconds(service["template"]["timeout"]))
+        self.refresh()
+
+    def retire(self, revision: str, *, drain: float = 0) -> None:
+        """Stop a revision's instances in the background, after at most `drain` seconds for requests under way."""
+        with self._lock:
+            pool = self._pools.pop(revision, None)
+        if pool is not None:
+            threading.Thread(target=pool.close, kwargs={"drain": drain}, daemon=True).start()
+
+    def _tick(self) -> None:
+        while not self._stopping.wait(TICK):
+            with self._lock:
+                pools = list(self._pools.items())
+            for name, pool in pools:
+                try:
+                    pool.tick()
+                except Exception:
+                    log.exception("looking after %s failed", name)
+
+    def _new_pool(self, revision: Json, limits: Limits | None) -> Pool:
+        name = Name.parse(revision["name"])
+        container = revision["containers"][0]
+        startup = probe(container["startupProbe"]) or Probe()
+        return Pool(
+            name.child,
+            lambda: self._launch(revision),
+            startup=startup,
+            liveness=probe(container.get("livenessProbe")),
+            limits=limits
+            or Limits(revision["maxInstanceRequestConcurrency"], 0, revision["scaling"]["maxInstanceCount"]),
+            note=lambda line: self.sandbox.processes.log(name.id, line),
+            window=max(self.sandbox.latency.seconds(startup.window), min(startup.window, LEAST_WINDOW)),
+            delay=self.sandbox.latency.seconds(startup.initial_delay),
+        )
+
+    def _launch(self, revision: Json) -> Process:
+        name = Name.parse(revision["name"])
+        self.sandbox.processes.log(name.id, f"{name.child}: starting new instance")
+        return self.sandbox.processes.run(
+            containers.spec(
+                self.sandbox,
+                name,
+                revision,
+                owner=revision["name"],
+                variables={"K_SERVICE": name.id, "K_REVISION": name.child, "K_CONFIGURATION": name.id},
+                listens=True,
+                facts={"revision": revision["name"]},
+            )
+        )
+
+    @staticmethod
+    def _why(revision: Json, error: StartFailed) -> Failure:
+        container = revision["containers"][0]
+        port = container["ports"][0]["containerPort"]
+        custom = "httpGet" in container["startupProbe"] or "grpc" in container["startupProbe"]
+        text = NOT_STARTED if custom and error.reason == "probe" else NOT_LISTENING.format(port=port)
+        message = (
+            f"{text}\n\nLogs URL: {revision['logUri']} \nFor more troubleshooting guidance, see "
+            "https://cloud.google.com/run/docs/troubleshooting#container-failed-to-start"
+        )
+        return Failure("FAILED_PRECONDITION", message, revisionReason="HEALTH_CHECK_CONTAINER_ERROR")
+
+    def _limits(self, service: Json) -> dict[str, Limits]:
+        """Limits of each revision (full name) that has traffic or a tag."""
+        found: dict[str, Limits] = {}
+        shares: defaultdict[str, int] = defaultdict(int)
+        for revision, percent, _ in resources.targets(service):
+            shares[f"{service['name']}/revisions/{revision}"] += percent
+        scaling = service.get("scaling", {})
+        for name, percent in shares.items():
+            revision = self.sandbox.store.get(REVISION_KIND, name)
+            if revision is not None:
+                found[name] = revision_limits(revision, scaling, percent)
+        return found
+
+
+def revision_limits(revision: Json, scaling: Json, percent: int) -> Limits:
+    """How a revision may scale: its own settings, and its share (in percent of the traffic) of the service's."""
+
+    def share(field: str) -> int:
+        return math.ceil(scaling.get(field, 0) * percent / 100)
+
+    own = revision["scaling"]
+    concurrency = revision["maxInstanceRequestConcurrency"]
+    if scaling.get("scalingMode") == "MANUAL":
+        return Limits(concurrency, share("manualInstanceCount"), share("manualInstanceCount"))
+    most = own["maxInstanceCount"]
+    if scaling.get("maxInstanceCount"):
+        most = min(most, max(1, share("maxInstanceCount")))
+    return Limits(concurrency, min(max(own.get("minInstanceCount", 0), share("minInstanceCount")), most), most)

@@ -4,7 +4,7 @@
 What the gateway asks of the parts that have modules of their own:
 
     identity.Identities(sandbox)      .authenticate(headers, query) -> Principal
-                                      `headers` as in Call, `query` the undecoded dict of query parameters (access_token).
+                                      `headers` as in Call, `query` a dict of the query parameters (access_token).
                                       The anonymous principal without credentials; ApiError 401 for bad ones.
     iam.Iam(sandbox)                  .check(principal, resource, permission) -> None, ApiError 403
     enablement.Enablement(sandbox)    .require(project: Project, api: str) -> None, ApiError 403 SERVICE_DISABLED
@@ -26,6 +26,7 @@ from gcp_sandbox.gateway.errors import unimplemented
 from gcp_sandbox.gateway.ingress import Ingress
 from gcp_sandbox.gateway.latency import Latency
 from gcp_sandbox.gateway.operations import Operations
+from gcp_sandbox.gateway.pipeline import Gateway
 from gcp_sandbox.gateway.projects import Projects
 from gcp_sandbox.gateway.requestlog import RequestLog
 from gcp_sandbox.gateway.service import Service
@@ -86,6 +87,7 @@ class Sandbox:
         self._started: list[tuple[str, Any]] = []
         for attribute, (module, cls) in PARTS.items():
             setattr(self, attribute, self._part(attribute, module, cls))
+        self.gateway: Gateway | None = None
         for service in self._load_services():
             self.services[service.name] = service
             for name, fn in service.marked("_jobs"):
@@ -97,6 +99,7 @@ class Sandbox:
             self._start(name, getattr(self, name))
         for name, service in list(self.services.items()):
             self._start(name, service)
+        self.gateway = Gateway(self)
         self.operations.resume()
 
     def stop(self) -> None:
@@ -116,7 +119,7 @@ class Sandbox:
         try:
             return getattr(importlib.import_module(module), cls)(self)
         except Exception as error:
-            return Absent(attribute, self._broke(attribute, error))
+            return Absent(attribute, self.broke(attribute, error))
 
     def _load_services(self) -> list[Service]:
         found: list[Service] = []
@@ -131,7 +134,7 @@ class Sandbox:
                 ]
                 found += [cls(self) for cls in classes]
             except Exception as error:
-                self._broke(short, error)
+                self.broke(short, error)
         return found
 
     def _start(self, name: str, part: Any) -> None:
@@ -143,12 +146,13 @@ class Sandbox:
         try:
             part.start()
         except Exception as error:
-            self._broke(name, error)
+            self.broke(name, error)
             self.services.pop(name, None)
             if name in PARTS:
                 setattr(self, name, Absent(name, self.broken[name]))
 
-    def _broke(self, name: str, error: Exception) -> str:
+    def broke(self, name: str, error: Exception) -> str:
+        """Record that a service or part cannot be used, loudly; requests for it answer 501 and say why."""
         self.broken[name] = f"{type(error).__name__}: {error}"
         log.error("%s could not be loaded and answers 501", name, exc_info=error)
         return self.broken[name]

@@ -1,0 +1,550 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a request to its answer, in Google's order.
+
+    route (404 page) -> credentials (401) -> API enabled (403 SERVICE_DISABLED) -> schema (400) -> hooks
+    -> permission (403) -> handler
+
+`Gateway.hooks` is the seam for faults: each hook gets the checked call before its permission and handler, and may
+return a Response or raise an ApiError in their place, sleep, or raise `Drop` to close the connection unanswered.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote
+
+from gcp_sandbox.gateway import errors, media
+from gcp_sandbox.gateway.call import Call, Media, Request
+from gcp_sandbox.gateway.discovery import DiscoveryMethod, Document, Match, known_apis
+from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.ingress import host_pattern
+from gcp_sandbox.gateway.masks import BadMask, parse_fields, select
+from gcp_sandbox.gateway.requestlog import Entry
+from gcp_sandbox.gateway.schema import Checker, body_field, encode_enums, parse_body, unexpected
+from gcp_sandbox.gateway.service import Handler, MethodSpec, Response, RouteSpec, Service
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.identity import Principal
+    from gcp_sandbox.gateway.sandbox import Sandbox
+
+log = logging.getLogger(__name__)
+
+Hook = Callable[[Call], Response | None]
+
+_PROJECT_IN_NAME = re.compile(r"^(?:[\w-]+/)*?projects/([^/:]+)")
+_PROJECT_PARAMETERS = ("project", "projectId", "projectsId")
+
+
+class Drop(Exception):
+    """Raised by a hook: close the connection without an answer."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a request goes: a service's discovery method, or one of its routes."""
+
+    service: Service
+    match: Match | None = None
+    spec: MethodSpec | None = None
+    route: RouteSpec | None = None
+    handler: Handler | None = None
+    route_params: dict[str, str] | None = None
+
+    @property
+    def spool(self) -> bool:
+        """Whether the body belongs into a file."""
+        if self.route:
+            return self.route.spool
+        return self.match is not None and self.match.kind in ("upload", "resumable")
+
+    @property
+    def method_id(self) -> str:
+        """Full discovery id, or verb and template of a route."""
+        if self.match:
+            return self.match.method.full_id
+        return f"{self.route.verb} {self.route.template}" if self.route else ""
+
+
+@dataclass
+class _Served:
+    """A service with everything needed to route to it."""
+
+    service: Service
+    documents: list[Document]
+    exact: set[str]
+    patterns: list[re.Pattern[str]]
+    methods: dict[tuple[str, str], tuple[MethodSpec, Handler]]
+    routes: list[tuple[RouteSpec, Handler, list[re.Pattern[str]]]]
+
+
+class Gateway:
+    """All services of a sandbox behind one function, `answer`."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        #: The seam for faults, see the module's head.
+        self.hooks: list[Hook] = []
+        self._served = []
+        for service in sandbox.services.values():
+            try:
+                self._served.append(_serve(service))
+            except Exception as error:
+                sandbox.broke(service.name, error)
+        self._by_host: dict[str, list[_Served]] = {}
+        self._reported: set[str] = set()
+
+    def document(self, service: str, version: str) -> Document:
+        """A loaded discovery document."""
+        for served in self._served:
+            for document in served.documents:
+                if (served.service.name, document.version) == (service, version):
+                    return document
+        raise LookupError(f"{service}.{version}")
+
+    # -- routing ------------------------------------------------------------------------------------------------
+
+    def route(self, method: str, host: str, raw_path: str) -> Target | None:
+        """Where a request goes; None when no document and no route knows it. ApiError 501 for unserved hosts."""
+        candidates = self._candidates(host)
+        if not candidates:
+            raise self._unserved(host)
+        for raw in dict.fromkeys((raw_path, unquote(raw_path))):
+            for served in candidates:
+                if target := _match(served, method, host, raw):
+                    return target
+        return None
+
+    def _candidates(self, host: str) -> list[_Served]:
+        found = self._by_host.get(host)
+        if found is None:
+            found = [
+                served
+                for served in self._served
+                if host in served.exact or any(p.fullmatch(host) for p in served.patterns)
+            ]
+            if len(self._by_host) < 4096:
+                self._by_host[host] = found
+        return found
+
+    def _unserved(self, host: str) -> ApiError:
+        name = host.partition(".")[0]
+        for short in (name, name.rpartition("-")[2]):
+            if reason := self.sandbox.broken.get(short):
+                return errors.unimplemented(f"{short}, which could not be loaded: {reason}")
+            if short in known_apis():
+                return errors.unimplemented(f"{short}.googleapis.com")
+        return errors.unimplemented(host)
+
+    # -- answering ----------------------------------------------------------------------------------------------
+
+    def answer(self, request: Request, target: Target | None = None, caller: Principal | None = None) -> Response:
+        """The answer to a request, its content encoded: `json` is rendered into `body`.
+
+        Blocks, so it belongs in a thread. `target` saves routing again; `caller` replaces credentials, for tests and
+        for parts of the sandbox that act for somebody.
+        """
+        started = time.time()
+        progress = _Progress()
+        try:
+            target = target or self.route(request.method, request.host, request.raw_path)
+            response = self._answer(request, target, caller, progress) if target else not_found_page(request)
+        except ApiError as error:
+            response = self._error(error, target.service if target else None)
+        except Drop:
+            raise
+        except Exception:
+            log.exception("%s %s failed", request.method, request.url.partition("?")[0])
+            error = ApiError(500, "Internal error encountered.", details=[errors.error_info("GCP_SANDBOX_BUG")])
+            response = self._error(error, target.service if target else None)
+        finally:
+            progress.clean()
+        response.headers.setdefault("Date", formatdate(usegmt=True))
+        response.headers.setdefault("Server", "ESF")
+        self._log(request, target, response, progress.caller, started)
+        return response
+
+    def _log(self, request: Request, target: Target | None, response: Response, caller: Any, started: float) -> None:
+        self.sandbox.requests.add(
+            Entry(
+                time=started,
+                service=target.service.name if target else request.host.partition(".")[0],
+                method=target.method_id if target else "",
+                verb=request.method,
+                host=request.host,
+                path=request.raw_path,
+                status=response.status,
+                ms=(time.time() - started) * 1000,
+                caller=getattr(caller, "email", "") or "",
+                agent=request.headers.get("user-agent", "")[:200],
+            )
+        )
+
+    def _answer(self, request: Request, target: Target, caller: Principal | None, progress: _Progress) -> Response:
+        if target.route:
+            return self._answer_route(request, target, caller, progress)
+        assert target.match
+        discovered, service = target.match.method, target.service
+        pairs = parse_qsl(request.query_string, keep_blank_values=True)
+        who = caller or self.sandbox.identities.authenticate(request.headers, dict(pairs))
+        progress.caller = who
+        if target.spec is None or target.handler is None:
+            raise errors.unimplemented(f"{discovered.full_id} ({discovered.version})")
+        if who.anonymous and not target.spec.anonymous:
+            raise _credentials_missing(service, discovered)
+        call = Call(
+            sandbox=self.sandbox,
+            service=service,
+            method_id=discovered.full_id,
+            http_method=request.method,
+            host=request.host,
+            path=unquote(request.raw_path),
+            url=request.url,
+            params=target.match.params,
+            query={},
+            body={},
+            headers=request.headers,
+            caller=who,
+            version=discovered.version,
+            request=request,
+        )
+        self._require_api(call, dict(pairs))
+        fields = self._check(call, target, request, pairs, progress)
+        with _maybe(target.spec.transaction, self.sandbox):
+            response = self._run(call, target.spec, target.handler)
+        return self._render(call, discovered, response, fields)
+
+    def _run(self, call: Call, spec: MethodSpec, handler: Handler) -> Any:
+        for hook in self.hooks:
+            if (replaced := hook(call)) is not None:
+                return replaced
+        if spec.permission is not None:
+            call.require(spec.permission, _resource(spec, call))
+        return handler(call)
+
+    def _answer_route(
+        self, request: Request, target: Target, caller: Principal | None, progress: _Progress
+    ) -> Response:
+        spec, handler = target.route, target.handler
+        assert spec and handler
+        pairs = parse_qsl(request.query_string, keep_blank_values=True)
+        credentials = request.headers if spec.auth != "none" else {}
+        who = caller or self.sandbox.identities.authenticate(credentials, dict(pairs) if spec.auth != "none" else {})
+        progress.caller = who
+        if who.anonymous and spec.auth == "required":
+            raise _credentials_missing(target.service, None)
+        call = Call(
+            sandbox=self.sandbox,
+            service=target.service,
+            method_id=target.method_id,
+            http_method=request.method,
+            host=request.host,
+            path=unquote(request.raw_path),
+            url=request.url,
+            params=target.route_params or {},
+            query=dict(pairs),
+            body={},
+            headers=request.headers,
+            caller=who,
+            raw=request.body,
+            request=request,
+        )
+        if spec.spool:
+            call.media = progress.media = self._spooled(request)
+        for hook in self.hooks:
+            if (replaced := hook(call)) is not None:
+                return _encode(replaced, pretty=True)
+        with _maybe(spec.transaction, self.sandbox):
+            result = handler(call)
+        return _encode(result if isinstance(result, Response) else Response(json=result), pretty=True)
+
+    # -- checks -------------------------------------------------------------------------------------------------
+
+    def _require_api(self, call: Call, query: dict[str, str]) -> None:
+        api = call.service.api_name
+        if api is None or call.caller.anonymous:
+            return
+        named = call.headers.get("x-goog-user-project") or query.get("$userProject")
+        if not named and call.service.consumer == "resource":
+            named = _project_of(call.params) or query.get("project")
+        if not named:
+            found = re.fullmatch(r"[^@]+@([^.]+)\.iam\.gserviceaccount\.com", call.caller.email or "")
+            named = found[1] if found else call.sandbox.settings.project
+        if named == "-":
+            return
+        call.sandbox.enablement.require(call.project(named), api)
+
+    def _check(
+        self, call: Call, target: Target, request: Request, pairs: list[tuple[str, str]], progress: _Progress
+    ) -> dict[str, Any] | None:
+        assert target.match
+        discovered, service = target.match.method, target.service
+        checker = Checker(discovered.document, unknown=service.unknown_fields, keep_nulls=service.keep_nulls)
+        call.query = checker.query(discovered, pairs)
+        checker.raise_violations()
+        for name, schema in discovered.parameters.items():
+            if schema.get("required") and schema.get("location") == "query" and name not in call.query:
+                raise errors.invalid(f"Required parameter: {name}", reason="required", location=name)
+        if call.query.get("alt") == "media" and not discovered.supports_download:
+            raise errors.invalid("alt=media is not supported by this method.", reason="invalidAltValue", location="alt")
+        raw: Any = {}
+        if target.match.kind in ("upload", "resumable"):
+            call.media = progress.media = self._upload(call, request)
+            raw = call.media.metadata
+        elif discovered.request:
+            raw = parse_body(request.body)
+        if discovered.request:
+            named = body_field(discovered) if service.body_field is None else service.body_field
+            call.body = checker.message(discovered.request, raw, named if not _whole(discovered) else "")
+            checker.raise_violations()
+            if call.media:
+                call.media.metadata = call.body
+        return self._fields(call, discovered)
+
+    def _fields(self, call: Call, discovered: DiscoveryMethod) -> dict[str, Any] | None:
+        text = call.query.get("fields")
+        if not text or text == "*":
+            return None
+        try:
+            tree = parse_fields(text)
+            if call.query.get("alt") != "media":
+                _known_fields(discovered.document, discovered.response, tree, "")
+            return tree
+        except BadMask as error:
+            part = str(error)
+            if call.service.error_style == "legacy":
+                message = f"Invalid field selection {part}"
+                raise errors.invalid(message, reason="invalidParameter", location="fields") from error
+            text = f"Error expanding 'fields' parameter. Cannot find matching fields for path '{part}'."
+            raise errors.invalid(details=[errors.bad_request((part, text))]) from error
+
+    def _upload(self, call: Call, request: Request) -> Media:
+        kind = call.query.get("uploadType") or request.headers.get("x-goog-upload-protocol")
+        content_type = request.headers.get("content-type")
+        if kind == "multipart":
+            if not request.file:
+                raise errors.invalid("Missing end boundary in multipart body.", reason="badContent")
+            return media.multipart(request.file, content_type or "", self.sandbox.settings.spool)
+        spooled = self._spooled(request)
+        if kind == "resumable":
+            # The body that starts a resumable upload is the metadata; the file follows to the session's address.
+            metadata = parse_body(spooled.path.read_bytes())
+            content_type = request.headers.get("x-upload-content-type")
+            return Media(spooled.path, 0, content_type, metadata)
+        return spooled
+
+    def _spooled(self, request: Request) -> Media:
+        if request.file is None:
+            request.file = self.sandbox.settings.spool / f"body-{next(_serial)}-{time.time_ns()}"
+            request.file.write_bytes(request.body)
+            request.size = len(request.body)
+        return media.simple(request.file, request.size, request.headers.get("content-type"))
+
+    # -- rendering ----------------------------------------------------------------------------------------------
+
+    def _render(self, call: Call, discovered: DiscoveryMethod, result: Any, fields: dict[str, Any] | None) -> Response:
+        response = result if isinstance(result, Response) else Response(json=result)
+        if response.json is None:
+            return response
+        if response.status < 400:
+            self._compare(discovered, response.json)
+            # Clients write "$alt=json;enum-encoding=int".
+            if "enum-encoding=int" in call.query.get("alt", ""):
+                response.json = encode_enums(discovered.document, discovered.response, response.json)
+            if fields is not None:
+                response.json = select(response.json, fields)
+        return _encode(response, pretty=call.query.get("prettyPrint", "true") not in ("false", "0"))
+
+    def _compare(self, discovered: DiscoveryMethod, answer: Any) -> None:
+        for text in unexpected(discovered.document, discovered.response, answer):
+            key = f"{discovered.full_id} ({discovered.version}): {re.sub(r'[0-9]+', 'N', text)}"
+            if key not in self._reported:
+                self._reported.add(key)
+                log.warning("answer of %s does not fit its schema: %s", discovered.full_id, text)
+
+    @staticmethod
+    def _error(error: ApiError, service: Service | None) -> Response:
+        style = service.error_style if service else "rpc"
+        headers = dict(error.headers)
+        if error.code == 401:
+            headers.setdefault("WWW-Authenticate", 'Bearer realm="https://accounts.google.com/"')
+        return _encode(Response(error.code, headers, json=error.render(style)), pretty=True)
+
+
+class _Progress:
+    """What an answer has come to, for the log and for cleaning up."""
+
+    def __init__(self) -> None:
+        self.caller: Any = None
+        self.media: Media | None = None
+
+    def clean(self) -> None:
+        if self.media:
+            self.media.path.unlink(missing_ok=True)
+
+
+_serial = itertools.count()
+
+
+class _maybe:
+    """A store transaction, or nothing."""
+
+    def __init__(self, wanted: bool, sandbox: Sandbox) -> None:
+        self._context = sandbox.store.transaction() if wanted else None
+
+    def __enter__(self) -> None:
+        if self._context:
+            self._context.__enter__()
+
+    def __exit__(self, *failure: Any) -> None:
+        if self._context:
+            self._context.__exit__(*failure)
+
+
+def _serve(service: Service) -> _Served:
+    documents = [Document(service.name, version) for version in service.versions]
+    names = set(service.hosts).union(*(document.hosts() for document in documents))
+    methods: dict[tuple[str, str], tuple[MethodSpec, Handler]] = {}
+    ids = frozenset(id for document in documents for id in document.methods)
+    declared = [(spec, handler) for spec, handler in service.marked("_methods")]
+    known = {(document.version, id) for document in documents for id in document.methods}
+    for spec, handler in itertools.chain(service.extra_methods(ids), declared):
+        versions = [v for v in (spec.only or service.versions) if (v, spec.id) in known]
+        if not versions:
+            raise LookupError(f"{service.name}: no version served has a method {spec.id!r}")
+        methods.update({(version, spec.id): (spec, handler) for version in versions})
+    routes = []
+    for spec, handler in service.marked("_routes"):
+        routes.append((spec, handler, [host_pattern(host) for host in spec.hosts or sorted(names)]))
+        names.update(spec.hosts)
+    return _Served(
+        service,
+        documents,
+        {name for name in names if "*" not in name},
+        [host_pattern(name) for name in names if "*" in name],
+        methods,
+        routes,
+    )
+
+
+def _match(served: _Served, method: str, host: str, raw_path: str) -> Target | None:
+    # A route is written for what the documents leave out, so it goes first.
+    for verb in (method, "GET") if method == "HEAD" else (method,):
+        for spec, handler, hosts in served.routes:
+            if spec.verb in (verb, "*") and any(p.fullmatch(host) for p in hosts):
+                found = spec.pattern.fullmatch(raw_path)
+                if found:
+                    params = {key: unquote(value) for key, value in found.groupdict().items()}
+                    return Target(served.service, route=spec, handler=handler, route_params=params)
+        for document in served.documents:
+            if match := document.match(verb, raw_path):
+                spec, handler = served.methods.get((document.version, match.method.id), (None, None))
+                return Target(served.service, match=match, spec=spec, handler=handler)
+    return None
+
+
+def _whole(discovered: DiscoveryMethod) -> bool:
+    return (discovered.request or "").endswith("Request")
+
+
+def _project_of(params: dict[str, str]) -> str | None:
+    for name in _PROJECT_PARAMETERS:
+        if name in params:
+            return params[name]
+    for value in params.values():
+        if found := _PROJECT_IN_NAME.match(value):
+            return found[1]
+    return None
+
+
+def _resource(spec: MethodSpec, call: Call) -> str:
+    assert spec.on is not None
+    name = spec.on(call) if callable(spec.on) else spec.on.format(**call.params)
+    return name if name.startswith("//") else f"//{call.service.name}.googleapis.com/{name}"
+
+
+def _credentials_missing(service: Service, discovered: DiscoveryMethod | None) -> ApiError:
+    metadata = {"service": service.api_name or f"{service.name}.googleapis.com"}
+    if discovered:
+        metadata["method"] = discovered.full_id
+    return errors.unauthenticated(
+        "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or other "
+        "valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.",
+        details=[errors.error_info("CREDENTIALS_MISSING", **metadata)],
+        legacy_errors=[
+            {
+                "message": "Login Required.",
+                "domain": "global",
+                "reason": "required",
+                "location": "Authorization",
+                "locationType": "header",
+            }
+        ],
+    )
+
+
+def _known_fields(document: Document, ref: str | None, tree: dict[str, Any], path: str) -> None:
+    """BadMask for a name that the response's schema does not have."""
+    schema = document.schemas.get(ref or "", {})
+    for name, below in tree.items():
+        _known_field(document, schema, name, below, f"{path}.{name}".lstrip("."))
+
+
+def _known_field(document: Document, schema: dict[str, Any], name: str, below: dict[str, Any], path: str) -> None:
+    properties = schema.get("properties")
+    if properties is None or name == "*":
+        return
+    if name not in properties:
+        raise BadMask(path)
+    child = properties[name]
+    while child.get("type") == "array":
+        child = child["items"]
+    resolved = document.schemas.get(child["$ref"], {}) if "$ref" in child else child
+    for inner, further in below.items():
+        _known_field(document, resolved, inner, further, f"{path}.{inner}")
+
+
+def _encode(response: Response, *, pretty: bool) -> Response:
+    if response.json is not None:
+        text = json.dumps(response.json, indent=2 if pretty else None, ensure_ascii=False)
+        response.body = text.encode() + (b"\n" if pretty else b"")
+        response.headers.setdefault("Content-Type", "application/json; charset=UTF-8")
+        response.json = None
+    return response
+
+
+def not_found_page(request: Request) -> Response:
+    """The page Google's front end sends for a path that no API has."""
+    url = html.escape(request.raw_path)
+    page = (
+        "<!DOCTYPE html>\n<html lang=en>\n  <meta charset=utf-8>\n"
+        '  <meta name=viewport content="initial-scale=1, minimum-scale=1, width=device-width">\n'
+        "  <title>Error 404 (Not Found)!!1</title>\n"
+        "  <p><b>404.</b> <ins>That&rsquo;s an error.</ins>\n"
+        f"  <p>The requested URL <code>{url}</code> was not found on this server."
+        "  <ins>That&rsquo;s all we know.</ins>\n"
+    )
+    return Response(404, {"Content-Type": "text/html; charset=UTF-8"}, body=page.encode())
+
+
+def chunks(response: Response, size: int = 1 << 20) -> Iterator[bytes]:
+    """The content of a response, piece by piece."""
+    if response.path is not None:
+        remaining = response.length if response.length is not None else response.path.stat().st_size - response.start
+        with response.path.open("rb") as file:
+            file.seek(response.start)
+            while remaining > 0 and (data := file.read(min(size, remaining))):
+                remaining -= len(data)
+                yield data
+    elif response.stream is not None:
+        yield from response.stream
+    elif response.body:
+        yield response.body

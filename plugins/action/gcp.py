@@ -1,0 +1,146 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs every module of the collection: inside the controller where the connection is local, else as a module.
+
+meta/runtime.yml redirects the actions of all modules here. The strategy loads this file in Ansible's parent process,
+so what it imports and the memory it shares serve all forks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible.utils.vars import merge_hash
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _shared
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import (
+    Task,
+    execute,
+    missing_library,
+    public_values,
+)
+
+COLLECTION = "mlplatform.gcp"
+MODULES = "ansible_collections.mlplatform.gcp.plugins.modules"
+
+display = Display()
+_shared.share()
+
+
+class ActionModule(ActionBase):
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp=None, task_vars=None):
+        task_vars = task_vars or {}
+        result = super().run(tmp, task_vars)
+        name = self._task.action.rsplit(".", 1)[-1]
+        self._refuse_defaults_of_one_module(name)
+        if not self._in_controller(task_vars):
+            return merge_hash(result, self._as_module(name, task_vars))
+        with self._environment():
+            return merge_hash(result, self._run_here(name))
+
+    def _in_controller(self, task_vars):
+        """Whether this process is the place that the task would run in, as the user meant it."""
+        wanted = self._templar.template(task_vars.get("gcp_in_controller", True))
+        if str(wanted).lower() in ("false", "no", "0"):
+            return False
+        if self._connection.transport != "local" or self._task.async_val or self._connection.become:
+            return False
+        interpreter = self._templar.template(task_vars.get("ansible_python_interpreter") or "")
+        return not os.path.isabs(interpreter) or _same_python(interpreter)
+
+    def _as_module(self, name, task_vars):
+        wrap_async = self._task.async_val and not self._connection.has_native_async
+        result = self._execute_module(
+            module_name=f"{COLLECTION}.{name}",
+            module_args=self._task.args,
+            task_vars=task_vars,
+            wrap_async=wrap_async,
+        )
+        if not wrap_async:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result
+
+    def _run_here(self, name):
+        missing = missing_library()
+        if missing:
+            return {"failed": True, "msg": missing[0]}
+        module = importlib.import_module(f"{MODULES}.{name}")
+        options = module.OPTIONS
+        validator = ArgumentSpecValidator(dict(options.arguments), **options.rules())
+        checked = validator.validate(dict(self._task.args))
+        params = checked.validated_parameters
+        secret = checked._no_log_values - public_values(params)
+        if checked.error_messages:
+            msg = f"Invalid options for {COLLECTION}.{name}: " + "; ".join(checked.error_messages)
+            return remove_values({"failed": True, "msg": msg}, secret)
+        for deprecation in checked._deprecations:
+            display.deprecated(deprecation["msg"], version=deprecation.get("version"), collection_name=COLLECTION)
+        warnings = []
+        task = Task(
+            params,
+            check_mode=self._task.check_mode,
+            warn=warnings.append,
+            progress=lambda text: display.display(remove_values(f"    {text}", secret)),
+        )
+        good, result = execute(module.run, task)
+        result = dict(result, invocation={"module_args": _hide_no_log(params, options.arguments)})
+        if warnings:
+            result["warnings"] = warnings
+        if not good:
+            result["failed"] = True
+        return remove_values(result, secret)
+
+    @contextlib.contextmanager
+    def _environment(self):
+        """The task's ``environment`` in this process, as a module would find it; the fork serves a whole loop."""
+        values = {}
+        self._compute_environment_string(values)
+        before = dict(os.environ)
+        os.environ.update({key: str(value) for key, value in values.items()})
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    def _refuse_defaults_of_one_module(self, name):
+        """Ansible resolves ``module_defaults`` of a redirected module to this plugin: they would reach all modules."""
+        defaults = {}
+        for item in self._task.module_defaults or []:
+            defaults.update(item)
+        if f"{COLLECTION}.gcp" in defaults:
+            raise AnsibleActionFail(
+                f"module_defaults for a single module of {COLLECTION} would apply to all of its modules, so"
+                f" {COLLECTION}.{name} does not run. Use module_defaults for group/{COLLECTION}.gcp, or set the"
+                " options on the task."
+            )
+
+
+def _same_python(interpreter):
+    """Whether a path is this interpreter, virtual environment included."""
+    mine = os.path.abspath(sys.executable)
+    theirs = os.path.abspath(os.path.expanduser(interpreter))
+    return os.path.dirname(mine) == os.path.dirname(theirs) and os.path.realpath(mine) == os.path.realpath(theirs)
+
+
+def _hide_no_log(params, arguments):
+    """The options as they may be shown, in the words of an ordinary module."""
+    return {
+        key: "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" if arguments[key].get("no_log") and value is not None else value
+        for key, value in params.items()
+        if key in arguments
+    }

@@ -1,0 +1,74 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    # Project and credentials: the option group GCP of module_utils/_options.py.
+    DOCUMENTATION = r"""
+options:
+  project:
+    description:
+      - The project's id.
+      - Without it, the project of the credentials is used.
+      - Falls back on the environment variables E(GCP_PROJECT), E(GCE_PROJECT) and E(GOOGLE_CLOUD_PROJECT).
+    type: str
+  auth_kind:
+    description:
+      - Where credentials come from.
+      - With V(application), Google's application default credentials.
+      - With V(serviceaccount), O(service_account_file) or O(service_account_contents).
+      - With V(accesstoken), O(access_token).
+      - With V(machineaccount), the metadata server of the machine that the module runs on.
+      - By default, whichever of these options is set decides, else V(application).
+      - Falls back on the environment variable E(GCP_AUTH_KIND).
+    type: str
+    choices: [application, serviceaccount, accesstoken, machineaccount]
+  service_account_file:
+    description:
+      - Path of a service account's JSON key.
+      - Falls back on the environment variables E(GCP_SERVICE_ACCOUNT_FILE) and E(GCE_CREDENTIALS_FILE_PATH).
+    type: path
+  service_account_contents:
+    description:
+      - The contents of a service account's JSON key.
+      - Falls back on the environment variable E(GCP_SERVICE_ACCOUNT_CONTENTS).
+    type: jsonarg
+  service_account_email:
+    description:
+      - The service account of the machine to use with O(auth_kind=machineaccount), by default its first.
+      - Falls back on the environment variables E(GCP_SERVICE_ACCOUNT_EMAIL) and E(GCE_EMAIL).
+    type: str
+  access_token:
+    description:
+      - An OAuth 2.0 access token. It is not refreshed.
+      - Falls back on the environment variable E(GCP_ACCESS_TOKEN).
+    type: str
+  scopes:
+    description:
+      - OAuth 2.0 scopes, by default C(https://www.googleapis.com/auth/cloud-platform).
+      - Falls back on the environment variable E(GCP_SCOPES).
+    type: list
+    elements: str
+  impersonate_service_account:
+    description:
+      - E-mail address of a service account to act as. The credentials need C(iam.serviceAccounts.getAccessToken) on it.
+      - Falls back on the environment variables E(GCP_IMPERSONATE_SERVICE_ACCOUNT) and
+        E(GOOGLE_IMPERSONATE_SERVICE_ACCOUNT).
+    type: str
+  quota_project:
+    description:
+      - The project that is charged for the requests where it is not the credentials' own.
+      - Falls back on the environment variables E(GCP_QUOTA_PROJECT) and E(GOOGLE_CLOUD_QUOTA_PROJECT).
+    type: str
+requirements:
+  - python >= 3.11
+  - google-auth
+  - requests
+notes:
+  - With a local connection the module runs inside Ansible's own process, which saves starting an interpreter for each
+    task. The variable C(gcp_in_controller) set to V(false), C(become), C(async), another connection or another
+    C(ansible_python_interpreter) make it run as an ordinary module.
+"""

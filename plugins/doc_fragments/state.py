@@ -1,0 +1,17 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    # Whether the resource exists: the option group STATE of module_utils/_options.py.
+    DOCUMENTATION = r"""
+options:
+  state:
+    description: Whether it shall exist.
+    type: str
+    choices: [present, absent]
+    default: present
+"""

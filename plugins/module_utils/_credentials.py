@@ -1,0 +1,252 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Credentials from a task's options.
+
+The option names and environment variables are those of the google.cloud collection and of AWX's Google credential
+type, so that what users have set already works here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import time
+import warnings
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _shared
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import CredentialsError, UserError
+
+try:
+    import google.auth
+    import google.auth.exceptions
+    from google.auth import compute_engine, credentials, impersonated_credentials
+    from google.oauth2 import credentials as oauth2_credentials
+    from google.oauth2 import service_account
+
+    Base = credentials.Credentials
+    IMPORT_ERROR = None
+except ImportError as missing:
+    Base = object
+    IMPORT_ERROR = missing
+
+SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+# A token with less than this left is not handed to a task that may run for minutes (google-auth refreshes at 225 s).
+_MARGIN = 300
+
+
+class Credentials(Base):
+    """Google credentials that first look for a token of theirs in the memory that Ansible's forks share.
+
+    The credentials behind them are loaded only when a token is really needed. A service account's key signs its own
+    token where it can (https://google.aip.dev/auth/4111), which asks nobody; should a service refuse such a token,
+    the next one comes from the token endpoint. Requests are authorised by this class alone, so google-auth's look-up
+    of regional access boundaries, a request in each fork, does not happen.
+    """
+
+    def __init__(self, key, load):
+        super().__init__()
+        self._key = key
+        self._load = load
+        self._source = None
+        self.project = None
+
+    @property
+    def source(self):
+        """The google-auth credentials behind these."""
+        if self._source is None:
+            self._source, self.project = self._load()
+        return self._source
+
+    @property
+    def email(self):
+        """Who this is, as far as that is known without asking anybody; else an empty string."""
+        email = getattr(self.source, "service_account_email", "") or ""
+        return email if "@" in email else ""
+
+    def refresh(self, request):
+        refused = self.token if self.token and not self.expired else None
+        with _shared.entries() as known:
+            item = known.get(self._key)
+            if item and item["until"] > time.time() and item["value"] != refused:
+                self.token = item["value"]
+                self.expiry = _utc(item["until"] + _MARGIN)
+                return
+            source = self.source
+            if refused and getattr(source, "_always_use_jwt_access", False):
+                source = self._source = source.with_always_use_jwt_access(False)
+            try:
+                source.refresh(request)
+            except google.auth.exceptions.GoogleAuthError as error:
+                raise CredentialsError(
+                    "No access token for {}: {}".format(self.email or "the given credentials", error),
+                    "Check that the key or login is not expired, revoked or of a deleted account"
+                    " and that %s can be reached." % (getattr(source, "_token_uri", None) or "the token endpoint"),
+                ) from error
+            self.token, self.expiry = source.token, source.expiry
+            if self.expiry:
+                until = self.expiry.replace(tzinfo=datetime.UTC).timestamp() - _MARGIN
+                known[self._key] = {"until": until, "value": self.token}
+
+
+def _utc(epoch):
+    """Seconds since 1970 as google-auth wants an expiry: in UTC and without a time zone."""
+    return datetime.datetime.fromtimestamp(epoch, datetime.UTC).replace(tzinfo=None)
+
+
+def from_params(params):
+    """:class:`Credentials` for the options of the ``gcp`` fragment.
+
+    Errors: :class:`UserError` for options that contradict each other, :class:`CredentialsError` (also later, when a
+    token is needed) for credentials that are not there or not usable.
+    """
+    kind = params.get("auth_kind") or _default_kind(params)
+    scopes = tuple(params.get("scopes") or SCOPES)
+    loader = _LOADERS[kind]
+
+    def load():
+        source, project = loader(params, scopes)
+        target = params.get("impersonate_service_account")
+        if target:
+            source = impersonated_credentials.Credentials(source, target_principal=target, target_scopes=list(scopes))
+        return source, project
+
+    return Credentials(_key(kind, scopes, params), load)
+
+
+def _default_kind(params):
+    if params.get("access_token"):
+        return "accesstoken"
+    if params.get("service_account_file") or params.get("service_account_contents"):
+        return "serviceaccount"
+    return "application"
+
+
+def _key(kind, scopes, params):
+    """A name for these credentials that changes with anything that changes their token."""
+    parts = [kind, scopes, params.get("impersonate_service_account")]
+    if kind == "accesstoken":
+        parts.append(params.get("access_token"))
+    elif kind == "machineaccount":
+        parts += [params.get("service_account_email"), os.environ.get("GCE_METADATA_HOST")]
+    elif kind == "serviceaccount":
+        parts += [params.get("service_account_contents"), _identity(params.get("service_account_file"))]
+    else:
+        parts += [_identity(_application_file()), os.environ.get("GCE_METADATA_HOST")]
+    return "token:" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _identity(path):
+    """Path, time and size of a file: enough to notice that a key was replaced."""
+    if not path:
+        return None
+    try:
+        status = os.stat(os.path.expanduser(path))
+    except OSError:
+        return path
+    return [os.path.abspath(os.path.expanduser(path)), status.st_mtime_ns, status.st_size]
+
+
+def _application_file():
+    """The file of application default credentials, or None. https://cloud.google.com/docs/authentication/application-default-credentials"""
+    named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    if named:
+        return named
+    folder = os.environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")
+    usual = os.path.join(folder, "application_default_credentials.json")
+    return usual if os.path.exists(usual) else None
+
+
+def _application(params, scopes):
+    path = _application_file()
+    with _readable(path):
+        if path:
+            # Not google.auth.default(): for a user's login it starts gcloud, a second of work, to learn the project.
+            source, project = google.auth.load_credentials_from_file(path, scopes=list(scopes))
+        else:
+            source, project = google.auth.default(scopes=list(scopes))
+    return _self_signing(source), project
+
+
+def _service_account(params, scopes):
+    contents, path = params.get("service_account_contents"), params.get("service_account_file")
+    if not contents and not path:
+        raise UserError(
+            "auth_kind is serviceaccount but neither service_account_file nor service_account_contents is given.",
+            "Set one of them, or GCP_SERVICE_ACCOUNT_FILE in the environment.",
+        )
+    with _readable(path):
+        if contents:
+            info = contents if isinstance(contents, dict) else json.loads(contents)
+        else:
+            with open(os.path.expanduser(path), encoding="utf-8") as stream:
+                info = json.load(stream)
+        source = service_account.Credentials.from_service_account_info(info, scopes=list(scopes))
+    return _self_signing(source), info.get("project_id")
+
+
+def _access_token(params, scopes):
+    if not params.get("access_token"):
+        raise UserError("auth_kind is accesstoken but access_token is not given.", "Set it, or GCP_ACCESS_TOKEN.")
+    return _GivenToken(params["access_token"]), None
+
+
+def _machine_account(params, scopes):
+    return compute_engine.Credentials(params.get("service_account_email") or "default", scopes=list(scopes)), None
+
+
+_LOADERS = {
+    "application": _application,
+    "serviceaccount": _service_account,
+    "accesstoken": _access_token,
+    "machineaccount": _machine_account,
+}
+
+
+if IMPORT_ERROR is None:
+
+    class _GivenToken(oauth2_credentials.Credentials):
+        """A token that the user gave: there is nothing to refresh it with."""
+
+        def refresh(self, request):
+            if self.expired or getattr(self, "_handed_out", False):
+                raise google.auth.exceptions.RefreshError("the given access_token was refused or is expired")
+            self._handed_out = True
+
+
+def _self_signing(source):
+    """Let a service account's key sign its own tokens."""
+    if isinstance(source, service_account.Credentials):
+        return source.with_always_use_jwt_access(True)
+    return source
+
+
+@contextlib.contextmanager
+def _readable(path):
+    """Say which file, and what to do, when credentials cannot be loaded; keep google-auth's warnings to itself."""
+    where = f"the credentials file {path}" if path else "the given service account contents"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except OSError as error:
+        raise CredentialsError(
+            f"Cannot read {where}: {error.strerror}", "Check the path and its permissions."
+        ) from error
+    except google.auth.exceptions.DefaultCredentialsError as error:
+        if path:
+            raise CredentialsError(f"Cannot use {where}: {error}") from error
+        raise CredentialsError(
+            "No Google credentials were found.",
+            "Set service_account_file (or GCP_SERVICE_ACCOUNT_FILE), or GOOGLE_APPLICATION_CREDENTIALS, or run:"
+            " gcloud auth application-default login",
+        ) from error
+    except (ValueError, google.auth.exceptions.GoogleAuthError) as error:
+        # The error of a JSON parser quotes no content, and google-auth names fields only.
+        raise CredentialsError(
+            f"Cannot use {where}: {error}", "It must be the JSON key of a service account, as Google made it."
+        ) from error

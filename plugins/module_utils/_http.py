@@ -1,0 +1,194 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one HTTP client: JSON requests to Google's APIs, with retries that are safe and bounded."""
+
+from __future__ import annotations
+
+import email.utils
+import platform
+import random
+import time
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
+
+try:
+    import google.auth.exceptions
+    import requests
+    from google.auth.transport.requests import AuthorizedSession
+
+    IMPORT_ERROR = None
+except ImportError as missing:
+    IMPORT_ERROR = missing
+
+VERSION = "0.1.0"
+USER_AGENT = f"mlplatform.gcp/{VERSION} (Ansible collection; Python {platform.python_version()})"
+
+CONNECT_SECONDS = 15
+READ_SECONDS = 90
+# https://cloud.google.com/storage/docs/retry-strategy: exponential backoff with full jitter.
+ATTEMPTS = 6
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 32.0
+# No single request is worth more than this, whatever Retry-After asks for.
+RETRY_SECONDS = 180
+# How long an API that was just enabled may go on to answer SERVICE_DISABLED.
+ENABLED_SECONDS = 300
+
+
+class Clock:
+    """Time, so that tests need none."""
+
+    now = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+    random = staticmethod(random.random)
+
+
+class Client:
+    """Requests as one identity.
+
+    ``credentials`` are those of ``_credentials``; ``project`` is only named in messages; ``quota_project`` is the
+    project that pays for the requests, where it is not the caller's own.
+    """
+
+    def __init__(self, credentials, *, project="", quota_project="", session=None, clock=None):
+        self._credentials = credentials
+        self._project = project
+        self._session = session or AuthorizedSession(credentials)
+        self.clock = clock or Clock()
+        self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        if quota_project:
+            self._headers["X-Goog-User-Project"] = quota_project
+
+    def get(self, url, query=None, **options):
+        return self.request("GET", url, query=query, **options)
+
+    def post(self, url, body=None, query=None, **options):
+        return self.request("POST", url, query=query, body={} if body is None else body, **options)
+
+    def request(
+        self, method, url, *, query=None, body=None, data=None, headers=None, safe=None, permission="", raw=False
+    ):
+        """Send one request and return its JSON (``{}`` when empty), or the ``requests.Response`` with ``raw``.
+
+        ``safe`` says that sending it twice does no harm; by default that is every method but POST. What is not safe
+        is sent again only when it certainly did not arrive (no connection, or refused by a rate limit).
+        ``permission`` is named in the error when the service does not say what was missing.
+        Errors: the types of ``_errors``.
+        """
+        safe = method != "POST" if safe is None else safe
+        clock, attempt, started, enabled_by = self.clock, 0, self.clock.now(), None
+        while True:
+            attempt += 1
+            pause = None
+            try:
+                response = self._session.request(
+                    method,
+                    url,
+                    params=query,
+                    json=body,
+                    data=data,
+                    headers=dict(self._headers, **(headers or {})),
+                    timeout=(CONNECT_SECONDS, READ_SECONDS),
+                )
+            except google.auth.exceptions.TransportError as error:
+                failure, again = self._lost(error, method, url), True
+            except requests.exceptions.RequestException as error:
+                failure, again = self._lost(error, method, url), safe or _never_sent(error)
+            except google.auth.exceptions.GoogleAuthError as error:
+                raise _errors.CredentialsError(
+                    f"No access token: {error}", "Check that the credentials are valid and not expired."
+                ) from error
+            else:
+                if response.status_code < 400:
+                    return response if raw else _json(response)
+                failure = self._failure(response, method, url, permission)
+                pause = _retry_after(response)
+                if isinstance(failure, _errors.ApiDisabled):
+                    enabled_by = enabled_by or self._enabled_deadline(failure)
+                    if clock.now() >= enabled_by:
+                        raise failure
+                    clock.sleep(5)
+                    attempt = 0
+                    continue
+                again = failure.retryable and (safe or isinstance(failure, _errors.QuotaExceeded))
+            pause = max(pause or 0, clock.random() * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)))
+            if not again or attempt >= ATTEMPTS or clock.now() + pause - started > RETRY_SECONDS:
+                raise failure
+            clock.sleep(pause)
+
+    @property
+    def caller(self):
+        """The e-mail address behind the credentials where it is known, for messages."""
+        return getattr(self._credentials, "email", "")
+
+    def _failure(self, response, method, url, permission):
+        return _errors.from_response(
+            response.status_code,
+            _json(response),
+            method=method,
+            url=url,
+            caller=self.caller,
+            project=self._project,
+            permission=permission,
+        )
+
+    @staticmethod
+    def _lost(error, method, url):
+        return _errors.ConnectionFailed(
+            "{} {}: {}".format(method, url.split("?", 1)[0], _reason(error)),
+            "Check the network, the proxy settings (HTTPS_PROXY, REQUESTS_CA_BUNDLE) and https://status.cloud.google.com",
+        )
+
+    def _enabled_deadline(self, failure):
+        """Until when to wait for an API that is said to be disabled: not at all, unless it is in fact enabled."""
+        now = self.clock.now()
+        if failure.service == "serviceusage.googleapis.com" or not failure.consumer:
+            return now
+        url = f"https://serviceusage.googleapis.com/v1/projects/{failure.consumer}/services/{failure.service}"
+        try:
+            state = self.get(url).get("state")
+        except _errors.GcpError:
+            return now
+        return now + ENABLED_SECONDS if state == "ENABLED" else now
+
+
+def _json(response):
+    try:
+        return response.json() if response.content else {}
+    except ValueError:
+        # Load balancers answer errors in HTML.
+        return {}
+
+
+def _never_sent(error):
+    """Whether a request that failed was certainly not processed."""
+    return isinstance(error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)) or (
+        "NewConnectionError" in repr(error)
+    )
+
+
+def _reason(error):
+    """The innermost words of a requests error, which wraps urllib3's, which wraps the system's."""
+    reason = error
+    while True:
+        inner = getattr(reason, "reason", None) or next(
+            (item for item in getattr(reason, "args", ()) if isinstance(item, Exception)), None
+        )
+        if not isinstance(inner, Exception):
+            return f"{reason} ({type(reason).__name__})"
+        reason = inner
+
+
+def _retry_after(response):
+    """Seconds of a Retry-After header, which is a number or a date."""
+    value = response.headers.get("Retry-After")
+    if not value:
+        return None
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a module is made of: a specification of its options, and a function from a :class:`Task` to a result.
+
+The same function runs in an ordinary module (:func:`run_module`) and inside the controller (the action plugin).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials, _http, _shared
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import GcpError, UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import Waiter
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Remote, Result
+
+_DEFAULT_WAIT = 600
+
+
+class Task:
+    """All that a module's function gets: options in, the cloud at hand, words out.
+
+    params      validated options
+    check_mode  nothing may be changed
+    warn        callable for a warning
+    progress    callable for a line while something takes long
+    """
+
+    def __init__(self, params, *, check_mode=False, warn=lambda text: None, progress=lambda text: None, client=None):
+        self.params = params
+        self.check_mode = check_mode
+        self.warn = warn
+        self.progress = progress
+        if client is not None:
+            self.client = client
+
+    @functools.cached_property
+    def credentials(self):
+        return _credentials.from_params(self.params)
+
+    @functools.cached_property
+    def client(self):
+        return _http.Client(
+            self.credentials, project=self.params.get("project") or "", quota_project=self.params.get("quota_project")
+        )
+
+    @functools.cached_property
+    def project(self):
+        """The project's id: the option, or the project of the credentials."""
+        project = self.params.get("project")
+        if not project:
+            self.credentials.source  # noqa: B018  loading them tells their project
+            project = self.credentials.project
+        if not project:
+            raise UserError(
+                "No project is given, and the credentials belong to none.",
+                "Set project, or GCP_PROJECT in the environment.",
+            )
+        return project
+
+    @property
+    def wait(self):
+        return self.params.get("wait", True)
+
+    @functools.cached_property
+    def waiter(self):
+        """Waits for everything in this task: ``wait_timeout`` counts from its first use."""
+        return Waiter(self.client.clock, self.params.get("wait_timeout") or _DEFAULT_WAIT, self.progress)
+
+    def remote(self, resource, **names):
+        """The :class:`Remote` of a resource; ``project`` is among the names unless given."""
+        if "{project}" in resource.path + resource.create_path + "".join(resource.create_query.values()):
+            names.setdefault("project", self.project)
+        return Remote(self, resource, names)
+
+    def ensure(self, resource, desired, *, guard=None, **names):
+        """The usual whole of a module: make a resource agree with ``desired``, or ``state: absent``."""
+        remote = self.remote(resource, **names)
+        if self.params.get("state") == "absent":
+            return remote.ensure_absent(guard=guard)
+        return remote.ensure(desired, guard=guard)
+
+    # Check mode in an empty project
+
+    def will_enable(self, service, project):
+        """Remember, in check mode, that this run would enable an API: what asks for it later need not warn."""
+        _shared.remember(f"enable:{project}:{service}", True, 3600)
+
+    def assume_enabled(self, error):
+        """Go on in check mode though an API is disabled; warn unless this run would have enabled it."""
+        consumers = {error.consumer, self.params.get("project")}
+        if not any(_shared.recall(f"enable:{consumer}:{error.service}") for consumer in consumers):
+            self.warn(f"{error.message}. Check mode goes on as if it was and nothing was there yet.")
+
+
+def execute(run, task):
+    """Run a module's function: ``(True, result)`` or ``(False, failure)``.
+
+    The one place where errors become results.
+    """
+    try:
+        result = run(task)
+    except GcpError as error:
+        return False, error.failure()
+    return True, result.as_dict() if isinstance(result, Result) else result
+
+
+def missing_library():
+    """What to tell when a Python library is missing, or None."""
+    if _credentials.IMPORT_ERROR is None and _http.IMPORT_ERROR is None:
+        return None
+    return missing_required_lib("google-auth and requests"), str(_credentials.IMPORT_ERROR or _http.IMPORT_ERROR)
+
+
+def run_module(options, run):
+    """``main()`` of a module: run it as an ordinary Ansible module."""
+    module = AnsibleModule(argument_spec=dict(options.arguments), supports_check_mode=True, **options.rules())
+    missing = missing_library()
+    if missing:
+        module.fail_json(msg=missing[0], exception=missing[1])
+    module.no_log_values -= public_values(module.params)
+    task = Task(module.params, check_mode=module.check_mode, warn=module.warn, progress=module.debug)
+    good, result = execute(run, task)
+    if good:
+        module.exit_json(**result)
+    module.fail_json(**result)
+
+
+def public_values(params):
+    """What a service account's key holds besides secrets, in the forms in which Ansible would blank it out everywhere.
+
+    Without this a task given its key as a dictionary would show its own project as ``********``.
+    """
+    contents = params.get("service_account_contents")
+    if not contents:
+        return set()
+    try:
+        info = json.loads(contents) if isinstance(contents, str) else contents
+    except ValueError:
+        return set()
+    if not isinstance(info, dict):
+        return set()
+    return {str(value) for key, value in info.items() if not key.startswith("private_key")}

@@ -1,0 +1,308 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What differs between what a task asks for and what is there: pure functions of two dictionaries.
+
+Only fields that the task sets are compared. Google leaves out fields that have their type's zero value, so a missing
+field equals ``0``, ``false``, ``""``, ``[]`` and ``{}``. Check mode, diff and ``changed`` all come from :class:`Plan`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ImmutableFieldError
+
+HIDDEN = "(not shown)"
+_DURATION = re.compile(r"-?\d+(\.\d+)?s")
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]00:00)")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a comparison must know of a resource. Paths are dotted; indexes of lists do not appear in them.
+
+    immutable   path -> the way out, a sentence for the error
+    keyed       path of a list -> the field that identifies an element; order does not matter
+    unordered   paths of lists whose order does not matter
+    whole       paths of maps that are compared and sent whole: keys that the task leaves out are removed
+    presence    paths of messages where ``{}`` is a choice and differs from a missing field
+    write_only  paths that are sent but never read back, and not shown
+    normalise   path -> function applied to both sides before they are compared
+    """
+
+    immutable: Mapping[str, str] = field(default_factory=dict)
+    keyed: Mapping[str, str] = field(default_factory=dict)
+    unordered: tuple = ()
+    whole: tuple = ()
+    presence: tuple = ()
+    write_only: tuple = ()
+    normalise: Mapping[str, Callable] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field that differs. ``path`` is a tuple of keys; lists are one field."""
+
+    path: tuple
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to happen. ``existing`` is None when the resource is not there, ``desired`` None when it must not be."""
+
+    desired: Any
+    existing: Any
+    changes: tuple
+    rules: Rules
+
+    @property
+    def action(self):
+        """``create``, ``update``, ``delete`` or an empty string."""
+        if self.desired is None:
+            return "delete" if self.existing is not None else ""
+        if self.existing is None:
+            return "create"
+        return "update" if self.changes else ""
+
+    @property
+    def changed(self):
+        return bool(self.action)
+
+    @property
+    def after(self):
+        """The resource as it will be, as far as it can be known: what is there with the task's fields over it."""
+        if self.desired is None:
+            return None
+        return _merged((), self.desired, self.existing or {}, self.rules)
+
+    def changed_paths(self, depth):
+        """Dotted paths of the changes, cut at ``depth`` keys, each once, in order."""
+        return list(dict.fromkeys(".".join(change.path[:depth]) for change in self.changes))
+
+    def patch(self, depth, nulls=False):
+        """A body with the changed fields only. Each is sent whole from ``depth`` keys on, as the merge of both sides.
+
+        ``nulls`` is for services that merge maps: keys to be removed are sent as null.
+        """
+        body, after = {}, self.after
+        for path in dict.fromkeys(change.path[:depth] for change in self.changes):
+            source, target = after, body
+            for key in path[:-1]:
+                source, target = source[key], target.setdefault(key, {})
+            value = source[path[-1]]
+            if nulls and _dotted(path) in self.rules.whole:
+                value = dict(dict.fromkeys(_at(self.existing, path) or {}), **value)
+            target[path[-1]] = value
+        return body
+
+    def diff(self, name=""):
+        """The ``diff`` of a task's result: the fields that the task sets, before and after."""
+        before, after = {}, {}
+        if self.existing is not None:
+            before = _shown(
+                (),
+                self.existing if self.desired is None else _before((), self.desired, self.existing, self.rules),
+                self.rules,
+            )
+        if self.desired is not None:
+            after = _shown((), self.desired, self.rules)
+        result = {"before": before, "after": after}
+        if name:
+            result.update(before_header=name, after_header=name)
+        return result
+
+
+def plan(desired, existing, rules=Rules(), *, name=""):
+    """Compare. ``None`` inside ``desired`` means that the task does not set the field.
+
+    Errors: :class:`ImmutableFieldError` when a field would have to change that cannot.
+    """
+    if desired is None or existing is None:
+        return Plan(None if desired is None else prune(desired), existing, (), rules)
+    desired = prune(desired)
+    changes = tuple(_compare((), desired, existing, rules))
+    _refuse_immutable(changes, rules, name)
+    return Plan(desired, existing, changes, rules)
+
+
+def prune(value):
+    """A copy without the keys that are None, at any depth, and without the maps that held nothing else."""
+    if isinstance(value, dict):
+        pruned = {key: prune(item) for key, item in value.items() if item is not None}
+        return {key: item for key, item in pruned.items() if item != {} or value[key] == {}}
+    if isinstance(value, (list, tuple)):
+        return [prune(item) for item in value]
+    return value
+
+
+def _dotted(path):
+    return ".".join(path)
+
+
+def _at(tree, path):
+    for key in path:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _compare(path, desired, existing, rules):
+    """Yield a :class:`Change` for each field of ``desired`` that ``existing`` does not agree with."""
+    rule = _dotted(path)
+    if rule in rules.write_only:
+        return
+    if rule in rules.normalise:
+        normal = rules.normalise[rule]
+        if not _same(normal(desired), normal(existing) if existing is not None else None):
+            yield Change(path, existing, desired)
+    elif isinstance(desired, dict):
+        yield from _compare_map(path, rule, desired, existing, rules)
+    elif isinstance(desired, list):
+        if not _same_list(path, rule, desired, existing or [], rules):
+            yield Change(path, existing, desired)
+    elif not _same(desired, existing):
+        yield Change(path, existing, desired)
+
+
+def _compare_map(path, rule, desired, existing, rules):
+    if (rule in rules.presence and existing is None) or (existing is not None and not isinstance(existing, dict)):
+        yield Change(path, existing, desired)
+    elif rule in rules.whole:
+        existing_map = existing or {}
+        extra = set(existing_map) - set(desired)
+        if extra or any(
+            True for key in desired for _change in _compare((*path, key), desired[key], existing_map.get(key), rules)
+        ):
+            yield Change(path, existing, desired)
+    else:
+        for key in desired:
+            yield from _compare((*path, key), desired[key], (existing or {}).get(key), rules)
+
+
+def _covers(path, desired, existing, rules):
+    """Whether ``existing`` agrees with all that ``desired`` sets."""
+    return not any(True for _change in _compare(path, desired, existing, rules))
+
+
+def _same_list(path, rule, desired, existing, rules):
+    if not isinstance(existing, list) or len(desired) != len(existing):
+        return False
+    if rule in rules.keyed:
+        key = rules.keyed[rule]
+        known = {item.get(key): item for item in existing}
+        return all(item.get(key) in known and _covers(path, item, known[item.get(key)], rules) for item in desired)
+    if rule in rules.unordered:
+        left = list(existing)
+        for item in desired:
+            match = next((index for index, other in enumerate(left) if _covers(path, item, other, rules)), None)
+            if match is None:
+                return False
+            del left[match]
+        return True
+    # An element's own path is the list's: rules see through lists.
+    return all(_covers(path, item, other, rules) for item, other in zip(desired, existing, strict=False))
+
+
+def _same(desired, existing):
+    """Whether two plain values mean the same in Google's JSON."""
+    if existing is None:
+        return (
+            desired in ("", 0, "0", "0s", False, None)
+            or (isinstance(desired, (dict, list)) and not desired)
+            or str(desired).endswith("_UNSPECIFIED")
+        )
+    if isinstance(desired, bool) or isinstance(existing, bool):
+        return desired is existing
+    if (isinstance(desired, (int, float)) and isinstance(existing, str)) or (
+        isinstance(desired, str) and isinstance(existing, (int, float))
+    ):
+        # 64-bit integers are strings in JSON.
+        return str(desired) == str(existing)
+    if isinstance(desired, str) and isinstance(existing, str):
+        if _DURATION.fullmatch(desired) and _DURATION.fullmatch(existing):
+            return float(desired[:-1]) == float(existing[:-1])
+        if _TIMESTAMP.fullmatch(desired) and _TIMESTAMP.fullmatch(existing):
+            return _timestamp(desired) == _timestamp(existing)
+    return desired == existing
+
+
+def _timestamp(text):
+    whole, _dot, fraction = re.sub(r"(Z|[+-]00:00)$", "", text).partition(".")
+    return whole, fraction.rstrip("0")
+
+
+def _merged(path, desired, existing, rules):
+    """``existing`` with the fields of ``desired`` over it; lists and whole maps are replaced where they differ."""
+    if isinstance(desired, dict) and _dotted(path) not in rules.whole:
+        merged = dict(existing) if isinstance(existing, dict) else {}
+        for key, value in desired.items():
+            merged[key] = _merged((*path, key), value, merged.get(key), rules)
+        return merged
+    if existing is not None and _covers(path, desired, existing, rules) and _dotted(path) not in rules.write_only:
+        return copy.deepcopy(existing)
+    return copy.deepcopy(desired)
+
+
+def _before(path, desired, existing, rules):
+    """The part of ``existing`` that ``desired`` speaks about, in its words where both mean the same."""
+    if _covers(path, desired, existing, rules):
+        return desired
+    if isinstance(desired, dict) and isinstance(existing, dict) and _dotted(path) not in rules.whole:
+        known = {
+            key: value for key, value in desired.items() if key in existing or _covers((*path, key), value, None, rules)
+        }
+        return {key: _before((*path, key), value, existing.get(key), rules) for key, value in known.items()}
+    if isinstance(desired, list) and isinstance(existing, list):
+        return [_before_element(path, item, desired, index, rules) for index, item in enumerate(existing)]
+    return existing
+
+
+def _before_element(path, item, desired, index, rules):
+    """An element of a list that differs, cut to the fields that the task sets on its counterpart."""
+    key = rules.keyed.get(_dotted(path))
+    if key:
+        wanted = next((other for other in desired if other.get(key) == item.get(key)), None)
+    else:
+        wanted = desired[index] if index < len(desired) else None
+    if not isinstance(wanted, dict) or not isinstance(item, dict):
+        return item
+    return {name: _before((*path, name), value, item[name], rules) for name, value in wanted.items() if name in item}
+
+
+def _shown(path, value, rules):
+    """A copy fit to be shown: write-only fields without their values."""
+    if _dotted(path) in rules.write_only:
+        return HIDDEN
+    if isinstance(value, dict):
+        return {key: _shown((*path, key), item, rules) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shown(path, item, rules) for item in value]
+    return value
+
+
+def _refuse_immutable(changes, rules, name):
+    refused = []
+    for change in changes:
+        dotted = _dotted(change.path)
+        for path, way_out in rules.immutable.items():
+            if dotted == path or dotted.startswith(path + "."):
+                refused.append((dotted, change.before, change.after, way_out))
+    if not refused:
+        return
+    lines = [
+        f"{path} cannot be changed from {json.dumps(before, sort_keys=True)} to {json.dumps(after, sort_keys=True)}"
+        for path, before, after, _way_out in refused
+    ]
+    raise ImmutableFieldError(
+        "{}{}.".format(f"{name}: " if name else "", "; ".join(lines)),
+        " ".join(dict.fromkeys(way_out for *_fields, way_out in refused if way_out)),
+        fields=[path for path, *_rest in refused],
+    )

@@ -1,0 +1,386 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A resource as data, and the service layer that reads, plans and applies it.
+
+A module describes its resource once as a :class:`Resource`. :class:`Remote` is one such resource of one task; it is
+the only place that decides what is sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _plan
+from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import OperationKind
+
+READY, PENDING, FAILED = "ready", "pending", "failed"
+# How often a change is planned again because somebody else changed the resource meanwhile.
+_CONFLICTS = 6
+# How long a refusal that the service takes back by itself (Resource.transient) is tolerated.
+_TRANSIENT_SECONDS = 120
+_BUSY_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Update:
+    """How a resource is changed.
+
+    style   ``mask``: PATCH with the changed fields and their names in ``updateMask``; ``merge``: PATCH with the
+            changed fields, the service merges; ``put``: the whole resource
+    depth   how many keys deep a changed field is named; from there on it is sent whole
+    wrap    (body, mask paths) -> body, for services that want an envelope; the mask is then not sent as a parameter
+    method  where it is not the style's own
+    query   more query parameters
+    """
+
+    style: str = "mask"
+    depth: int = 1
+    wrap: Any = None
+    method: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Resource:
+    """What the engine must know of a kind of resource. In paths and queries ``{name}`` stands for one of its names.
+
+    kind          the word for messages, such as "secret"
+    base          address of the API's version, such as ``https://secretmanager.googleapis.com/v1``
+    path          of one resource below ``base``; the last placeholder is its id
+    permission    prefix of its IAM permissions: ``.get``, ``.create``, ``.update`` and ``.delete`` follow
+    create_path   what a create is posted to; by default ``path`` without its last segment
+    create_id     query parameter that carries the id; without it the body does
+    create_query  more query parameters of a create
+    create_body   (names, body) -> body of a create
+    read_query    query parameters of a read
+    delete_query  query parameters of a delete
+    update        how it is changed; None when it cannot be
+    rules         how it is compared
+    operation     kind of long-running operation that create, update and delete answer with; None when they do not
+    version       dotted field that guards against lost updates, such as ``etag``
+    version_query send the guard in this query parameter; by default it is sent in the body, where it was
+    delete_guard  query parameter that carries the guard of a delete
+    state         body -> (READY, PENDING or FAILED, words)
+    transient     regular expressions of refusals that the service takes back by itself after a while
+    explain       (remote, error) -> what a user should know about a failed operation, or an empty string
+    """
+
+    kind: str
+    base: str
+    path: str
+    permission: str = ""
+    create_path: str = ""
+    create_id: str = ""
+    create_query: Mapping[str, str] = field(default_factory=dict)
+    create_body: Any = None
+    read_query: Mapping[str, str] = field(default_factory=dict)
+    delete_query: Mapping[str, str] = field(default_factory=dict)
+    update: Any = field(default_factory=Update)
+    rules: _plan.Rules = field(default_factory=_plan.Rules)
+    operation: Any = None
+    version: str = ""
+    version_query: str = ""
+    delete_guard: str = ""
+    state: Callable = lambda body: (READY, "")
+    transient: tuple = ()
+    explain: Any = None
+
+
+def state_of(name, *, pending=(), failed=()):
+    """A ``Resource.state`` that looks at one enum field."""
+
+    def state(body):
+        value = body.get(name) or ""
+        return (PENDING if value in pending else FAILED if value in failed else READY), value
+
+    return state
+
+
+@dataclass
+class Result:
+    """What became of a task, or of one of several things that it manages."""
+
+    changed: bool = False
+    diff: Any = None
+    resource: Any = None
+    operation: Any = None
+    extra: dict = field(default_factory=dict)
+
+    def add(self, other):
+        """Take in what happened to something that belongs to this resource."""
+        self.changed = self.changed or other.changed
+        own = self.diff if isinstance(self.diff, list) else [self.diff] if self.diff else []
+        more = other.diff if isinstance(other.diff, list) else [other.diff] if other.diff else []
+        self.diff = own + more
+        self.extra.update(other.extra)
+        return self
+
+    def as_dict(self):
+        """The result of the task. ``diff`` lists only what changes."""
+        result = dict(self.extra, changed=self.changed)
+        diffs = self.diff if isinstance(self.diff, list) else [self.diff] if self.diff else []
+        diffs = [item for item in diffs if item["before"] != item["after"]]
+        result["diff"] = diffs[0] if len(diffs) == 1 else diffs if diffs else {"before": {}, "after": {}}
+        if self.resource is not None:
+            result["resource"] = self.resource
+        if self.operation:
+            result["operation"] = self.operation
+        return result
+
+
+class Remote:
+    """One resource in the cloud, as one task sees it. ``names`` fill the placeholders of the resource's paths."""
+
+    def __init__(self, task, resource, names):
+        self.task = task
+        self.resource = resource
+        self.names = {key: str(value) for key, value in names.items() if value is not None}
+        self.path = _fill(resource.path, self.names, encode=False)
+        self.url = f"{resource.base}/{_fill(resource.path, self.names)}"
+        self.title = f"{resource.kind} {self.path}"
+
+    @property
+    def id(self):
+        return self.names[re.findall(r"\{(\w+)\}", self.resource.path)[-1]]
+
+    def _permission(self, verb):
+        return f"{self.resource.permission}.{verb}" if self.resource.permission else ""
+
+    # Reading
+
+    def read(self):
+        """The resource, or None when it is not there."""
+        try:
+            return self.task.client.get(
+                self.url, query=_fill_all(self.resource.read_query, self.names), permission=self._permission("get")
+            )
+        except _errors.NotFound:
+            return None
+        except _errors.ApiDisabled as error:
+            if not self.task.check_mode:
+                raise
+            # An empty project: an earlier task would have enabled the API, and nothing can be there before.
+            self.task.assume_enabled(error)
+            return None
+
+    def settle(self, existing):
+        """Wait until nothing is under way with the resource; return what is there then."""
+        state = {"body": existing}
+
+        def poll():
+            body = state["body"]
+            kind, words = self.resource.state(body) if body is not None else (READY, "")
+            if kind == PENDING:
+                state["body"] = self.read()
+                body = state["body"]
+                kind, words = self.resource.state(body) if body is not None else (READY, "")
+            return body, words or "pending" if kind == PENDING else ""
+
+        return self.task.waiter.until(poll, what=self.title)
+
+    def is_pending(self, existing):
+        return existing is not None and self.resource.state(existing)[0] == PENDING
+
+    def refuse_failed(self, existing):
+        """Errors: :class:`ResourceFailed` for a resource that will not recover by itself."""
+        kind, words = self.resource.state(existing) if existing is not None else (READY, "")
+        if kind == FAILED:
+            raise _errors.ResourceFailed(
+                f"{self.title} is in state {words} and does not leave it by itself.",
+                "Look at its logs in the console; then delete it (the same task with state: absent) and run again.",
+                state=words,
+            )
+
+    # Planning and applying
+
+    def plan(self, desired, existing):
+        return _plan.plan(desired, existing, self.resource.rules, name=self.title)
+
+    def ensure(self, desired, *, guard=None):
+        """Make the resource agree with ``desired`` and return a :class:`Result`.
+
+        Joins whatever is under way: an operation of another run, a resource that is still being made or deleted, a
+        create that somebody else won. ``guard(plan)`` may refuse a plan by raising. In check mode nothing is sent.
+        """
+        first = None
+        for attempt in range(_CONFLICTS):
+            existing = self.read()
+            plan = self.plan(desired, existing)
+            if self.is_pending(existing) and not self.task.check_mode and (plan.changed or self.task.wait):
+                existing = self.settle(existing)
+                plan = self.plan(desired, existing)
+            self.refuse_failed(existing)
+            if guard:
+                guard(plan)
+            if not plan.changed or self.task.check_mode:
+                # After a conflict a change of ours may be what made the plan empty.
+                told = first or plan
+                return Result(told.changed, told.diff(self.title), plan.after)
+            try:
+                return self.apply(plan)
+            except _errors.Conflict as error:
+                first, failure, pause = first or plan, error, self.task.client.clock.random() * 2**attempt
+            except _errors.AlreadyExists as error:
+                failure, pause = error, 2**attempt
+                self._refuse_taken(error)
+            self.task.waiter.pause(pause, self.title, "changed by somebody else at the same time")
+        raise failure
+
+    def _refuse_taken(self, error):
+        """A name that exists but cannot be read belongs to somebody else."""
+        try:
+            if self.read() is not None:
+                return
+        except _errors.PermissionDenied:
+            pass
+        else:
+            return  # just deleted, or not readable yet: the next attempt tells
+        raise _errors.AlreadyExists(
+            f"{self.title}: the name is taken by somebody else: {error.text}",
+            "Choose another name.",
+            status=error.status,
+            code=error.code,
+            reason=error.reason,
+            text=error.text,
+            url=error.url,
+        ) from error
+
+    def ensure_absent(self, *, guard=None):
+        """Make sure that the resource is not there and return a :class:`Result`."""
+        for attempt in range(_CONFLICTS):
+            existing = self.read()
+            if self.is_pending(existing) and not self.task.check_mode:
+                existing = self.settle(existing)
+            plan = self.plan(None, existing)
+            if guard and plan.changed:
+                guard(plan)
+            if not plan.changed or self.task.check_mode:
+                return Result(plan.changed, plan.diff(self.title))
+            try:
+                return self.apply(plan)
+            except _errors.NotFound:
+                return Result(True, plan.diff(self.title))
+            except _errors.Conflict as error:
+                failure = error
+            self.task.waiter.pause(self.task.client.clock.random() * 2**attempt, self.title, "changed at the same time")
+        raise failure
+
+    def apply(self, plan):
+        """Send a plan and wait for it, unless the task does not want to wait. Return a :class:`Result`."""
+        body = self._send_patiently(plan)
+        result = Result(True, plan.diff(self.title), plan.after)
+        if self.resource.operation is None:
+            result.resource = body if plan.desired is not None and body else plan.after
+            return result
+        if not self.task.wait:
+            result.operation = body.get("name")
+            return result
+        self.finish(result, body, {"create": "creating", "update": "updating", "delete": "deleting"}[plan.action])
+        return result
+
+    def finish(self, result, operation, verb):
+        """Wait for an operation on this resource and put the resource as it is then into ``result``."""
+        kind = self.resource.operation
+        try:
+            last = self.task.waiter.operation(self.task.client, kind, operation, what=f"{verb} {self.title}")
+        except _errors.OperationFailed as error:
+            more = self.resource.explain(self, error) if self.resource.explain else ""
+            raise _errors.OperationFailed(error.message, more or error.hint, **error.facts) from error
+        if verb == "deleting":
+            result.resource = None
+            return
+        result.resource = kind.result(last) or self.read()
+        self.refuse_failed(result.resource)
+
+    def _send_patiently(self, plan):
+        """Send a plan, waiting while the resource is busy or a dependency of it is not known everywhere yet."""
+        clock = self.task.client.clock
+        tolerated = clock.now() + _TRANSIENT_SECONDS
+        while True:
+            try:
+                return self._send(plan)
+            except _errors.OperationInProgress as error:
+                self.task.waiter.pause(_BUSY_SECONDS, self.title, f"busy: {error.text}")
+            except _errors.ApiError as error:
+                known = any(re.search(pattern, error.text) for pattern in self.resource.transient)
+                if not known or clock.now() >= tolerated:
+                    raise
+                self.task.waiter.pause(_BUSY_SECONDS, self.title, error.text)
+
+    def _send(self, plan):
+        client, resource = self.task.client, self.resource
+        if plan.action == "delete":
+            query = _fill_all(resource.delete_query, self.names)
+            if resource.delete_guard:
+                query[resource.delete_guard] = _value_at(plan.existing, resource.version)
+            return client.request("DELETE", self.url, query=query or None, permission=self._permission("delete"))
+        if plan.action == "create":
+            query = _fill_all(resource.create_query, self.names)
+            if resource.create_id:
+                query[resource.create_id] = self.id
+            parent = resource.create_path or resource.path.rsplit("/", 1)[0]
+            body = resource.create_body(self.names, plan.desired) if resource.create_body else plan.desired
+            return client.post(
+                f"{resource.base}/{_fill(parent, self.names)}",
+                body,
+                query or None,
+                # The name is ours: if the first one arrived after all, the second is told so, and is joined.
+                safe=True,
+                permission=self._permission("create"),
+            )
+        return self._send_update(plan)
+
+    def _send_update(self, plan):
+        resource, update = self.resource, self.resource.update
+        if update is None:
+            raise _errors.ImmutableFieldError(
+                "{} cannot be changed; what differs: {}.".format(self.title, ", ".join(plan.changed_paths(9))),
+                "Delete it (state: absent) and make it again.",
+            )
+        query = _fill_all(update.query, self.names)
+        mask = plan.changed_paths(update.depth)
+        body = plan.after if update.style == "put" else plan.patch(update.depth, nulls=update.style == "merge")
+        if resource.version:
+            guard = _value_at(plan.existing, resource.version)
+            if resource.version_query:
+                query[resource.version_query] = guard
+            elif guard is not None:
+                _set_at(body, resource.version, guard)
+        if update.wrap:
+            body = update.wrap(body, mask)
+        elif update.style == "mask":
+            query["updateMask"] = ",".join(mask)
+        method = update.method or ("PUT" if update.style == "put" else "PATCH")
+        return self.task.client.request(
+            method, self.url, query=query or None, body=body, permission=self._permission("update")
+        )
+
+
+def _fill(template, names, encode=True):
+    return re.sub(r"\{(\w+)\}", lambda match: quote(names[match.group(1)], safe="@:" if encode else "/@:"), template)
+
+
+def _fill_all(templates, names):
+    return {key: _fill(value, names, encode=False) for key, value in templates.items()}
+
+
+def _value_at(tree, dotted):
+    for key in dotted.split("."):
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _set_at(tree, dotted, value):
+    *parents, last = dotted.split(".")
+    for key in parents:
+        tree = tree.setdefault(key, {})
+    tree[last] = value
+
+
+__all__ = ["FAILED", "PENDING", "READY", "OperationKind", "Remote", "Resource", "Result", "Update", "state_of"]

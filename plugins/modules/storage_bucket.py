@@ -1,0 +1,250 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: storage_bucket
+short_description: Manage Cloud Storage buckets
+version_added: 0.1.0
+description:
+  - Creates, changes and deletes buckets of Cloud Storage.
+  - Only what the task sets is compared and changed.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  name:
+    description: The bucket's name, which is unique in all of Google Cloud.
+    type: str
+    required: true
+  location:
+    description:
+      - Region, dual-region or multi-region. Cannot be changed.
+      - Google's default is V(US).
+    type: str
+  storage_class:
+    description: Storage class of objects that name none.
+    type: str
+    choices: [STANDARD, NEARLINE, COLDLINE, ARCHIVE]
+  uniform_bucket_level_access:
+    description: Whether access is granted by IAM alone and not by ACLs of single objects.
+    type: bool
+  public_access_prevention:
+    description: Whether access of anybody in the internet is refused whatever is granted.
+    type: str
+    choices: [enforced, inherited]
+  versioning:
+    description: Whether replaced and deleted objects are kept as noncurrent versions.
+    type: bool
+  lifecycle_rules:
+    description:
+      - Rules of the bucket's life cycle, as in the API, in any order. They replace the rules that are there.
+      - See U(https://cloud.google.com/storage/docs/json_api/v1/buckets#lifecycle).
+    type: list
+    elements: dict
+    suboptions:
+      action:
+        description: What is done, for example C(type=Delete).
+        type: dict
+        required: true
+      condition:
+        description: With which objects, for example C(age=30).
+        type: dict
+        required: true
+  soft_delete_seconds:
+    description: For how long deleted objects can be restored, V(0) for not at all.
+    type: int
+  cors:
+    description: Cross-origin rules as in the API. They replace the rules that are there.
+    type: list
+    elements: dict
+    suboptions:
+      origin:
+        description: Origins that may ask.
+        type: list
+        elements: str
+      method:
+        description: Methods that may be used.
+        type: list
+        elements: str
+      responseHeader:
+        description: Response headers that may be read.
+        type: list
+        elements: str
+      maxAgeSeconds:
+        description: For how long a browser may remember the answer.
+        type: int
+  force:
+    description:
+      - Whether O(state=absent) deletes a bucket that holds objects, and the objects with it.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.labels
+  - mlplatform.gcp.state
+  - mlplatform.gcp.attributes
+notes:
+  - Needs C(storage.buckets.get), C(storage.buckets.create), C(storage.buckets.update), C(storage.buckets.delete), and
+    for O(force) C(storage.objects.list) and C(storage.objects.delete); all are in C(roles/storage.admin).
+"""
+
+EXAMPLES = r"""
+- name: A private bucket for artifacts exists
+  mlplatform.gcp.storage_bucket:
+    project: my-project
+    name: my-project-mlflow-artifacts
+    location: europe-west1
+    uniform_bucket_level_access: true
+    public_access_prevention: enforced
+    lifecycle_rules:
+      - action: {type: AbortIncompleteMultipartUpload}
+        condition: {age: 7}
+    labels:
+      managed-by: mlplatform-gcp
+
+- name: The bucket and all its objects are gone
+  mlplatform.gcp.storage_bucket:
+    name: my-project-mlflow-artifacts
+    state: absent
+    force: true
+"""
+
+RETURN = r"""
+resource:
+  description: The bucket as Google describes it.
+  returned: when O(state=present)
+  type: dict
+  sample:
+    name: my-project-mlflow-artifacts
+    location: EUROPE-WEST1
+    storageClass: STANDARD
+"""
+
+from urllib.parse import quote
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Update
+
+BUCKET = Resource(
+    kind="bucket",
+    base="https://storage.googleapis.com/storage/v1",
+    path="b/{name}",
+    permission="storage.buckets",
+    create_query={"project": "{project}"},
+    update=Update(style="merge", depth=9),
+    version="metageneration",
+    version_query="ifMetagenerationMatch",
+    delete_guard="ifMetagenerationMatch",
+    rules=Rules(
+        immutable={
+            "location": "Move the data to a bucket with another name (gcloud storage cp -r), or set location to where"
+            " the bucket is."
+        },
+        unordered=("lifecycle.rule", "cors.origin", "cors.method", "cors.responseHeader"),
+        normalise={"location": lambda value: value and value.upper()},
+    ),
+)
+
+OPTIONS = (
+    GCP
+    + LABELS
+    + STATE
+    + Options(
+        {
+            "name": {"type": "str", "required": True},
+            "location": {"type": "str"},
+            "storage_class": {"type": "str", "choices": ["STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"]},
+            "uniform_bucket_level_access": {"type": "bool"},
+            "public_access_prevention": {"type": "str", "choices": ["enforced", "inherited"]},
+            "versioning": {"type": "bool"},
+            "lifecycle_rules": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "action": {"type": "dict", "required": True},
+                    "condition": {"type": "dict", "required": True},
+                },
+            },
+            "soft_delete_seconds": {"type": "int"},
+            "cors": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "origin": {"type": "list", "elements": "str"},
+                    "method": {"type": "list", "elements": "str"},
+                    "responseHeader": {"type": "list", "elements": "str"},
+                    "maxAgeSeconds": {"type": "int"},
+                },
+            },
+            "force": {"type": "bool", "default": False},
+        }
+    )
+)
+
+
+def desired(params):
+    """The bucket that the options describe, as the API's fields."""
+    uniform, rules = params["uniform_bucket_level_access"], params["lifecycle_rules"]
+    return {
+        "name": params["name"],
+        "location": params["location"],
+        "storageClass": params["storage_class"],
+        "iamConfiguration": {
+            "uniformBucketLevelAccess": None if uniform is None else {"enabled": uniform},
+            "publicAccessPrevention": params["public_access_prevention"],
+        },
+        "versioning": None if params["versioning"] is None else {"enabled": params["versioning"]},
+        "lifecycle": None if rules is None else {"rule": rules},
+        "softDeletePolicy": None
+        if params["soft_delete_seconds"] is None
+        else {"retentionDurationSeconds": str(params["soft_delete_seconds"])},
+        "cors": params["cors"],
+        "labels": params["labels"],
+    }
+
+
+def run(task):
+    names = {"name": task.params["name"]}
+    if task.params["state"] == "absent":
+        return task.ensure(BUCKET, None, guard=lambda plan: empty(task), **names)
+    return task.ensure(BUCKET, desired(task.params), **names)
+
+
+def empty(task):
+    """Delete the bucket's objects with all their versions, if the task allows it."""
+    client, name = task.client, quote(task.params["name"])
+    url = f"{BUCKET.base}/b/{name}/o"
+    query = {"versions": "true", "fields": "items(name,generation),nextPageToken"}
+    while True:
+        page = client.get(
+            url, dict(query, maxResults=1000 if task.params["force"] else 1), permission="storage.objects.list"
+        )
+        objects = page.get("items") or []
+        if objects and not task.params["force"]:
+            raise UserError(
+                f"The bucket {task.params['name']} holds objects (the first is {objects[0]['name']}) and is not deleted.",
+                "Set force: true to delete the objects with it.",
+            )
+        if task.check_mode or not objects:
+            return
+        for item in objects:
+            client.request(
+                "DELETE",
+                f"{url}/{quote(item['name'], safe='')}",
+                query={"generation": item["generation"]},
+                permission="storage.objects.delete",
+            )
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -228,7 +228,7 @@ def empty(task):
         objects = page.get("items") or []
         if objects and not task.params["force"]:
             raise UserError(
-                f"The bucket {task.params['name']} holds objects (the first is {objects[0]['name']}) and is not deleted.",
+                f"The bucket {name} holds objects (the first is {objects[0]['name']}) and is not deleted.",
                 "Set force: true to delete the objects with it.",
             )
         if task.check_mode or not objects:

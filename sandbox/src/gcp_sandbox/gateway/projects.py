@@ -83,7 +83,7 @@ class Projects:
         :param fields: name, parent ({type, id}), labels, billingAccountName; empty ones are left out.
         """
         serial = self.sandbox.store.next_id("cloudresourcemanager.project")
-        # Numbers of later projects follow the first one's in steps of a prime: no two alike, and plainly not one by one.
+        # Later projects follow the first one in steps of a prime: no two numbers alike, and plainly not one by one.
         number = number or str(int(self.sandbox.settings.project_number) + 7919 * serial)
         body: dict[str, Any] = {
             "projectId": project_id,

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which APIs a project has enabled, and Google's answer where one is not."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.gateway import catalog
+from gcp_sandbox.gateway.catalog import host_of
+from gcp_sandbox.gateway.errors import ApiError, error_info
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.projects import Project
+    from gcp_sandbox.gateway.sandbox import Sandbox
+
+KIND = "serviceusage.service"
+
+# What the default project has from the start: Google's defaults for a new project, and what its owner needs to ask
+# about projects and billing, which Google checks in the project that the caller belongs to.
+SEED_SERVICES = (*catalog.DEFAULT_SERVICES, "cloudresourcemanager.googleapis.com", "cloudbilling.googleapis.com")
+
+
+class Enablement:
+    """API enablement by project. Services are named by host: `run.googleapis.com`; a bare `run` is understood too."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+
+    def state(self, project: Project, service: str) -> str:
+        """ENABLED or DISABLED, as serviceusage reports it: at once, before the change has reached the service."""
+        return "ENABLED" if self._record(project, service) else "DISABLED"
+
+    def enabled(self, project: Project) -> list[str]:
+        """Host names of the enabled APIs, sorted."""
+        rows = self.sandbox.store.list(KIND, parent=f"projects/{project.id}")
+        return sorted(body["service"] for _, body in rows)
+
+    def usable(self, project: Project, service: str) -> bool:
+        """Whether the service serves the project: enabled, and the moment that this takes to propagate has passed."""
+        record = self._record(project, service)
+        return record is not None and time.time() >= record["usableFrom"]
+
+    def enable(self, project: Project, services: list[str], *, at_once: bool = False) -> list[str]:
+        """Enable services and what they depend on; returns those that were not enabled before, sorted.
+
+        :param at_once: without the propagation delay, for what exists since the project does.
+        """
+        delay = 0.0 if at_once else self.sandbox.latency.propagation("api_enabled")
+        added = []
+        for service in sorted(catalog.with_dependencies(services)):
+            if self._record(project, service) is None:
+                record = {"service": service, "usableFrom": time.time() + delay}
+                self.sandbox.store.put(KIND, self._name(project, service), record, parent=f"projects/{project.id}")
+                added.append(service)
+        if added:
+            self.sandbox.identities.service_enabled(project, added)
+        return added
+
+    def disable(self, project: Project, services: list[str]) -> None:
+        """Disable services; service agents stay, as on Google Cloud."""
+        for service in services:
+            self.sandbox.store.delete(KIND, self._name(project, service))
+
+    def require(self, project: Project, service: str) -> None:
+        """403 SERVICE_DISABLED unless the project can use the service."""
+        if not self.usable(project, service):
+            raise ServiceDisabled(host_of(service), project.number)
+
+    def _record(self, project: Project, service: str) -> dict[str, Any] | None:
+        return self.sandbox.store.get(KIND, self._name(project, service))
+
+    @staticmethod
+    def _name(project: Project, service: str) -> str:
+        return f"projects/{project.id}/services/{host_of(service)}"
+
+
+class ServiceDisabled(ApiError):
+    """403 SERVICE_DISABLED, with the details that clients read: google.rpc.ErrorInfo, LocalizedMessage and Help."""
+
+    def __init__(self, service: str, project_number: str) -> None:
+        title = catalog.title(service)
+        url = f"https://console.developers.google.com/apis/api/{service}/overview?project={project_number}"
+        message = (
+            f"{title} has not been used in project {project_number} before or it is disabled. Enable it by visiting "
+            f"{url} then retry. If you enabled this API recently, wait a few minutes for the action to propagate to "
+            "our systems and retry."
+        )
+        info = error_info(
+            "SERVICE_DISABLED",
+            service=service,
+            consumer=f"projects/{project_number}",
+            serviceTitle=title,
+            activationUrl=url,
+            containerInfo=project_number,
+        )
+        localized = {"@type": "type.googleapis.com/google.rpc.LocalizedMessage", "locale": "en-US", "message": message}
+        link = {"description": "Google developers console API activation", "url": url}
+        help_links = {"@type": "type.googleapis.com/google.rpc.Help", "links": [link]}
+        super().__init__(403, message, details=[info, localized, help_links])
+
+    def _legacy_error(self) -> dict[str, Any]:
+        return {
+            "message": self.message,
+            "domain": "usageLimits",
+            "reason": "accessNotConfigured",
+            "extendedHelp": "https://console.developers.google.com",
+        }

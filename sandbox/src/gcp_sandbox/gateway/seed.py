@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every sandbox begins with: an organization with a folder and billing, a project, and who may do what in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gcp_sandbox.gateway.call import timestamp
+from gcp_sandbox.gateway.enablement import SEED_SERVICES
+from gcp_sandbox.gateway.projects import CUSTOMER, DOMAIN, MANAGER
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.sandbox import Sandbox
+
+DEPLOYER = "deployer"
+ADMIN = f"admin@{DOMAIN}"
+GROUP = f"mlflow-users@{DOMAIN}"
+
+ORGANIZATION_KIND = "cloudresourcemanager.organization"
+FOLDER_KIND = "cloudresourcemanager.folder"
+BILLING_KIND = "cloudbilling.billingAccount"
+BILLING_ACCOUNT = "billingAccounts/01B2C3-D4E5F6-A7B8C9"
+
+ADMIN_ROLES = (
+    "roles/billing.admin",
+    "roles/resourcemanager.folderAdmin",
+    "roles/resourcemanager.organizationAdmin",
+    "roles/resourcemanager.projectCreator",
+    "roles/resourcemanager.projectDeleter",
+)
+# A deployer makes projects, and may repair their policies and remove them again.
+DEPLOYER_ROLES = (
+    "roles/billing.user",
+    "roles/resourcemanager.projectCreator",
+    "roles/resourcemanager.projectDeleter",
+    "roles/resourcemanager.projectIamAdmin",
+)
+
+
+def seed(sandbox: Sandbox) -> None:
+    """Make it, once; later starts find the project and leave everything alone. Runs in a store transaction."""
+    projects, store = sandbox.projects, sandbox.store
+    if projects.get(sandbox.settings.project):
+        return
+    now = timestamp()
+    number = sandbox.settings.project_number
+    organization = {"displayName": DOMAIN, "directoryCustomerId": CUSTOMER, "createTime": now}
+    store.put(ORGANIZATION_KIND, projects.organization, {"name": projects.organization, **organization})
+    folder = {"displayName": "sandbox", "parent": projects.organization, "createTime": now}
+    store.put(FOLDER_KIND, projects.folder, {"name": projects.folder, **folder})
+    # The second account has the project's number for a name; Google's look like the first one's.
+    for name, title in ((BILLING_ACCOUNT, "Sandbox billing"), (f"billingAccounts/{number}", "Second billing account")):
+        account = {"name": name, "displayName": title, "open": True, "currencyCode": "USD"}
+        store.put(BILLING_KIND, name, {**account, "masterBillingAccount": "", "parent": projects.organization})
+    store.put("identity.group", GROUP, {"members": [f"user:alice@{DOMAIN}"]})
+
+    parent = {"type": "organization", "id": number}
+    project = projects.create(
+        sandbox.settings.project, now, number=number, parent=parent, billingAccountName=BILLING_ACCOUNT
+    )
+    sandbox.enablement.enable(project, list(SEED_SERVICES), at_once=True)
+    email = f"{DEPLOYER}@{project.id}.iam.gserviceaccount.com"
+    account = sandbox.identities.create_account(project, email, displayName="Deployer")
+    _, key = sandbox.identities.create_key(account)
+    sandbox.identities.write_deployer_key(key)
+
+    top = f"{MANAGER}{projects.organization}"
+    for role in ADMIN_ROLES:
+        sandbox.iam.add_binding(top, role, f"user:{ADMIN}")
+    for role in DEPLOYER_ROLES:
+        sandbox.iam.add_binding(top, role, f"serviceAccount:{email}")
+    sandbox.iam.add_binding(project.name, "roles/owner", f"user:{ADMIN}")
+    sandbox.iam.add_binding(project.name, "roles/owner", f"serviceAccount:{email}")

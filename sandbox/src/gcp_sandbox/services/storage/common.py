@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the methods of Cloud Storage share: its errors, finding buckets and objects, and who may touch them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.backends.objects import ObjectStore
+from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.service import Response, method
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.call import Call
+    from gcp_sandbox.gateway.projects import Project
+    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.store import Store
+
+UNIFORM = "https://cloud.google.com/storage/docs/uniform-bucket-level-access"
+
+# ACL role -> the IAM roles that mean the same on a bucket (cloud.google.com/storage/docs/access-control/iam-roles).
+BUCKET_ROLES = {
+    "OWNER": "roles/storage.legacyBucketOwner",
+    "WRITER": "roles/storage.legacyBucketWriter",
+    "READER": "roles/storage.legacyBucketReader",
+}
+# What an entry in an object's ACL lets its holder do.
+OBJECT_GRANTS = {
+    "READER": {"storage.objects.get"},
+    "OWNER": {
+        "storage.objects.get",
+        "storage.objects.update",
+        "storage.objects.getIamPolicy",
+        "storage.objects.setIamPolicy",
+    },
+}
+TEAMS = {"owners": "projectOwner", "editors": "projectEditor", "viewers": "projectViewer"}
+
+
+def api(id: str, *, transaction: bool = True) -> Any:
+    """Serve a method that does its own permission check.
+
+    All of this API's do: a bucket that does not exist is 404 before anybody asks for permissions, an anonymous caller
+    may reach what is public, and a fine-grained bucket has ACLs besides its IAM policy.
+    """
+    return method(id, permission=None, transaction=transaction, anonymous=True)
+
+
+def invalid(message: str = "Invalid argument.", *, location: str | None = None, reason: str = "invalid") -> ApiError:
+    return ApiError(400, message, reason=reason, location=location)
+
+
+def condition_not_met(header: str = "If-Match") -> ApiError:
+    return ApiError(
+        412,
+        "At least one of the pre-conditions you specified did not hold.",
+        reason="conditionNotMet",
+        location=header,
+        location_type="header",
+    )
+
+
+def not_found(message: str) -> ApiError:
+    return ApiError(404, message, reason="notFound")
+
+
+def uniform_refusal(verb: str, what: str) -> ApiError:
+    """ACLs do not go with uniform bucket-level access. `verb` and `what` as in "get" ... "object"."""
+    if what == "bucket policy":
+        text = "Cannot use ACL API to update bucket policy when uniform bucket-level access is enabled."
+    else:
+        text = f"Cannot {verb} legacy ACL for {what} when uniform bucket-level access is enabled."
+    return invalid(f"{text} Read more at {UNIFORM}")
+
+
+def bucket_name(name: str) -> str:
+    """Full resource name of a bucket."""
+    return f"//storage.googleapis.com/projects/_/buckets/{name}"
+
+
+def uniform(bucket: dict) -> bool:
+    return bucket["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"]
+
+
+def check_conditions(options: dict, current: dict | None, *, kind: str = "", reading: bool = False) -> Response | None:
+    """if[Source][Meta]generation[Not]Match against a resource; `kind` is "" or "Source".
+
+    Raises ApiError 412. A reader whose copy is still good gets the 304 that is returned. An object that does not exist
+    has generation 0.
+    """
+    for what in ("Generation", "Metageneration"):
+        have = int((current or {}).get(what.lower(), 0))
+        wanted = options.get(f"if{kind}{what}Match")
+        if wanted is not None and int(wanted) != have:
+            raise condition_not_met()
+        unwanted = options.get(f"if{kind}{what}NotMatch")
+        if unwanted is not None and int(unwanted) == have:
+            if reading:
+                return Response(304, headers={"ETag": current["etag"]} if current else {})
+            raise condition_not_met("If-None-Match")
+    return None
+
+
+class Access:
+    """Base of the parts that `Storage` is put together from."""
+
+    sandbox: Sandbox
+    store: Store
+
+    @property
+    def objects(self) -> ObjectStore:
+        return self.sandbox.objects
+
+    def find_bucket(self, name: str) -> dict:
+        bucket = self.objects.bucket(name)
+        if bucket is None:
+            raise not_found("The specified bucket does not exist.")
+        return bucket
+
+    def find_object(self, call: Call, bucket: dict, name: str, generation: Any = None, *, to: str = "get") -> dict:
+        """The object's row, for a caller who may `to` it (storage.objects.<to>).
+
+        Only who may list a bucket is told that an object is not there; others are refused as if it were.
+        """
+        row = self.objects.get(bucket, name, generation)
+        self.allow(call, f"storage.objects.{to}", bucket, name, row)
+        if row is None:
+            self.allow(call, "storage.objects.list", bucket)
+            raise self.no_such_object(bucket, name)
+        return row
+
+    @staticmethod
+    def no_such_object(bucket: dict, name: str) -> ApiError:
+        return not_found(f"No such object: {bucket['name']}/{name}")
+
+    def allow(
+        self,
+        call: Call,
+        permission: str,
+        bucket: dict,
+        name: str = "",
+        row: dict | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:
+        """403 (401 for nobody) unless the caller has `permission` on the bucket, or on the object `name` in it.
+
+        `row` is the object if it exists: in a fine-grained bucket its own list may grant what the policy does not.
+        """
+        iam, caller = self.sandbox.iam, call.caller
+        resource = bucket_name(bucket["name"]) + (f"/objects/{name}" if name else "")
+        if not (caller.anonymous and bucket["iamConfiguration"]["publicAccessPrevention"] == "enforced"):
+            if iam.test(caller, resource, [permission], attributes=attributes):
+                return
+            acl = row.get("acl", ()) if row and not uniform(bucket) else ()
+            for entry in acl:
+                if permission in OBJECT_GRANTS[entry["role"]] and iam.matches(caller, self.member(entry["entity"])):
+                    return
+        raise iam.denied(caller, resource, permission)
+
+    def allow_project(self, call: Call, permission: str, project_id: str) -> Project:
+        """The project, for a caller who has `permission` on it."""
+        project = self.sandbox.projects.get(project_id)
+        if project is None or not self.sandbox.iam.allowed(call.caller, project.name, permission):
+            resource = f"//storage.googleapis.com/projects/{project_id}"
+            raise self.sandbox.iam.denied(call.caller, resource, permission)
+        return project
+
+    def member(self, entity: str) -> str:
+        """The IAM member that an ACL's entity is."""
+        if entity in ("allUsers", "allAuthenticatedUsers"):
+            return entity
+        kind, _, value = entity.partition("-")
+        if kind == "project":
+            team, _, number = value.partition("-")
+            project = self.sandbox.projects.get(number)
+            if team not in TEAMS or project is None:
+                raise invalid(f"Invalid entity: {entity}")
+            return f"{TEAMS[team]}:{project.id}"
+        if kind not in ("user", "group", "domain") or not value:
+            raise invalid(f"Invalid entity: {entity}")
+        if kind == "user" and value.endswith(".gserviceaccount.com"):
+            kind = "serviceAccount"
+        return f"{kind}:{value}"

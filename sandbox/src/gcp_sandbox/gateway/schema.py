@@ -272,8 +272,9 @@ class Checker:
         return out
 
     def _query_value(self, schema: dict[str, Any], text: str, path: str) -> Any:
-        if schema.get("type") == "boolean" and text == "":
-            return True
+        if schema.get("type") == "boolean":
+            # Python's clients send True and False.
+            text = text.lower() or "true"
         return self._scalar(schema, schema.get("type", "string"), text, path, _pascal(path))
 
 

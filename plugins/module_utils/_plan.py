@@ -32,6 +32,7 @@ class Rules:
     keyed       path of a list -> the field that identifies an element; order does not matter
     unordered   paths of lists whose order does not matter
     whole       paths of maps that are compared and sent whole: keys that the task leaves out are removed
+    at_least    paths of numbers that are satisfied by more than the task asks for (a disk that has grown)
     presence    paths of messages where ``{}`` is a choice and differs from a missing field
     write_only  paths that are sent but never read back, and not shown
     normalise   path -> function applied to both sides before they are compared
@@ -41,6 +42,7 @@ class Rules:
     keyed: Mapping[str, str] = field(default_factory=dict)
     unordered: tuple = ()
     whole: tuple = ()
+    at_least: tuple = ()
     presence: tuple = ()
     write_only: tuple = ()
     normalise: Mapping[str, Callable] = field(default_factory=dict)
@@ -159,7 +161,10 @@ def _compare(path, desired, existing, rules):
     rule = _dotted(path)
     if rule in rules.write_only:
         return
-    if rule in rules.normalise:
+    if rule in rules.at_least:
+        if existing is None or float(existing) < float(desired):
+            yield Change(path, existing, desired)
+    elif rule in rules.normalise:
         normal = rules.normalise[rule]
         if not _same(normal(desired), normal(existing) if existing is not None else None):
             yield Change(path, existing, desired)

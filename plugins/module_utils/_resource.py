@@ -63,6 +63,7 @@ class Resource:
     update        how it is changed; None when it cannot be
     rules         how it is compared
     operation     kind of long-running operation that create, update and delete answer with; None when they do not
+    direct        actions (``create``, ``update``, ``delete``) that answer with the resource all the same
     version       dotted field that guards against lost updates, such as ``etag``
     version_query send the guard in this query parameter; by default it is sent in the body, where it was
     delete_guard  query parameter that carries the guard of a delete
@@ -84,6 +85,7 @@ class Resource:
     update: Any = field(default_factory=Update)
     rules: _plan.Rules = field(default_factory=_plan.Rules)
     operation: Any = None
+    direct: tuple = ()
     version: str = ""
     version_query: str = ""
     delete_guard: str = ""
@@ -275,7 +277,7 @@ class Remote:
         """Send a plan and wait for it, unless the task does not want to wait. Return a :class:`Result`."""
         body = self._send_patiently(plan)
         result = Result(True, plan.diff(self.title), plan.after)
-        if self.resource.operation is None:
+        if self.resource.operation is None or plan.action in self.resource.direct:
             result.resource = body if plan.desired is not None and body else plan.after
             return result
         if not self.task.wait:

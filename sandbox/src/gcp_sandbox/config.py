@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a sandbox is told: where its state lives, how fast time goes, which ports it has. Kept in `<state>/config.json`."""
+"""What a sandbox is told: where its state lives, how fast time goes, which ports it has. In `<state>/config.json`."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Settings:
 
     @classmethod
     def load(cls, state: Path | str | None = None) -> Settings:
-        """Settings of the sandbox at `state` (default: $GCP_SANDBOX_STATE, else ./.sandbox); defaults when it is new."""
+        """Settings of the sandbox at `state` (default: $GCP_SANDBOX_STATE, else ./.sandbox), or of a new one."""
         folder = Path(state or os.environ.get("GCP_SANDBOX_STATE") or ".sandbox").absolute()
         file = folder / "config.json"
         if not file.exists():
@@ -117,6 +117,11 @@ class Settings:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{file} is damaged ({error}); `gcp-sandbox reset` starts afresh") from error
+
+    def changed(self, **values: object) -> Settings:
+        """These settings with the given ones that are not None."""
+        given = {key: value for key, value in values.items() if value is not None}
+        return dataclasses.replace(self, **given)  # type: ignore[arg-type]
 
     def with_free_ports(self, proxy: int | None = None) -> Settings:
         """Keep the ports of an earlier run where they are still free; choose others where they are not."""

@@ -59,7 +59,7 @@ class Media:
 
 @dataclass
 class Request:
-    """An HTTP request as it arrived. `raw_path` is still percent-encoded; the body is in memory or, spooled, on disk."""
+    """An HTTP request as it arrived. `raw_path` is still percent-encoded; the body is in memory or spooled to disk."""
 
     method: str
     host: str

@@ -76,6 +76,8 @@ class DiscoveryMethod:
     parameters: dict[str, dict[str, Any]] = field(repr=False)
     request: str | None
     response: str | None
+    #: OAuth scopes of which a token needs one.
+    scopes: tuple[str, ...] = field(repr=False)
     supports_upload: bool
     supports_download: bool
 
@@ -163,6 +165,7 @@ class Document:
             parameters=raw.get("parameters", {}),
             request=raw.get("request", {}).get("$ref"),
             response=raw.get("response", {}).get("$ref"),
+            scopes=tuple(raw.get("scopes", ())),
             supports_upload=bool(upload),
             supports_download=bool(raw.get("supportsMediaDownload")),
         )

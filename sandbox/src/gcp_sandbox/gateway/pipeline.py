@@ -158,13 +158,13 @@ class Gateway:
             target = target or self.route(request.method, request.host, request.raw_path)
             response = self._answer(request, target, caller, progress) if target else not_found_page(request)
         except ApiError as error:
-            response = self._error(error, target.service if target else None)
+            response = self.error(error, target.service if target else None)
         except Drop:
             raise
         except Exception:
             log.exception("%s %s failed", request.method, request.url.partition("?")[0])
             error = ApiError(500, "Internal error encountered.", details=[errors.error_info("GCP_SANDBOX_BUG")])
-            response = self._error(error, target.service if target else None)
+            response = self.error(error, target.service if target else None)
         finally:
             progress.clean()
         response.headers.setdefault("Date", formatdate(usegmt=True))
@@ -199,7 +199,8 @@ class Gateway:
         if target.spec is None or target.handler is None:
             raise errors.unimplemented(f"{discovered.full_id} ({discovered.version})")
         if who.anonymous and not target.spec.anonymous:
-            raise _credentials_missing(service, discovered)
+            raise _credentials_missing(target, request)
+        self.sandbox.identities.require_scope(who, discovered.scopes, request.host, discovered.full_id)
         call = Call(
             sandbox=self.sandbox,
             service=service,
@@ -240,7 +241,7 @@ class Gateway:
         who = caller or self.sandbox.identities.authenticate(credentials, dict(pairs) if spec.auth != "none" else {})
         progress.caller = who
         if who.anonymous and spec.auth == "required":
-            raise _credentials_missing(target.service, None)
+            raise _credentials_missing(target, request)
         call = Call(
             sandbox=self.sandbox,
             service=target.service,
@@ -371,7 +372,8 @@ class Gateway:
                 log.warning("answer of %s does not fit its schema: %s", discovered.full_id, text)
 
     @staticmethod
-    def _error(error: ApiError, service: Service | None) -> Response:
+    def error(error: ApiError, service: Service | None) -> Response:
+        """An error as the service renders it."""
         style = service.error_style if service else "rpc"
         headers = dict(error.headers)
         if error.code == 401:
@@ -471,24 +473,18 @@ def _resource(spec: MethodSpec, call: Call) -> str:
     return name if name.startswith("//") else f"//{call.service.name}.googleapis.com/{name}"
 
 
-def _credentials_missing(service: Service, discovered: DiscoveryMethod | None) -> ApiError:
-    metadata = {"service": service.api_name or f"{service.name}.googleapis.com"}
-    if discovered:
-        metadata["method"] = discovered.full_id
-    return errors.unauthenticated(
-        "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or other "
-        "valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.",
-        details=[errors.error_info("CREDENTIALS_MISSING", **metadata)],
-        legacy_errors=[
-            {
-                "message": "Login Required.",
-                "domain": "global",
-                "reason": "required",
-                "location": "Authorization",
-                "locationType": "header",
-            }
-        ],
-    )
+def _credentials_missing(target: Target, request: Request) -> ApiError:
+    error = target.service.sandbox.identities.missing(request.host, target.method_id if target.match else "")
+    error.legacy_errors = [
+        {
+            "message": "Login Required.",
+            "domain": "global",
+            "reason": "required",
+            "location": "Authorization",
+            "locationType": "header",
+        }
+    ]
+    return error
 
 
 def _known_fields(document: Document, ref: str | None, tree: dict[str, Any], path: str) -> None:

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the command line talks to the daemon: HTTP on a unix socket in a folder that only the user can enter."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.network.app import Receive, Scope, Send
+
+
+class Control:
+    """ASGI application: GET /health, GET /credentials?email=, POST /flush, POST /stop."""
+
+    def __init__(self, sandbox: Sandbox, stop: Callable[[], None]) -> None:
+        self._sandbox = sandbox
+        self._stop = stop
+        self._started = time.time()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query = {key: values[0] for key, values in parse_qs(scope["query_string"].decode()).items()}
+        status, answer = 404, {"error": "no such command"}
+        match scope["method"], scope["path"]:
+            case "GET", "/health":
+                status, answer = 200, self._health()
+            case "GET", "/credentials":
+                status, answer = await asyncio.to_thread(self._credentials, query.get("email", ""))
+            case "POST", "/flush":
+                await asyncio.to_thread(self._sandbox.requests.flush)
+                status, answer = 200, {}
+            case "POST", "/stop":
+                self._stop()
+                status, answer = 200, {}
+        body = json.dumps(answer).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _health(self) -> dict[str, Any]:
+        sandbox = self._sandbox
+        return {
+            "ready": sandbox.gateway is not None,
+            "pid": os.getpid(),
+            "started": self._started,
+            "services": sorted(sandbox.services),
+            "broken": sandbox.broken,
+            "deployed": sorted(sandbox.ingress.labels()),
+        }
+
+    def _credentials(self, email: str) -> tuple[int, dict[str, Any]]:
+        try:
+            return 200, self._sandbox.identities.adc(email)
+        except KeyError:
+            return 404, {"error": f"nobody here is called {email!r}"}

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All sockets of a sandbox, on 127.0.0.1 and in its private folder."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from gcp_sandbox.config import HOST
+from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.network.app import App
+from gcp_sandbox.network.ca import Authority
+from gcp_sandbox.network.control import Control
+from gcp_sandbox.network.door import Door
+from gcp_sandbox.network.proxy import Proxy
+
+# Longer than clients keep an idle connection in their pools, so that they are the ones who close it.
+_KEEP_ALIVE = 620
+
+
+class _Http(H11Protocol):
+    """uvicorn's HTTP/1.1, which also tells the application what its connection is (to be able to drop it)."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        app = self.app
+
+        async def with_transport(scope: Any, receive: Any, send: Any) -> None:
+            scope["gcp_sandbox.transport"] = transport
+            await app(scope, receive, send)
+
+        self.app = with_transport
+
+
+class Listeners:
+    """Opens and closes the sandbox's sockets."""
+
+    def __init__(self, sandbox: Sandbox, stop: Callable[[], None]) -> None:
+        self._sandbox = sandbox
+        self._authority = Authority(sandbox.settings)
+        self._app = App(sandbox)
+        self._control = Control(sandbox, stop)
+        self._states: list[ServerState] = []
+        self._servers: list[asyncio.Server] = []
+        self._tunnels: set[asyncio.Task] = set()
+
+    @property
+    def control_socket(self) -> Path:
+        return control_socket(self._sandbox.settings.runtime)
+
+    async def start(self) -> None:
+        """Listen; OSError when a port is taken."""
+        loop = asyncio.get_running_loop()
+        ports = self._sandbox.settings.ports
+        context = self._authority.server_context()
+        http = self._http(self._app)
+        self._servers = [
+            await loop.create_server(http, HOST, ports.tls, ssl=context),
+            await loop.create_server(lambda: Proxy(http, context, self._tunnels), HOST, ports.proxy),
+            await loop.create_server(self._http(Door(self._sandbox, self._app)), HOST, ports.door),
+        ]
+        self.control_socket.unlink(missing_ok=True)
+        self._servers.append(await loop.create_unix_server(self._http(self._control), str(self.control_socket)))
+
+    async def stop(self, grace: float = 3.0) -> None:
+        """Stop listening; requests under way have `grace` seconds."""
+        for server in self._servers:
+            server.close()
+        for state in self._states:
+            for connection in list(state.connections):
+                connection.shutdown()
+        tasks = [task for state in self._states for task in state.tasks] + list(self._tunnels)
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+        for task in tasks:
+            task.cancel()
+        self.control_socket.unlink(missing_ok=True)
+        self._app.close()
+
+    def _http(self, app: Any) -> Callable[[], asyncio.Protocol]:
+        config = uvicorn.Config(
+            app,
+            http=_Http,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+        )
+        config.load()
+        state = ServerState()
+        self._states.append(state)
+        return lambda: _Http(config=config, server_state=state, app_state={})
+
+
+def control_socket(runtime: Path) -> Path:
+    """Where the daemon takes orders from the command line."""
+    return runtime / "control.sock"

@@ -81,3 +81,17 @@ STATE = Options({"state": {"type": "str", "choices": ["present", "absent"], "def
 
 # Documented in the fragment mlplatform.gcp.labels.
 LABELS = Options({"labels": {"type": "dict"}})
+
+# Documented in the fragment mlplatform.gcp.bindings.
+BINDINGS = {
+    "role": {"type": "str", "required": True},
+    "members": {"type": "list", "elements": "str", "default": []},
+    "condition": {
+        "type": "dict",
+        "options": {
+            "title": {"type": "str", "required": True},
+            "expression": {"type": "str", "required": True},
+            "description": {"type": "str"},
+        },
+    },
+}

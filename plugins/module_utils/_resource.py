@@ -278,7 +278,8 @@ class Remote:
         body = self._send_patiently(plan)
         result = Result(True, plan.diff(self.title), plan.after)
         if self.resource.operation is None or plan.action in self.resource.direct:
-            result.resource = body if plan.desired is not None and body else plan.after
+            # IAM answers a patch with the changed fields only.
+            result.resource = None if plan.desired is None else dict(plan.after, **body)
             return result
         if not self.task.wait:
             result.operation = body.get("name")

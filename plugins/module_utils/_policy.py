@@ -1,0 +1,316 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""IAM policies: which members have which roles on any resource, in one read and at most one write.
+
+A resource is named by its full resource name (https://cloud.google.com/iam/docs/full-resource-names).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
+
+# How long a service account that exists may be unknown to policies after it was made.
+NEW_ACCOUNT_SECONDS = 180
+_CONFLICTS = 8
+_UNKNOWN_ACCOUNT = re.compile(r"[Ss]ervice account (\S+@\S+?gserviceaccount\.com) does not exist")
+_KINDS = (
+    "user",
+    "serviceAccount",
+    "group",
+    "domain",
+    "projectOwner",
+    "projectEditor",
+    "projectViewer",
+    "principal",
+    "principalSet",
+    "principalHierarchy",
+    "deleted",
+)
+_EVERYBODY = ("allUsers", "allAuthenticatedUsers")
+
+
+@dataclass(frozen=True)
+class _Api:
+    """How a service reads and writes the policies of its resources.
+
+    path        pattern of the resource's path within its full name
+    url         address that the methods are appended to; groups of ``path`` fill it
+    permission  prefix of ``.getIamPolicy`` and ``.setIamPolicy``
+    read        HTTP method of the read; ``options`` says where the wanted version goes
+    """
+
+    path: str
+    url: str
+    permission: str
+    read: str = "GET"
+    options: str = "query"
+    storage: bool = False
+    query: dict = field(default_factory=dict)
+
+
+_VERSION_3 = {"options.requestedPolicyVersion": "3"}
+_APIS = {
+    "cloudresourcemanager.googleapis.com": (
+        _Api(
+            "((?:projects|folders|organizations)/[^/]+)",
+            "https://cloudresourcemanager.googleapis.com/v3/{0}",
+            "resourcemanager.projects",
+            read="POST",
+            options="body",
+        ),
+    ),
+    "iam.googleapis.com": (
+        _Api(
+            "(projects/[^/]+/serviceAccounts/[^/]+)",
+            "https://iam.googleapis.com/v1/{0}",
+            "iam.serviceAccounts",
+            read="POST",
+        ),
+    ),
+    "secretmanager.googleapis.com": (
+        _Api("(projects/[^/]+/secrets/[^/]+)", "https://secretmanager.googleapis.com/v1/{0}", "secretmanager.secrets"),
+    ),
+    "storage.googleapis.com": (
+        _Api(
+            "projects/_/buckets/([^/]+)",
+            "https://storage.googleapis.com/storage/v1/b/{0}/iam",
+            "storage.buckets",
+            storage=True,
+        ),
+    ),
+    "artifactregistry.googleapis.com": (
+        _Api(
+            "(projects/[^/]+/locations/[^/]+/repositories/[^/]+)",
+            "https://artifactregistry.googleapis.com/v1/{0}",
+            "artifactregistry.repositories",
+        ),
+    ),
+    "run.googleapis.com": (
+        _Api("(projects/[^/]+/locations/[^/]+/services/[^/]+)", "https://run.googleapis.com/v2/{0}", "run.services"),
+        _Api("(projects/[^/]+/locations/[^/]+/jobs/[^/]+)", "https://run.googleapis.com/v2/{0}", "run.jobs"),
+    ),
+    "iap.googleapis.com": (
+        _Api(
+            "(projects/[^/]+/iap_(?:web|tunnel)(?:/.+)?)",
+            "https://iap.googleapis.com/v1/{0}",
+            "iap.web",
+            read="POST",
+            options="body",
+        ),
+    ),
+}
+
+
+class PolicyAddress:
+    """Where the policy of one resource is read and written. Errors: :class:`UserError` for an unknown kind."""
+
+    def __init__(self, resource):
+        self.resource = resource
+        match = re.fullmatch(r"//([^/]+)/(.+)", resource)
+        for api in _APIS.get(match.group(1), ()) if match else ():
+            path = re.fullmatch(api.path, match.group(2))
+            if path:
+                self._api, self._url = api, api.url.format(*path.groups())
+                return
+        raise _errors.UserError(
+            f"{resource!r} is not the full resource name of something whose IAM policy is supported.",
+            "Supported are the services " + ", ".join(sorted(_APIS)) + "; the form is"
+            " //secretmanager.googleapis.com/projects/PROJECT/secrets/SECRET.",
+        )
+
+    def read(self, client):
+        api = self._api
+        permission = f"{api.permission}.getIamPolicy"
+        if api.storage:
+            return client.get(self._url, {"optionsRequestedPolicyVersion": 3}, permission=permission)
+        body = None
+        if api.read == "POST":
+            body = {"options": {"requestedPolicyVersion": 3}} if api.options == "body" else {}
+        return client.request(
+            api.read,
+            f"{self._url}:getIamPolicy",
+            query=_VERSION_3 if api.options == "query" else None,
+            body=body,
+            safe=True,
+            permission=permission,
+        )
+
+    def write(self, client, policy):
+        """Replace the policy. The etag in it makes sending it twice harmless."""
+        permission = f"{self._api.permission}.setIamPolicy"
+        if self._api.storage:
+            return client.request("PUT", self._url, body=policy, permission=permission)
+        return client.post(f"{self._url}:setIamPolicy", {"policy": policy}, safe=True, permission=permission)
+
+
+def member(text):
+    """A member in the one spelling that Google gives back: the kind's own case, addresses in lower case.
+
+    Errors: :class:`UserError` when it says no kind.
+    """
+    text = text.strip()
+    for everybody in _EVERYBODY:
+        if text.lower() == everybody.lower():
+            return everybody
+    kind, colon, name = text.partition(":")
+    for known in _KINDS:
+        if colon and kind.lower() == known.lower():
+            return f"{known}:{name.lower() if known in ('user', 'serviceAccount', 'group', 'domain') else name}"
+    raise _errors.UserError(
+        f"{text!r} is not a member of an IAM policy.",
+        "Write who it is in front: user:, serviceAccount:, group: or domain:, or allUsers, allAuthenticatedUsers.",
+    )
+
+
+def _key(binding):
+    condition = binding.get("condition") or {}
+    return (
+        binding["role"],
+        condition.get("title") or "",
+        condition.get("expression") or "",
+        condition.get("description") or "",
+    )
+
+
+def _normal(text):
+    """A member of an existing policy for comparison; what is not understood stands for itself."""
+    try:
+        return member(text)
+    except _errors.UserError:
+        return text
+
+
+@dataclass(frozen=True)
+class PolicyPlan:
+    """A policy as it shall be, and what that changes. ``policy`` has the etag that was read."""
+
+    policy: Any
+    before: dict
+    after: dict
+
+    @property
+    def changed(self):
+        return self.before != self.after
+
+
+def plan(policy, wanted, *, authoritative=False, absent=False):
+    """Compare bindings with a policy: pure.
+
+    ``wanted`` is a list of ``{role, members, condition}``. Additive unless ``authoritative``, where the members of
+    each named role (with its condition) become exactly these; a role is not touched unless it is named. ``absent``
+    takes the members away, or the whole binding when it names none (or with ``authoritative``). A deleted account in
+    a policy (``deleted:serviceAccount:..?uid=..``) is not the account of the same name that was made later.
+    """
+    named = {}
+    for binding in wanted:
+        members = named.setdefault(_key(binding), {})
+        members.update({member(text): None for text in binding.get("members") or []})
+    existing, conditions, others = {}, {}, []
+    for binding in policy.get("bindings") or []:
+        key = _key(binding)
+        if key not in named:
+            others.append(binding)
+            continue
+        conditions[key] = binding.get("condition")
+        existing.setdefault(key, {}).update({_normal(text): text for text in binding.get("members") or []})
+
+    bindings, before, after = list(others), {}, {}
+    for key, members in named.items():
+        now = existing.get(key, {})
+        if absent:
+            then = (
+                {}
+                if authoritative or not members
+                else {name: text for name, text in now.items() if name not in members}
+            )
+        elif authoritative:
+            then = {name: now.get(name, name) for name in members}
+        else:
+            then = dict(now, **{name: now.get(name, name) for name in members})
+        title = key[0] if not key[1] else f"{key[0]} if {key[1]}"
+        if set(now) != set(then):
+            before[title], after[title] = sorted(now), sorted(then)
+        if then:
+            binding = {"role": key[0], "members": list(then.values())}
+            condition = conditions.get(key) or _condition(key)
+            bindings.append(dict(binding, condition=condition) if condition else binding)
+    result = {name: value for name, value in policy.items() if name not in ("bindings", "kind", "resourceId")}
+    result["bindings"] = bindings
+    result["version"] = 3 if any(binding.get("condition") for binding in bindings) else policy.get("version") or 1
+    return PolicyPlan(result, before, after)
+
+
+def _condition(key):
+    condition = {"title": key[1], "expression": key[2], "description": key[3]}
+    return {name: value for name, value in condition.items() if value} if key[2] else None
+
+
+def ensure(task, resource, wanted, *, authoritative=False, absent=False):
+    """Make the policy of a resource (its full name) agree with the bindings; return a :class:`Result`."""
+    address = PolicyAddress(resource)
+    began = None
+    for attempt in range(_CONFLICTS):
+        policy = _read(task, address, absent)
+        step = plan(policy, wanted, authoritative=authoritative, absent=absent)
+        began = began or step
+        diff = {"before": began.before, "after": began.after, "before_header": resource, "after_header": resource}
+        if not step.changed or task.check_mode:
+            return Result(began.changed, diff, step.policy)
+        try:
+            return Result(True, diff, _write_patiently(task, address, step.policy))
+        except _errors.Conflict as error:
+            failure = error
+            task.waiter.pause(
+                task.client.clock.random() * 2**attempt, resource, "its policy was changed at the same time"
+            )
+    raise failure
+
+
+def _read(task, address, absent):
+    try:
+        return address.read(task.client)
+    except _errors.NotFound:
+        if task.check_mode or absent:
+            return {}  # an earlier task would have made it, or it is gone with its policy
+        raise
+    except _errors.ApiDisabled as error:
+        if not task.check_mode:
+            raise
+        task.assume_enabled(error)
+        return {}
+
+
+def _write_patiently(task, address, policy):
+    """Write a policy, waiting for accounts in it that were made a moment ago."""
+    deadline = task.client.clock.now() + NEW_ACCOUNT_SECONDS
+    while True:
+        try:
+            return address.write(task.client, policy)
+        except _errors.InvalidRequest as error:
+            unknown = _UNKNOWN_ACCOUNT.search(error.text)
+            if not unknown or task.client.clock.now() >= deadline:
+                raise
+            _refuse_missing(task, unknown.group(1))
+            task.waiter.pause(4, address.resource, error.text)
+
+
+def _refuse_missing(task, email):
+    """Errors: :class:`UserError` when the account does not exist at all, so that waiting is pointless."""
+    domain = email.rpartition("@")[2]
+    if not domain.endswith(".iam.gserviceaccount.com") or domain.startswith("gcp-sa-"):
+        return  # an account of Google's, which nobody can look up
+    try:
+        task.client.get(f"https://iam.googleapis.com/v1/projects/-/serviceAccounts/{email}")
+    except _errors.NotFound as error:
+        raise _errors.UserError(
+            f"The service account {email} does not exist.", "Make it first (mlplatform.gcp.service_account)."
+        ) from error
+    except _errors.ApiError:
+        return  # not allowed to look: keep waiting

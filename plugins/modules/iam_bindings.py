@@ -1,0 +1,121 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: iam_bindings
+short_description: Manage who has which role on a resource
+version_added: 0.1.0
+description:
+  - Adds members to roles in the IAM policy of a resource, or takes them away.
+  - All bindings of the task are one read and at most one write of the policy, guarded against changes that others make
+    at the same time.
+  - Waits for service accounts that were just made and that policies do not know yet.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  resource:
+    description:
+      - Full resource name, see U(https://cloud.google.com/iam/docs/full-resource-names).
+      - "C(//cloudresourcemanager.googleapis.com/projects/PROJECT), also C(folders/F) and C(organizations/O)."
+      - C(//iam.googleapis.com/projects/PROJECT/serviceAccounts/EMAIL).
+      - C(//secretmanager.googleapis.com/projects/PROJECT/secrets/SECRET).
+      - C(//storage.googleapis.com/projects/_/buckets/BUCKET).
+      - C(//artifactregistry.googleapis.com/projects/PROJECT/locations/LOCATION/repositories/REPOSITORY).
+      - "C(//run.googleapis.com/projects/PROJECT/locations/LOCATION/services/SERVICE), also C(jobs/JOB)."
+      - "C(//iap.googleapis.com/projects/NUMBER/iap_web/cloud_run-LOCATION/services/SERVICE), also the other resources
+        of Identity-Aware Proxy."
+    type: str
+    required: true
+  authoritative:
+    description:
+      - Whether the members of each role in O(bindings) become exactly those given.
+      - By default they are added, or with O(state=absent) taken away. Roles that are not named are never touched.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - mlplatform.gcp.bindings
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.state
+  - mlplatform.gcp.attributes
+notes:
+  - Needs C(getIamPolicy) and C(setIamPolicy) of the kind of resource, for example C(storage.buckets.getIamPolicy) and
+    C(storage.buckets.setIamPolicy), and C(resourcemanager.projects.setIamPolicy) for a project.
+"""
+
+EXAMPLES = r"""
+- name: The server reads its database password
+  mlplatform.gcp.iam_bindings:
+    resource: //secretmanager.googleapis.com/projects/my-project/secrets/mlflow-db-password
+    bindings:
+      - role: roles/secretmanager.secretAccessor
+        members: ["serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com"]
+
+- name: These people and nobody else get through the proxy
+  mlplatform.gcp.iam_bindings:
+    resource: //iap.googleapis.com/projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
+    authoritative: true
+    bindings:
+      - role: roles/iap.httpsResourceAccessor
+        members: ["group:data-science@example.com"]
+
+- name: Access until the end of the year
+  mlplatform.gcp.iam_bindings:
+    resource: //cloudresourcemanager.googleapis.com/projects/my-project
+    bindings:
+      - role: roles/viewer
+        members: ["user:auditor@example.com"]
+        condition:
+          title: until 2027
+          expression: request.time < timestamp("2027-01-01T00:00:00Z")
+"""
+
+RETURN = r"""
+resource:
+  description: The policy of the resource.
+  returned: success
+  type: dict
+  sample:
+    version: 1
+    bindings:
+      - role: roles/secretmanager.secretAccessor
+        members: ["serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com"]
+"""
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _policy
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import BINDINGS, GCP, STATE, Options
+
+OPTIONS = (
+    GCP
+    + STATE
+    + Options(
+        {
+            "resource": {"type": "str", "required": True},
+            "bindings": {"type": "list", "elements": "dict", "options": BINDINGS, "required": True},
+            "authoritative": {"type": "bool", "default": False},
+        }
+    )
+)
+
+
+def run(task):
+    params = task.params
+    return _policy.ensure(
+        task,
+        params["resource"],
+        params["bindings"],
+        authoritative=params["authoritative"],
+        absent=params["state"] == "absent",
+    )
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

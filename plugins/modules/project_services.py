@@ -1,0 +1,156 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: project_services
+short_description: Enable or disable APIs of a project
+version_added: 0.1.0
+description:
+  - Enables a list of APIs at once, 20 in a request, after one look at what is enabled.
+  - An API that was just enabled may refuse requests for a while. The collection's other modules wait that out.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  services:
+    description: Names of the services, such as C(run.googleapis.com).
+    type: list
+    elements: str
+    required: true
+  disable_dependents:
+    description: With O(state=absent), whether services that depend on one of O(services) are disabled with it.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.state
+  - mlplatform.gcp.wait
+  - mlplatform.gcp.attributes
+notes:
+  - Needs C(serviceusage.services.list), C(serviceusage.services.enable) and C(serviceusage.services.disable), which are
+    in C(roles/serviceusage.serviceUsageAdmin).
+"""
+
+EXAMPLES = r"""
+- name: The APIs that MLflow on Cloud Run needs are enabled
+  mlplatform.gcp.project_services:
+    project: my-project
+    services:
+      - run.googleapis.com
+      - sqladmin.googleapis.com
+      - secretmanager.googleapis.com
+"""
+
+RETURN = r"""
+resource:
+  description: The project and which of the services are enabled in it.
+  returned: success
+  type: dict
+  sample:
+    project: my-project
+    services: [run.googleapis.com, sqladmin.googleapis.com]
+operation:
+  description: Names of the operations that were started.
+  returned: with O(wait=false), when something was started
+  type: list
+  elements: str
+"""
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
+
+BASE = "https://serviceusage.googleapis.com/v1"
+OPERATION = long_running(BASE)
+# https://cloud.google.com/service-usage/docs/reference/rest/v1/services/batchEnable
+BATCH = 20
+
+OPTIONS = (
+    GCP
+    + STATE
+    + WAIT
+    + Options(
+        {
+            "services": {"type": "list", "elements": "str", "required": True},
+            "disable_dependents": {"type": "bool", "default": False},
+        }
+    )
+)
+
+
+def enabled(task):
+    """The names of all services that are enabled in the project."""
+    url, names = f"{BASE}/projects/{task.project}/services", set()
+    query = {"filter": "state:ENABLED", "pageSize": 200, "fields": "services/name,nextPageToken"}
+    while True:
+        page = task.client.get(url, query, permission="serviceusage.services.list")
+        names.update(item["name"].rsplit("/", 1)[-1] for item in page.get("services") or [])
+        if not page.get("nextPageToken"):
+            return names
+        query = dict(query, pageToken=page["nextPageToken"])
+
+
+def enable(task, names):
+    """Start enabling and return the operations."""
+    url = f"{BASE}/projects/{task.project}/services:batchEnable"
+    batches = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
+    return [
+        task.client.post(url, {"serviceIds": batch}, safe=True, permission="serviceusage.services.enable")
+        for batch in batches
+    ]
+
+
+def disable(task, names):
+    """Start disabling and return the operations."""
+    body = {"disableDependentServices": task.params["disable_dependents"]}
+    return [
+        task.client.post(
+            f"{BASE}/projects/{task.project}/services/{name}:disable",
+            body,
+            safe=True,
+            permission="serviceusage.services.disable",
+        )
+        for name in names
+    ]
+
+
+def finish(task, operations, verb):
+    for operation in operations:
+        last = task.waiter.operation(task.client, OPERATION, operation, what=f"{verb} APIs in {task.project}")
+        failures = (last.get("response") or {}).get("failures") or []
+        if failures:
+            reasons = "; ".join(f"{item.get('serviceId')}: {item.get('errorMessage')}" for item in failures)
+            raise OperationFailed(f"Not all APIs could be enabled in {task.project}: {reasons}", failures=failures)
+
+
+def run(task):
+    asked = sorted(set(task.params["services"]))
+    present = task.params["state"] == "present"
+    now = enabled(task) & set(asked)
+    todo = [name for name in asked if (name in now) != present]
+    after = asked if present else []
+    diff = {"before": {"enabled": sorted(now)}, "after": {"enabled": after}}
+    result = Result(bool(todo), diff, {"project": task.project, "services": after})
+    if task.check_mode:
+        for name in todo if present else ():
+            task.will_enable(name, task.project)
+        return result
+    operations = (enable if present else disable)(task, todo)
+    if task.wait:
+        finish(task, operations, "enabling" if present else "disabling")
+    else:
+        result.operation = [operation.get("name") for operation in operations]
+    return result
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_account
+short_description: Manage service accounts
+version_added: 0.1.0
+description:
+  - Creates, changes, disables and deletes service accounts.
+  - Keys are not made; nothing in this collection needs one.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  account_id:
+    description: The part of the address before the C(@), 6 to 30 lower-case letters, digits and dashes.
+    type: str
+    required: true
+  display_name:
+    description: A name for people.
+    type: str
+  description:
+    description: What the account is for.
+    type: str
+  disabled:
+    description: Whether the account is disabled.
+    type: bool
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.state
+  - mlplatform.gcp.attributes
+notes:
+  - Needs C(iam.serviceAccounts.get), C(iam.serviceAccounts.create), C(iam.serviceAccounts.update),
+    C(iam.serviceAccounts.delete), C(iam.serviceAccounts.enable) and C(iam.serviceAccounts.disable), which are in
+    C(roles/iam.serviceAccountAdmin).
+  - IAM policies may not know an account for a minute after it was made. M(mlplatform.gcp.iam_bindings) waits that out.
+"""
+
+EXAMPLES = r"""
+- name: MLflow's server has an identity of its own
+  mlplatform.gcp.service_account:
+    project: my-project
+    account_id: mlflow-server
+    display_name: MLflow server
+  register: server
+"""
+
+RETURN = r"""
+resource:
+  description: The service account as Google describes it.
+  returned: when O(state=present)
+  type: dict
+  sample:
+    email: mlflow-server@my-project.iam.gserviceaccount.com
+email:
+  description: The account's address.
+  returned: success
+  type: str
+  sample: mlflow-server@my-project.iam.gserviceaccount.com
+member:
+  description: The account as IAM policies name it.
+  returned: success
+  type: str
+  sample: serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com
+"""
+
+import re
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Result, Update
+
+ACCOUNT = Resource(
+    kind="service account",
+    base="https://iam.googleapis.com/v1",
+    path="projects/{project}/serviceAccounts/{email}",
+    permission="iam.serviceAccounts",
+    create_body=lambda names, body: {"accountId": names["email"].split("@")[0], "serviceAccount": body},
+    update=Update(wrap=lambda body, mask: {"serviceAccount": body, "updateMask": ",".join(mask)}),
+)
+
+OPTIONS = (
+    GCP
+    + STATE
+    + Options(
+        {
+            "account_id": {"type": "str", "required": True},
+            "display_name": {"type": "str"},
+            "description": {"type": "str"},
+            "disabled": {"type": "bool"},
+        }
+    )
+)
+
+
+def address(account_id, project):
+    """The account's e-mail address. A project of a domain, ``example.com:p``, is turned around in it."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", account_id):
+        raise UserError(
+            f"{account_id!r} cannot be the name of a service account.",
+            "It takes 6 to 30 lower-case letters, digits and dashes, and starts with a letter.",
+        )
+    return f"{account_id}@{'.'.join(reversed(project.split(':')))}.iam.gserviceaccount.com"
+
+
+def switch(task, remote, account):
+    """Disable or enable the account, which is not a field that can be patched."""
+    wanted, now = task.params["disabled"], bool((account or {}).get("disabled"))
+    if wanted is None or wanted == now:
+        return Result()
+    if not task.check_mode:
+        verb = "disable" if wanted else "enable"
+        task.client.post(f"{remote.url}:{verb}", safe=True, permission=f"iam.serviceAccounts.{verb}")
+    account["disabled"] = wanted
+    diff = {"before": {"disabled": now}, "after": {"disabled": wanted}}
+    return Result(True, dict(diff, before_header=remote.title, after_header=remote.title))
+
+
+def run(task):
+    params = task.params
+    email = address(params["account_id"], task.project)
+    remote = task.remote(ACCOUNT, email=email)
+    desired = {"displayName": params["display_name"], "description": params["description"]}
+    if params["state"] == "absent":
+        result = remote.ensure_absent()
+    else:
+        result = remote.ensure(desired)
+        result.add(switch(task, remote, result.resource))
+        result.resource.setdefault("email", email)
+    result.extra = {"email": email, "member": f"serviceAccount:{email}"}
+    return result
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_identity
+short_description: Make sure that a Google service has its own account in a project
+version_added: 0.1.0
+description:
+  - Many Google services act through an account of their own in a project, the service agent, which is made on first
+    use. This module makes it beforehand, so that it can be granted roles.
+  - Google does not tell whether the account was there before, so the module never reports a change.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  service:
+    description: The service, such as C(iap.googleapis.com). It must be enabled.
+    type: str
+    required: true
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.wait
+  - mlplatform.gcp.attributes
+notes:
+  - Needs C(serviceusage.services.enable), which is in C(roles/serviceusage.serviceUsageAdmin); in check mode
+    C(resourcemanager.projects.get).
+  - In check mode the address is composed from the project's number for the services that are known to the module.
+"""
+
+EXAMPLES = r"""
+- name: Identity-Aware Proxy has its account
+  mlplatform.gcp.service_identity:
+    project: my-project
+    service: iap.googleapis.com
+  register: iap
+"""
+
+RETURN = r"""
+email:
+  description: The address of the service's account.
+  returned: success
+  type: str
+  sample: service-123456789012@gcp-sa-iap.iam.gserviceaccount.com
+member:
+  description: The account as IAM policies name it.
+  returned: success
+  type: str
+  sample: serviceAccount:service-123456789012@gcp-sa-iap.iam.gserviceaccount.com
+resource:
+  description: The account as Google describes it.
+  returned: success
+  type: dict
+"""
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
+
+BASE = "https://serviceusage.googleapis.com/v1beta1"
+OPERATION = long_running(BASE)
+# https://cloud.google.com/iam/docs/service-agents
+AGENTS = {
+    "artifactregistry.googleapis.com": "gcp-sa-artifactregistry",
+    "cloudbuild.googleapis.com": "gcp-sa-cloudbuild",
+    "container.googleapis.com": "container-engine-robot",
+    "iap.googleapis.com": "gcp-sa-iap",
+    "run.googleapis.com": "serverless-robot-prod",
+    "secretmanager.googleapis.com": "gcp-sa-secretmanager",
+    "sqladmin.googleapis.com": "gcp-sa-cloud-sql",
+}
+
+OPTIONS = GCP + WAIT + Options({"service": {"type": "str", "required": True}})
+
+
+def expected(task):
+    """The account as it would be, for check mode."""
+    try:
+        project = task.client.get(
+            f"https://cloudresourcemanager.googleapis.com/v3/projects/{task.project}",
+            permission="resourcemanager.projects.get",
+        )
+        number = project["name"].rsplit("/", 1)[-1]
+    except ApiError as error:
+        task.warn(f"The number of the project {task.project} could not be read: {error}")
+        number = "PROJECT_NUMBER"
+    service = task.params["service"]
+    agent = AGENTS.get(service) or f"gcp-sa-{service.split('.')[0]}"
+    return {"email": f"service-{number}@{agent}.iam.gserviceaccount.com"}
+
+
+def run(task):
+    service = task.params["service"]
+    if task.check_mode:
+        identity = expected(task)
+    else:
+        operation = task.client.post(
+            f"{BASE}/projects/{task.project}/services/{service}:generateServiceIdentity",
+            safe=True,
+            permission="serviceusage.services.enable",
+        )
+        last = task.waiter.operation(task.client, OPERATION, operation, what=f"identity of {service} in {task.project}")
+        # Some services have no account to show: their operation ends without one.
+        identity = OPERATION.result(last) or {}
+    result = Result(resource=identity)
+    email = identity.get("email") or ""
+    result.extra = {"email": email, "member": f"serviceAccount:{email}" if email else ""}
+    return result
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

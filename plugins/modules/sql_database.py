@@ -1,0 +1,119 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sql_database
+short_description: Manage databases of Cloud SQL instances
+version_added: 0.1.0
+description:
+  - Creates and deletes databases in an instance of Cloud SQL.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  instance:
+    description: Name of the instance.
+    type: str
+    required: true
+  name:
+    description: Name of the database.
+    type: str
+    required: true
+  charset:
+    description: Character set, such as V(UTF8) or V(utf8mb4). The module does not change that of a database that is there.
+    type: str
+  collation:
+    description: Collation. The module does not change that of a database that is there.
+    type: str
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.state
+  - mlplatform.gcp.wait
+  - mlplatform.gcp.attributes
+notes:
+  - Needs C(cloudsql.databases.get), C(cloudsql.databases.create) and C(cloudsql.databases.delete), and
+    C(cloudsql.instances.get) to wait; all are in C(roles/cloudsql.admin).
+  - With O(state=absent) the database goes with everything in it.
+"""
+
+EXAMPLES = r"""
+- name: The database exists
+  mlplatform.gcp.sql_database:
+    project: my-project
+    instance: mlflow-prod
+    name: mlflow
+"""
+
+RETURN = r"""
+resource:
+  description: The database as Google describes it.
+  returned: when O(state=present)
+  type: dict
+  sample:
+    name: mlflow
+    charset: UTF8
+operation:
+  description: Name of the operation that is under way.
+  returned: when O(wait=false) and something was started
+  type: str
+"""
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
+from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, OPERATION
+
+_WAY_OUT = "Change it in the database itself, or dump, delete and restore the database."
+
+
+def _lower(value):
+    return value and value.lower()
+
+
+DATABASE = Resource(
+    kind="database",
+    base=BASE,
+    path="projects/{project}/instances/{instance}/databases/{name}",
+    permission="cloudsql.databases",
+    create_body=lambda names, body: dict(
+        body, name=names["name"], instance=names["instance"], project=names["project"]
+    ),
+    update=None,
+    operation=OPERATION,
+    rules=Rules(
+        immutable={"charset": _WAY_OUT, "collation": _WAY_OUT},
+        normalise={"charset": _lower, "collation": _lower},
+    ),
+)
+
+OPTIONS = (
+    GCP
+    + STATE
+    + WAIT
+    + Options(
+        {
+            "instance": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True},
+            "charset": {"type": "str"},
+            "collation": {"type": "str"},
+        }
+    )
+)
+
+
+def run(task):
+    params = task.params
+    desired = {"charset": params["charset"], "collation": params["collation"]}
+    return task.ensure(DATABASE, desired, instance=params["instance"], name=params["name"])
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,356 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sql_instance
+short_description: Manage Cloud SQL instances
+version_added: 0.1.0
+description:
+  - Creates, changes and deletes instances of Cloud SQL.
+  - Only what the task sets is compared and changed.
+  - Creating an instance takes minutes. With O(wait=false) the task starts it, and the same task with O(wait=true) joins
+    it later.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  name:
+    description: The instance's name, unique in the project.
+    type: str
+    required: true
+  region:
+    description: Where the instance is. Cannot be changed.
+    type: str
+  database_version:
+    description:
+      - Engine and version, such as V(POSTGRES_16) or V(MYSQL_8_0). Required for a new instance.
+      - The module does not upgrade an instance that is there.
+    type: str
+  edition:
+    description:
+      - Edition of Cloud SQL. It is always sent, because the default depends on the version, and the edition decides
+        which tiers there are.
+    type: str
+    choices: [ENTERPRISE, ENTERPRISE_PLUS]
+    default: ENTERPRISE
+  tier:
+    description: Machine type, such as V(db-custom-1-3840). Required for a new instance.
+    type: str
+  availability_type:
+    description: Whether there is a standby in another zone.
+    type: str
+    choices: [ZONAL, REGIONAL]
+  activation_policy:
+    description: Whether the instance runs.
+    type: str
+    choices: [ALWAYS, NEVER]
+  disk_type:
+    description: Kind of the disk. Cannot be changed by Google once the instance is there.
+    type: str
+    choices: [PD_SSD, PD_HDD, HYPERDISK_BALANCED]
+  disk_size_gb:
+    description: Size of the disk in GB. A disk never shrinks, so a larger one satisfies it.
+    type: int
+  disk_autoresize:
+    description: Whether the disk grows by itself.
+    type: bool
+  flags:
+    description: Database flags. They replace the flags that are there.
+    type: dict
+  backup:
+    description: Automated backups.
+    type: dict
+    suboptions:
+      enabled:
+        description: Whether they are made.
+        type: bool
+      pitr:
+        description:
+          - Whether any point in time can be restored. With MySQL that means binary logs.
+        type: bool
+      start_time:
+        description: When, as V(HH:MM) in UTC.
+        type: str
+      retained:
+        description: How many are kept.
+        type: int
+  maintenance_window:
+    description: When Google may restart the instance for maintenance.
+    type: dict
+    suboptions:
+      day:
+        description: Day of the week, V(1) is Monday and V(7) is Sunday.
+        type: int
+      hour:
+        description: Hour of the day in UTC.
+        type: int
+      update_track:
+        description: Whether updates come early or late.
+        type: str
+        choices: [canary, stable, week5]
+  ipv4_enabled:
+    description:
+      - Whether the instance has a public address. Nobody can connect to it without being in
+        O(authorized_networks) or going through Cloud SQL's own connectors.
+    type: bool
+  authorized_networks:
+    description: Networks that may connect to the public address directly. They replace the networks that are there.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: What network it is.
+        type: str
+      value:
+        description: The network in CIDR notation.
+        type: str
+        required: true
+  private_network:
+    description: A VPC network for a private address, as C(projects/p/global/networks/n).
+    type: str
+  ssl_mode:
+    description: Which connections are accepted.
+    type: str
+    choices: [ALLOW_UNENCRYPTED_AND_ENCRYPTED, ENCRYPTED_ONLY, TRUSTED_CLIENT_CERTIFICATE_REQUIRED]
+  deletion_protection:
+    description:
+      - Whether the instance refuses to be deleted.
+      - With O(state=absent), V(false) lifts the protection before the instance is deleted; otherwise a protected
+        instance is an error.
+    type: bool
+  final_backup:
+    description: With O(state=absent), whether a last backup is taken and kept for O(final_backup_days).
+    type: bool
+    default: false
+  final_backup_days:
+    description: For how many days the last backup is kept, at most 365.
+    type: int
+    default: 30
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.labels
+  - mlplatform.gcp.state
+  - mlplatform.gcp.wait
+  - mlplatform.gcp.attributes
+notes:
+  - Needs C(cloudsql.instances.get), C(cloudsql.instances.create), C(cloudsql.instances.update) and
+    C(cloudsql.instances.delete); all are in C(roles/cloudsql.admin).
+"""
+
+EXAMPLES = r"""
+- name: A database server is started, and is not waited for
+  mlplatform.gcp.sql_instance:
+    project: my-project
+    name: mlflow-prod
+    region: europe-west1
+    database_version: POSTGRES_16
+    tier: db-custom-2-7680
+    availability_type: REGIONAL
+    disk_size_gb: 10
+    disk_autoresize: true
+    backup:
+      enabled: true
+      pitr: true
+      start_time: "02:00"
+    deletion_protection: true
+    labels:
+      managed-by: mlplatform-gcp
+    wait: false
+
+- name: The database server is gone, and a last backup of it is kept for 90 days
+  mlplatform.gcp.sql_instance:
+    name: mlflow-dev
+    deletion_protection: false
+    final_backup: true
+    final_backup_days: 90
+    state: absent
+"""
+
+RETURN = r"""
+resource:
+  description: The instance as Google describes it.
+  returned: when O(state=present)
+  type: dict
+  sample:
+    name: mlflow-prod
+    connectionName: my-project:europe-west1:mlflow-prod
+    state: RUNNABLE
+operation:
+  description: Name of the operation that is under way.
+  returned: when O(wait=false) and something is under way
+  type: str
+"""
+
+import dataclasses
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, INSTANCE, is_mysql
+
+OPTIONS = (
+    GCP
+    + LABELS
+    + STATE
+    + WAIT
+    + Options(
+        {
+            "name": {"type": "str", "required": True},
+            "region": {"type": "str"},
+            "database_version": {"type": "str"},
+            "edition": {"type": "str", "choices": ["ENTERPRISE", "ENTERPRISE_PLUS"], "default": "ENTERPRISE"},
+            "tier": {"type": "str"},
+            "availability_type": {"type": "str", "choices": ["ZONAL", "REGIONAL"]},
+            "activation_policy": {"type": "str", "choices": ["ALWAYS", "NEVER"]},
+            "disk_type": {"type": "str", "choices": ["PD_SSD", "PD_HDD", "HYPERDISK_BALANCED"]},
+            "disk_size_gb": {"type": "int"},
+            "disk_autoresize": {"type": "bool"},
+            "flags": {"type": "dict"},
+            "backup": {
+                "type": "dict",
+                "options": {
+                    "enabled": {"type": "bool"},
+                    "pitr": {"type": "bool"},
+                    "start_time": {"type": "str"},
+                    "retained": {"type": "int"},
+                },
+            },
+            "maintenance_window": {
+                "type": "dict",
+                "options": {
+                    "day": {"type": "int"},
+                    "hour": {"type": "int"},
+                    "update_track": {"type": "str", "choices": ["canary", "stable", "week5"]},
+                },
+            },
+            "ipv4_enabled": {"type": "bool"},
+            "authorized_networks": {
+                "type": "list",
+                "elements": "dict",
+                "options": {"name": {"type": "str"}, "value": {"type": "str", "required": True}},
+            },
+            "private_network": {"type": "str"},
+            "ssl_mode": {
+                "type": "str",
+                "choices": [
+                    "ALLOW_UNENCRYPTED_AND_ENCRYPTED",
+                    "ENCRYPTED_ONLY",
+                    "TRUSTED_CLIENT_CERTIFICATE_REQUIRED",
+                ],
+            },
+            "deletion_protection": {"type": "bool"},
+            "final_backup": {"type": "bool", "default": False},
+            "final_backup_days": {"type": "int", "default": 30},
+        }
+    )
+)
+
+
+def desired(params):
+    """The instance that the options describe, as the API's fields."""
+    flags, window, networks = params["flags"], params["maintenance_window"], params["authorized_networks"]
+    return {
+        "region": params["region"],
+        "databaseVersion": params["database_version"],
+        "settings": {
+            "edition": params["edition"],
+            "tier": params["tier"],
+            "availabilityType": params["availability_type"],
+            "activationPolicy": params["activation_policy"],
+            "dataDiskType": params["disk_type"],
+            "dataDiskSizeGb": None if params["disk_size_gb"] is None else str(params["disk_size_gb"]),
+            "storageAutoResize": params["disk_autoresize"],
+            "databaseFlags": None
+            if flags is None
+            else [{"name": name, "value": flag_value(value)} for name, value in sorted(flags.items())],
+            "backupConfiguration": backup(params["backup"], params["database_version"]),
+            "maintenanceWindow": window
+            and {"day": window["day"], "hour": window["hour"], "updateTrack": window["update_track"]},
+            "ipConfiguration": {
+                "ipv4Enabled": params["ipv4_enabled"],
+                "privateNetwork": params["private_network"],
+                "sslMode": params["ssl_mode"],
+                "authorizedNetworks": networks,
+            },
+            "deletionProtectionEnabled": params["deletion_protection"],
+            "userLabels": params["labels"],
+        },
+    }
+
+
+def flag_value(value):
+    """A flag as Cloud SQL spells it: YAML's booleans are ``on`` and ``off``."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
+def backup(options, version):
+    if options is None:
+        return None
+    retained = options["retained"]
+    return {
+        "enabled": options["enabled"],
+        "binaryLogEnabled" if is_mysql(version) else "pointInTimeRecoveryEnabled": options["pitr"],
+        "startTime": options["start_time"],
+        "backupRetentionSettings": None
+        if retained is None
+        else {"retentionUnit": "COUNT", "retainedBackups": retained},
+    }
+
+
+def run(task):
+    if task.params["state"] == "absent":
+        return absent(task)
+    remote = task.remote(INSTANCE, name=task.params["name"])
+    result = remote.ensure(desired(task.params), guard=lambda plan: complete(task, plan))
+    if not task.wait and not result.operation and remote.is_pending(result.resource) and not task.check_mode:
+        # Another run started it: tell its operation, so that a later task knows that there is something to join.
+        result.operation = running_operation(task)
+    return result
+
+
+def complete(task, plan):
+    """A new instance cannot do without its version and tier, whatever else the task leaves to Google."""
+    missing = [name for name in ("database_version", "tier") if task.params[name] is None]
+    if plan.action == "create" and missing:
+        name, options = task.params["name"], " and ".join(missing)
+        raise UserError(f"Cloud SQL instance {name} does not exist.", f"To create it, set {options}.")
+
+
+def running_operation(task):
+    query = {"instance": task.params["name"], "maxResults": 1}
+    found = task.client.get(f"{BASE}/projects/{task.project}/operations", query).get("items") or []
+    return found[0]["name"] if found and found[0].get("status") != "DONE" else None
+
+
+def absent(task):
+    """Delete the instance, with the last backup that the task asks for, after lifting its protection if it may."""
+    params = task.params
+    query = {"enableFinalBackup": "true", "finalBackupTtlDays": str(params["final_backup_days"])}
+    resource = dataclasses.replace(INSTANCE, delete_query=query if params["final_backup"] else {})
+    return task.remote(resource, name=params["name"]).ensure_absent(guard=lambda plan: unprotect(task, plan))
+
+
+def unprotect(task, plan):
+    if not (plan.existing.get("settings") or {}).get("deletionProtectionEnabled"):
+        return
+    remote = task.remote(INSTANCE, name=task.params["name"])
+    if task.params["deletion_protection"] is not False:
+        raise UserError(
+            f"{remote.title} is protected against deletion.",
+            "If it shall go with all its data, set deletion_protection: false.",
+        )
+    if not task.check_mode:
+        remote.ensure({"settings": {"deletionProtectionEnabled": False}})
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -89,9 +89,7 @@ class Sandbox:
             setattr(self, attribute, self._part(attribute, module, cls))
         self.gateway: Gateway | None = None
         for service in self._load_services():
-            self.services[service.name] = service
-            for name, fn in service.marked("_jobs"):
-                self.operations.register(service.name, name, fn)
+            self.add(service)
 
     def start(self) -> None:
         """Start backends, then services, then the operations that a crash interrupted."""
@@ -101,6 +99,12 @@ class Sandbox:
             self._start(name, service)
         self.gateway = Gateway(self)
         self.operations.resume()
+
+    def add(self, service: Service) -> None:
+        """Serve one more service; before `start`, which routes to it."""
+        self.services[service.name] = service
+        for name, fn in service.marked("_jobs"):
+            self.operations.register(service.name, name, fn)
 
     def stop(self) -> None:
         """Stop what was started, in reverse."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from gcp_sandbox.config import Settings, write_private
 
 # A context holds a key and a certificate; more host names than this in one run are somebody trying names.
 _LIMIT = 1024
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 class Authority:
@@ -29,7 +31,7 @@ class Authority:
             )
             write_private(key, self._ca.private_key_pem.bytes())
             write_private(settings.ca_certificate, self._ca.cert_pem.bytes())
-        bundle = b"\n".join([*_public(settings.ca_bundle), self._ca.cert_pem.bytes()])
+        bundle = b"".join([*_public(settings.ca_bundle), self._ca.cert_pem.bytes()])
         if not settings.ca_bundle.exists() or settings.ca_bundle.read_bytes() != bundle:
             write_private(settings.ca_bundle, bundle)
         self._contexts: dict[str, ssl.SSLContext] = {}
@@ -65,9 +67,15 @@ class Authority:
 
 
 def _public(own: Path) -> list[bytes]:
-    """The CAs that programs trust without the sandbox: certifi's, and those of the machine where it names some."""
+    """The CAs that programs trust without the sandbox: certifi's, and those of the machine where it names some.
+
+    Each once: programs read the bundle for every new session, and it takes them as long as it is large.
+    """
     files = [Path(certifi.where())]
     named = os.environ.get("SSL_CERT_FILE")
     if named and Path(named) != own and Path(named).is_file():
         files.append(Path(named))
-    return [file.read_bytes() for file in files]
+    found: dict[bytes, None] = {}
+    for file in files:
+        found.update(dict.fromkeys(_PEM.findall(file.read_bytes().replace(b"\r", b""))))
+    return [pem + b"\n" for pem in found]

@@ -304,7 +304,10 @@ class Gateway:
             raw = parse_body(request.body)
         if discovered.request:
             named = body_field(discovered) if service.body_field is None else service.body_field
-            call.body = checker.message(discovered.request, raw, named if not _whole(discovered) else "")
+            if _whole(discovered) and isinstance(raw, dict):
+                # The whole request is the body: what stands in the path may stand there as well, and the path wins.
+                named, raw = "", {key: value for key, value in raw.items() if key not in call.params}
+            call.body = checker.message(discovered.request, raw, named)
             checker.raise_violations()
             if call.media:
                 call.media.metadata = call.body

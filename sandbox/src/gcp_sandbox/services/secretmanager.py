@@ -1,0 +1,588 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Secret Manager v1: secrets, their versions and payloads, global and regional.
+
+Payloads are encrypted with a key of this sandbox's own (`<state>/secretmanager.key`, mode 0600), so that neither the
+database nor a copy of it shows one.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import google_crc32c
+from cryptography.fernet import Fernet
+
+from gcp_sandbox.config import write_private
+from gcp_sandbox.gateway.call import epoch, timestamp
+from gcp_sandbox.gateway.errors import ApiError, already_exists, bad_request, failed_precondition, invalid, not_found
+from gcp_sandbox.gateway.iam import IamPolicies
+from gcp_sandbox.gateway.masks import mask_paths, merge_mask
+from gcp_sandbox.gateway.service import method
+from gcp_sandbox.services.storage.locations import REGIONS
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.call import Call
+    from gcp_sandbox.gateway.identity import Principal
+
+SECRET = "secretmanager.secret"
+VERSION = "secretmanager.version"
+PAYLOAD = "secretmanager.payload"
+
+HOST = "//secretmanager.googleapis.com/"
+LOCATIONS = frozenset(region.lower() for region in REGIONS)
+MOST_BYTES = 64 * 1024
+PAGE = 25000
+
+MUTABLE = (
+    "annotations",
+    "customerManagedEncryption",
+    "etag",
+    "expireTime",
+    "labels",
+    "rotation",
+    "topics",
+    "ttl",
+    "versionAliases",
+    "versionDestroyTtl",
+)
+FIXED = ("replication", "secretType")
+# Maps and lists that the service leaves out where nothing is in them.
+NOTHING_WHEN_EMPTY = ("annotations", "customerManagedEncryption", "labels", "rotation", "topics", "versionAliases")
+
+SECRET_ID = re.compile(r"[-\w]{1,255}", re.ASCII)
+ALIAS = re.compile(r"[A-Za-z][-\w]{0,62}", re.ASCII)
+ANNOTATIONS_SIZE = 16 * 1024
+
+
+def serve(suffix: str, permission: str, on: str) -> Callable[[Any], Any]:
+    """Serve a method of both collections: of the global secrets and of the regional ones."""
+
+    def wrap(handler: Any) -> Any:
+        for collection in ("projects.secrets", "projects.locations.secrets"):
+            handler = method(f"{collection}.{suffix}", permission=f"secretmanager.{permission}", on=on)(handler)
+        return handler
+
+    return wrap
+
+
+class SecretManager(IamPolicies):
+    """secretmanager.googleapis.com."""
+
+    name = "secretmanager"
+    versions = ("v1",)
+    iam_resources = {"projects.secrets": "secretmanager.secrets", "projects.locations.secrets": "secretmanager.secrets"}
+
+    def start(self) -> None:
+        file = self.sandbox.settings.state / "secretmanager.key"
+        if not file.exists():
+            write_private(file, Fernet.generate_key())
+        self._cipher = Fernet(file.read_bytes())
+
+    # --- for other services
+
+    def read_version(self, name: str, caller: Principal) -> bytes:
+        """What a secret version holds, for a caller who may access it: what Cloud Run does when an instance starts.
+
+        :param name: projects/P/secrets/S/versions/V; V may be a number, an alias or "latest".
+        :raises ApiError: as secrets.versions.access does.
+        """
+        self.sandbox.iam.check(caller, HOST + name, "secretmanager.versions.access")
+        with self.store.transaction():
+            version = self._version(self._canonical(name))
+            return self._payload(version["name"])
+
+    # --- secrets
+
+    @serve("create", "secrets.create", "{parent}")
+    def create(self, call: Call) -> dict:
+        secret_id, body = call.query.get("secretId", ""), call.body
+        if not SECRET_ID.fullmatch(secret_id):
+            raise invalid(f"The provided Secret ID [{secret_id}] does not match the expected format [[a-zA-Z_0-9]+]")
+        parent = self._canonical(call.params["parent"])
+        name = f"{parent}/secrets/{secret_id}"
+        if self._stored(name):
+            raise already_exists(f"Secret [{name}] already exists.")
+        resource = {"name": name, "createTime": call.now}
+        resource |= {key: body[key] for key in (*FIXED, *MUTABLE) if key in body}
+        _check_replication(resource, regional="/locations/" in parent)
+        self._settle(resource, call.now, {}, 0)
+        row = {"resource": resource, "versions": 0, "expires": _is_ahead(resource.get("expireTime"))}
+        self._put(row)
+        return resource
+
+    @serve("get", "secrets.get", "{name}")
+    def get(self, call: Call) -> dict:
+        return self._secret(self._canonical(call.params["name"]))["resource"]
+
+    @serve("list", "secrets.list", "{parent}")
+    def list(self, call: Call) -> dict:
+        parent = self._canonical(call.params["parent"])
+        rows = [row["resource"] for _, row in self.store.list(SECRET, parent=parent) if not self._expired(row)]
+        return self._listed(call, rows, "secrets")
+
+    @serve("patch", "secrets.update", "{name}")
+    def patch(self, call: Call) -> dict:
+        row = self._secret(self._canonical(call.params["name"]))
+        before, body, mask = row["resource"], call.body, call.query.get("updateMask", "")
+        _check_etag(body.get("etag"), before)
+        paths = {path[0] for path in mask_paths(mask)}
+        if not paths:
+            raise _field_error("update_mask", "Update mask must be set.")
+        if wrong := sorted(paths - set(MUTABLE)):
+            kind = "immutable" if wrong[0] in (*FIXED, "name", "createTime") else "invalid"
+            raise _field_error("update_mask", f"The update mask contains the {kind} field [{wrong[0]}].")
+        resource = merge_mask(before, body, mask)
+        if "ttl" in paths and "ttl" not in body and "expireTime" not in paths:
+            resource.pop("expireTime", None)
+        self._settle(resource, call.now, before, row["versions"])
+        if resource.get("expireTime") != before.get("expireTime"):
+            row["expires"] = _is_ahead(resource.get("expireTime"))
+        row["resource"] = resource
+        self._put(row)
+        return resource
+
+    @serve("delete", "secrets.delete", "{name}")
+    def delete(self, call: Call) -> dict:
+        row = self._secret(self._canonical(call.params["name"]))
+        _check_etag(call.query.get("etag"), row["resource"])
+        self._forget(row["resource"]["name"])
+        return {}
+
+    # --- versions
+
+    @serve("addVersion", "versions.add", "{parent}")
+    def add_version(self, call: Call) -> dict:
+        row = self._secret(self._canonical(call.params["parent"]))
+        payload = call.body.get("payload") or {}
+        data = base64.b64decode(payload.get("data", ""))
+        if not data:
+            raise invalid("Secret Payload cannot be empty.")
+        if len(data) > MOST_BYTES:
+            raise invalid(f"Secret Payload size [{len(data)}] exceeds the maximum of [{MOST_BYTES}] bytes.")
+        said = payload.get("dataCrc32c")
+        if said is not None and int(said) != google_crc32c.value(data):
+            raise invalid("The checksum of the Secret Payload does not match the provided dataCrc32c.")
+        secret = row["resource"]
+        row["versions"] += 1
+        version = {
+            "name": f"{secret['name']}/versions/{row['versions']}",
+            "createTime": call.now,
+            "state": "ENABLED",
+            "replicationStatus": _status(secret.get("replication", {})),
+            "etag": _etag(),
+        }
+        if "replication" not in secret:
+            del version["replicationStatus"]
+        if said is not None:
+            version["clientSpecifiedPayloadChecksum"] = True
+        self.store.put(SECRET, secret["name"], row, parent=_parent(secret["name"]))
+        sealed = self._cipher.encrypt(data).decode()
+        self.store.put(PAYLOAD, version["name"], {"data": sealed}, parent=secret["name"])
+        self._put_version(version)
+        return version
+
+    @serve("versions.get", "versions.get", "{name}")
+    def get_version(self, call: Call) -> dict:
+        return self._version(self._canonical(call.params["name"]))
+
+    @serve("versions.list", "versions.list", "{parent}")
+    def list_versions(self, call: Call) -> dict:
+        secret = self._secret(self._canonical(call.params["parent"]))["resource"]["name"]
+        rows = [self._destroyed_by_now(row) for _, row in self.store.list(VERSION, parent=secret)]
+        return self._listed(call, rows, "versions")
+
+    @serve("versions.access", "versions.access", "{name}")
+    def access_version(self, call: Call) -> dict:
+        version = self._version(self._canonical(call.params["name"]))
+        data = self._payload(version["name"])
+        payload = {"data": base64.b64encode(data).decode(), "dataCrc32c": str(google_crc32c.value(data))}
+        return {"name": version["name"], "payload": payload}
+
+    @serve("versions.enable", "versions.enable", "{name}")
+    def enable_version(self, call: Call) -> dict:
+        return self._set_state(call, "ENABLED")
+
+    @serve("versions.disable", "versions.disable", "{name}")
+    def disable_version(self, call: Call) -> dict:
+        return self._set_state(call, "DISABLED")
+
+    @serve("versions.destroy", "versions.destroy", "{name}")
+    def destroy_version(self, call: Call) -> dict:
+        version = self._version_to_change(call)
+        secret = self._secret(version["name"].partition("/versions/")[0])["resource"]
+        if ttl := secret.get("versionDestroyTtl"):
+            version["state"] = "DISABLED"
+            version["scheduledDestroyTime"] = timestamp(time.time() + float(ttl.rstrip("s")))
+        else:
+            self._destroy(version, call.now)
+        version["etag"] = _etag()
+        self._put_version(version)
+        return version
+
+    # --- locations and policies
+
+    @method("projects.locations.list", permission="secretmanager.locations.list", on="{name}")
+    def list_locations(self, call: Call) -> dict:
+        project = call.project(call.params["name"].partition("/")[2])
+        rows = [_location(project.id, location) for location in sorted(LOCATIONS)]
+        return call.page(rows, key="locations", default=1000, maximum=1000)
+
+    @method("projects.locations.get", permission="secretmanager.locations.get", on="{name}")
+    def get_location(self, call: Call) -> dict:
+        _, project, _, location = call.params["name"].split("/")
+        if location not in LOCATIONS:
+            raise not_found(f"Location [{call.params['name']}] not found.")
+        return _location(call.project(project).id, location)
+
+    def iam_exists(self, call: Call, resource: str) -> None:
+        self._secret(self._canonical(resource.removeprefix(HOST)))
+
+    # --- within
+
+    def _canonical(self, name: str) -> str:
+        """A name with the project's number, as secrets are stored and answered."""
+        _, project, *rest = name.split("/")
+        found = self.sandbox.projects.get(project)
+        return "/".join(["projects", found.number if found else project, *rest])
+
+    def _stored(self, name: str) -> dict | None:
+        row = self.store.get(SECRET, name)
+        if row and self._expired(row):
+            self._forget(name)
+            return None
+        return row
+
+    def _secret(self, name: str) -> dict:
+        row = self._stored(name)
+        if row is None:
+            raise not_found(f"Secret [{name}] not found.")
+        return row
+
+    @staticmethod
+    def _expired(row: dict) -> bool:
+        # A time that had passed when it was set never fires: the service would have refused it, but traffic that was
+        # recorded years ago has to be answered as it was then.
+        return row["expires"] and not _is_ahead(row["resource"]["expireTime"])
+
+    def _put(self, row: dict) -> None:
+        row["resource"]["etag"] = _etag()
+        name = row["resource"]["name"]
+        self.store.put(SECRET, name, row, parent=_parent(name))
+
+    def _forget(self, name: str) -> None:
+        """Delete a secret with everything that is its own."""
+        for kind in (VERSION, PAYLOAD):
+            for version, _ in self.store.list(kind, parent=name):
+                self.store.delete(kind, version)
+        self.store.delete(SECRET, name)
+        self.sandbox.iam.delete_policy(HOST + name)
+
+    def _settle(self, resource: dict, now: str, before: dict, versions: int) -> None:
+        """Check the mutable fields and put them into the form in which they are answered."""
+        if ttl := resource.pop("ttl", None):
+            resource["expireTime"] = timestamp(epoch(now) + float(ttl.rstrip("s")))
+        for key in NOTHING_WHEN_EMPTY:
+            if not resource.get(key, True):
+                del resource[key]
+        _check_labels(resource.get("labels", {}))
+        annotations = resource.get("annotations", {})
+        if sum(len(key) + len(value) for key, value in annotations.items()) > ANNOTATIONS_SIZE:
+            raise _field_error("secret.annotations", "The total size of annotations must be at most 16 KiB.")
+        _check_rotation(resource)
+        aliases = resource.get("versionAliases", {})
+        for alias, number in aliases.items():
+            if not ALIAS.fullmatch(alias) or alias == "latest":
+                raise _field_error("secret.version_aliases", f"The version alias [{alias}] is invalid.")
+            known = before.get("versionAliases", {}).get(alias) == number
+            if not known and not (
+                1 <= int(number) <= versions and self._is_alive(f"{resource['name']}/versions/{number}")
+            ):
+                raise _field_error(
+                    "secret.version_aliases",
+                    f"The version alias [{alias}] names a version that does not exist: {number}.",
+                )
+
+    def _is_alive(self, version: str) -> bool:
+        row = self.store.get(VERSION, version)
+        return row is not None and row["state"] != "DESTROYED"
+
+    def _version(self, name: str) -> dict:
+        """A version by number, alias or "latest", the one added last."""
+        secret_name, _, wanted = name.partition("/versions/")
+        secret = self._secret(secret_name)
+        if wanted == "latest":
+            if not secret["versions"]:
+                raise not_found(f"Secret [{secret_name}] not found or has no versions.")
+            wanted = str(secret["versions"])
+        number = secret["resource"].get("versionAliases", {}).get(wanted, wanted)
+        row = self.store.get(VERSION, f"{secret_name}/versions/{number}")
+        if row is None:
+            raise not_found(f"Secret Version [{name}] not found.")
+        return self._destroyed_by_now(row)
+
+    def _version_to_change(self, call: Call) -> dict:
+        version = self._version(self._canonical(call.params["name"]))
+        _check_etag(call.body.get("etag"), version)
+        if version["state"] == "DESTROYED":
+            raise _wrong_state(version)
+        return version
+
+    def _set_state(self, call: Call, state: str) -> dict:
+        version = self._version_to_change(call)
+        if version["state"] != state:
+            version["state"] = state
+            version.pop("scheduledDestroyTime", None)
+            version["etag"] = _etag()
+            self._put_version(version)
+        return version
+
+    def _put_version(self, version: dict) -> None:
+        self.store.put(VERSION, version["name"], version, parent=version["name"].partition("/versions/")[0])
+
+    def _destroy(self, version: dict, when: str) -> None:
+        version["state"], version["destroyTime"] = "DESTROYED", when
+        version.pop("scheduledDestroyTime", None)
+        self.store.delete(PAYLOAD, version["name"])
+
+    def _destroyed_by_now(self, version: dict) -> dict:
+        """Carry out a destruction that was put off, once its time has come."""
+        due = version.get("scheduledDestroyTime")
+        if due and not _is_ahead(due):
+            self._destroy(version, due)
+            self._put_version(version)
+        return version
+
+    def _payload(self, name: str) -> bytes:
+        version = self.store.get(VERSION, name) or {}
+        if version["state"] != "ENABLED":
+            raise _wrong_state(version)
+        sealed = self.store.get(PAYLOAD, name)
+        assert sealed is not None
+        return self._cipher.decrypt(sealed["data"].encode())
+
+    def _listed(self, call: Call, rows: list[dict], key: str) -> dict:
+        """A page of resources, newest first."""
+        rows.sort(key=lambda row: (row["createTime"], _number(row["name"])), reverse=True)
+        expression = call.query.get("filter")
+        if expression:
+            matches = compile_filter(expression)
+            rows = [row for row in rows if matches(row)]
+        answer = call.page(rows, key=key, default=PAGE, maximum=PAGE)
+        return answer if expression or not rows else {**answer, "totalSize": len(rows)}
+
+
+# --- filters
+
+TERM = re.compile(r"""\s*(?:(?P<mark>[()])|(?P<word>(?:"(?:[^"\\]|\\.)*"|[^\s()"])+))""")
+COMPARISON = re.compile(r"(?P<field>[\w./-]+)\s*(?P<op>!=|>=|<=|=|:|<|>)\s*(?P<value>.*)", re.DOTALL)
+OPERATORS = ("=", "!=", ":", "<", ">", "<=", ">=")
+
+
+def compile_filter(expression: str) -> Callable[[dict], bool]:
+    """The filter of list calls (cloud.google.com/secret-manager/docs/filtering): comparisons with = != : < > joined by
+    AND, OR, NOT and parentheses; a bare word is looked for in the name. ApiError 400 when it cannot be read."""
+    words, position = [], 0
+    while position < len(expression.rstrip()):
+        found = TERM.match(expression, position)
+        if not found:
+            raise _bad_filter(expression)
+        words.append(found["mark"] or found["word"])
+        position = found.end()
+    # `labels.a = b` is one comparison, whatever the spaces.
+    joined: list[str] = []
+    for word in words:
+        if joined and (word in OPERATORS or joined[-1].endswith(OPERATORS)) and word not in "()":
+            joined[-1] += word
+        else:
+            joined.append(word)
+
+    def either() -> Callable[[dict], bool]:
+        terms = [both()]
+        while joined and joined[0] == "OR":
+            joined.pop(0)
+            terms.append(both())
+        return lambda row: any(term(row) for term in terms)
+
+    def both() -> Callable[[dict], bool]:
+        terms = [single()]
+        while joined and joined[0] not in ("OR", ")"):
+            if joined[0] == "AND":
+                joined.pop(0)
+            terms.append(single())
+        return lambda row: all(term(row) for term in terms)
+
+    def single() -> Callable[[dict], bool]:
+        if not joined:
+            raise _bad_filter(expression)
+        word = joined.pop(0)
+        if word == "NOT":
+            term = single()
+            return lambda row: not term(row)
+        if word == "(":
+            term = either()
+            if not joined or joined.pop(0) != ")":
+                raise _bad_filter(expression)
+            return term
+        if word.startswith("-"):
+            term = _comparison(word[1:])
+            return lambda row: not term(row)
+        return _comparison(word)
+
+    result = either()
+    if joined:
+        raise _bad_filter(expression)
+    return result
+
+
+def _comparison(word: str) -> Callable[[dict], bool]:
+    found = COMPARISON.fullmatch(word)
+    if not found:
+        text = _unquote(word).lower()
+        return lambda row: text in _short(row["name"]).lower()
+    path, op, value = re.sub(r"_([a-z])", lambda m: m[1].upper(), found["field"]), found["op"], _unquote(found["value"])
+    if path.startswith("labels.") or path.startswith("annotations."):
+        path = found["field"]
+
+    def matches(row: dict) -> bool:
+        have: Any = row
+        first, _, rest = path.partition(".")
+        for part in (first, rest) if first in ("labels", "annotations") and rest else path.split("."):
+            have = have.get(part) if isinstance(have, dict) else None
+        if op == "!=":
+            return have is None or str(have) != value
+        if have is None:
+            return False
+        if op == ":":
+            return (
+                value == "*" or value in have
+                if isinstance(have, dict)
+                else value == "*" or value.lower() in str(have).lower()
+            )
+        text = _short(have) if path == "name" and "/" not in value else str(have)
+        if path.endswith("Time"):
+            return _compare(epoch(text), op, epoch(value if "T" in value else f"{value}T00:00:00Z"))
+        return _compare(text, op, value)
+
+    return matches
+
+
+def _compare(a: Any, op: str, b: Any) -> bool:
+    return {"=": a == b, "<": a < b, ">": a > b, "<=": a <= b, ">=": a >= b}[op]
+
+
+def _unquote(text: str) -> str:
+    text = text.strip()
+    return re.sub(r"\\(.)", r"\1", text[1:-1]) if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+
+def _bad_filter(expression: str) -> ApiError:
+    return invalid(f"The provided filter [{expression}] is invalid.")
+
+
+# --- pieces
+
+
+def _parent(name: str) -> str:
+    return name.partition("/secrets/")[0]
+
+
+def _short(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _number(name: str) -> int:
+    last = _short(name)
+    return int(last) if last.isdigit() else 0
+
+
+def _etag() -> str:
+    """A quoted time in hexadecimal microseconds, as the service writes them."""
+    return f'"{time.time_ns() // 1000:x}"'
+
+
+def _is_ahead(moment: str | None) -> bool:
+    return moment is not None and epoch(moment) > time.time()
+
+
+def _location(project: str, location: str) -> dict:
+    return {"name": f"projects/{project}/locations/{location}", "locationId": location}
+
+
+def _field_error(field: str, description: str) -> ApiError:
+    return invalid(description, details=[bad_request((field, description))])
+
+
+def _check_etag(sent: str | None, resource: dict) -> None:
+    if sent and sent.strip('"') != resource["etag"].strip('"'):
+        raise failed_precondition(
+            f"The provided etag [{sent}] does not match the latest etag [{resource['etag']}] of [{resource['name']}]."
+        )
+
+
+def _wrong_state(version: dict) -> ApiError:
+    return failed_precondition(f"Secret Version [{version['name']}] is in {version['state']} state.")
+
+
+def _check_replication(resource: dict, *, regional: bool) -> None:
+    replication = resource.get("replication") or {}
+    if regional:
+        if replication:
+            raise _field_error("secret.replication", "Replication must not be set for a regional secret.")
+        resource.pop("replication", None)
+        return
+    if len(replication) != 1:
+        raise _field_error("secret.replication", "Replication must be set to either automatic or user managed.")
+    if "userManaged" in replication:
+        replicas = replication["userManaged"].get("replicas") or []
+        places = [replica.get("location", "") for replica in replicas]
+        if not places:
+            raise _field_error("secret.replication.user_managed.replicas", "At least one replica must be specified.")
+        for place in places:
+            if place not in LOCATIONS:
+                raise _field_error("secret.replication.user_managed.replicas", f"Location [{place}] is invalid.")
+        if len(set(places)) < len(places):
+            raise _field_error("secret.replication.user_managed.replicas", "Replica locations must be unique.")
+
+
+def _status(replication: dict) -> dict:
+    """A version's replicationStatus: the secret's replication, with the version of each key that was used."""
+    if "userManaged" in replication:
+        replicas = [
+            {"location": replica["location"], **_key_version(replica)}
+            for replica in replication["userManaged"]["replicas"]
+        ]
+        return {"userManaged": {"replicas": replicas}}
+    return {"automatic": _key_version(replication.get("automatic", {}))}
+
+
+def _key_version(holder: dict) -> dict:
+    key = holder.get("customerManagedEncryption", {}).get("kmsKeyName")
+    return {"customerManagedEncryption": {"kmsKeyVersionName": f"{key}/cryptoKeyVersions/1"}} if key else {}
+
+
+def _check_rotation(resource: dict) -> None:
+    rotation = resource.get("rotation", {})
+    period = rotation.get("rotationPeriod")
+    if period and "nextRotationTime" not in rotation:
+        raise _field_error(
+            "secret.rotation.next_rotation_time", "Next rotation time must be set if rotation period is set."
+        )
+    if period and float(period.rstrip("s")) < 3600:
+        raise _field_error("secret.rotation.rotation_period", "Rotation period must be at least 3600s.")
+    if rotation and not resource.get("topics"):
+        raise _field_error("secret.topics", "At least one topic must be set if rotation is set.")
+
+
+def _check_labels(labels: dict[str, str]) -> None:
+    """Lower-case letters of any script, digits, - and _; keys start with a letter; at most 64 of them."""
+    if len(labels) > 64:
+        raise _field_error("secret.labels", "At most 64 labels can be assigned to a secret.")
+    for key, value in labels.items():
+        if not re.fullmatch(r"[^\W\d_][-\w]{0,62}", key) or key != key.lower():
+            raise _field_error("secret.labels", f"The label key [{key}] is invalid.")
+        if not re.fullmatch(r"[-\w]{0,63}", value) or value != value.lower():
+            raise _field_error("secret.labels", f"The label value [{value}] is invalid.")

@@ -46,7 +46,11 @@ def enum_number(values: Sequence[str], name: str) -> int | None:
     """The number of value `name` of the enum with `values`, None when it is not one of them."""
     if name not in values:
         return None
-    return _GAPS.get(values[0], {}).get(name, list(values).index(name))
+    gaps = _GAPS.get(values[0], {})
+    # Two enums may begin alike; the gaps are those of the one that has all their values.
+    if name in gaps and gaps.keys() <= set(values):
+        return gaps[name]
+    return list(values).index(name)
 
 
 def enum_value(values: Sequence[str], number: int) -> str | None:

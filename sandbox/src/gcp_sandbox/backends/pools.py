@@ -106,6 +106,7 @@ class Pool:
     :param startup: must pass before an instance gets requests.
     :param liveness: an instance that fails it is restarted.
     :param window: seconds an instance may take to start; the start-up probe's own by default.
+    :param delay: seconds before the first start-up probe.
     :param note: writes a line to the service's log.
     """
 
@@ -125,7 +126,7 @@ class Pool:
         self.limits = limits
         self.startup, self.liveness = startup, liveness
         self._launch, self._note = launch, note
-        self._window = startup.window if window is None else window
+        self.window = startup.window if window is None else window
         self._delay = delay
         self._lock = threading.RLock()
         self._ready: list[Instance] = []
@@ -244,7 +245,7 @@ class Pool:
             for instance in sorted(self._ready, key=lambda item: item.idle_since):
                 over = len(self._ready) - len(surplus) > self.limits.maximum
                 idle = not instance.active and now - instance.idle_since > self.limits.idle
-                if len(surplus) < spare and (idle or over and not instance.active):
+                if len(surplus) < spare and (idle or (over and not instance.active)):
                     surplus.append(instance)
             self._ready = [instance for instance in self._ready if instance not in surplus]
             if now >= self._not_before:
@@ -287,7 +288,7 @@ class Pool:
         if self._delay:
             process.wait(self._delay)
         while process.alive():
-            left = self._window - (time.monotonic() - began)
+            left = self.window - (time.monotonic() - began)
             if left <= 0:
                 process.stop(grace=1)
                 raise StartFailed("probe", "The start-up probe did not pass in time.")
@@ -333,7 +334,7 @@ class Pool:
     def _start_and_hand_over(self) -> None:
         try:
             instance = self._boot()
-        except Exception as error:  # noqa: BLE001 - handed to those who wait
+        except Exception as error:
             self._note(f"{self.name}: {error}")
             with self._lock:
                 self._starting -= 1

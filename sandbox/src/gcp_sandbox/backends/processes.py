@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -32,6 +33,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox import environment
+from gcp_sandbox.backends.sql import SqlError
+from gcp_sandbox.gateway.errors import ApiError
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.sandbox import Sandbox
@@ -234,7 +239,7 @@ class Processes:
 
     def log_path(self, name: str) -> Path:
         """The log of that name, made if need be, readable by nobody else."""
-        path = self.sandbox.settings.state / "logs" / f"{name}.log"
+        path = self.sandbox.settings.logs / f"{name}.log"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         return path
@@ -262,6 +267,7 @@ class Processes:
             "sql": {str(self._sql_folder(folder, index)): list(v.sql) for index, v in enumerate(spec.volumes) if v.sql},
             "port": free_port() if spec.listens else None,
             "metadata_port": 0,
+            "instance": secrets.token_hex(48),
             "supervised": spec.keep_exit_code,
             "facts": dict(spec.facts),
             "boot": boot_id(),
@@ -306,7 +312,7 @@ class Processes:
             "HOME": str(folder / "home"),
             "TMPDIR": str(folder / "tmp"),
             **{name: replace_mounts(value, mounts) for name, value in spec.env.items()},
-            **self.sandbox.client_environment(),
+            **environment.network(self.sandbox.settings),
             "GCE_METADATA_HOST": metadata,
             "GCE_METADATA_IP": metadata,
             "GCE_METADATA_ROOT": metadata,
@@ -356,6 +362,7 @@ class Processes:
                 project=record["project"],
                 region=record["region"],
                 port=record["metadata_port"],
+                instance_id=record["instance"],
             )
             server.start()
             stack.callback(server.stop)
@@ -367,16 +374,19 @@ class Processes:
         return stack
 
     def _mount_sql(self, stack: contextlib.ExitStack, record: Mapping[str, Any], folder: Path, connection: str) -> None:
-        """A connection that cannot be had does not keep a container from starting on Cloud Run: it finds out when it connects."""
-        from gcp_sandbox.gateway.errors import ApiError
+        """Offer a Cloud SQL connection. One that cannot be had does not keep a container from starting on Cloud Run."""
+
+        def report(line: str) -> None:
+            self.log(record["log"], line)
 
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        account = record["service_account"]
         try:
             mount = self.sandbox.sql.mount(
-                connection, folder, lambda: self.sandbox.identities.service_account(record["service_account"])
+                connection, folder, lambda: self.sandbox.identities.service_account(account), report
             )
-        except ApiError as error:
-            self.log(record["log"], f'Cloud SQL connection "{connection}" failed: {error.message}')
+        except (ApiError, SqlError) as error:
+            report(f'Cloud SQL connection "{connection}" failed: {error}')
             return
         stack.callback(mount.close)
 

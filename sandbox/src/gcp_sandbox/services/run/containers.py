@@ -13,6 +13,7 @@ from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.services.run.names import Name
 
 if TYPE_CHECKING:
+    from gcp_sandbox.backends.images import Image
     from gcp_sandbox.gateway.sandbox import Sandbox
 
 Json = dict[str, Any]
@@ -30,9 +31,10 @@ class Failure(ApiError):
         self.cause = cause
 
 
-def image(sandbox: Sandbox, ref: str) -> Any:
-    """The image that a template names (backends.images.Image); Failure when there is none."""
-    found = sandbox.images.resolve(ref)
+def image(sandbox: Sandbox, ref: str, digest: str = "") -> Image:
+    """The image that a template names, or the one that its tag named when the revision was made; Failure if there is none."""
+    found = sandbox.images.get(digest) if digest else None
+    found = found or sandbox.images.resolve(ref)
     if found is None:
         raise Failure("NOT_FOUND", f"Image '{ref}' not found.", reason="CONTAINER_MISSING")
     return found
@@ -58,14 +60,19 @@ def spec(
     """
     container = template["containers"][0]
     email = template["serviceAccount"]
-    loaded = image(sandbox, container["image"])
+    digest = template.get("containerStatuses", [{}])[0].get("imageDigest", "").rpartition("@")[2]
+    loaded = image(sandbox, container["image"], digest)
     env = {**loaded.env, **_environment(sandbox, name, container, email), **variables}
-    command, arguments = container.get("command"), container.get("args")
+    try:
+        argv = loaded.argv(container.get("command"), container.get("args"))
+    except ValueError as error:
+        raise Failure("FAILED_PRECONDITION", f"The container cannot be started: {error}.") from error
+    folder = container.get("workingDir")
     return Spec(
         owner=owner,
         log=name.id,
-        argv=loaded.argv(command, arguments),
-        cwd=Path(container["workingDir"]) if container.get("workingDir") else loaded.workdir,
+        argv=argv,
+        cwd=Path(loaded.localize(folder)) if folder else loaded.workdir,
         env=env,
         service_account=email,
         project=name.project,

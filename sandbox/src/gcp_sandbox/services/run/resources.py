@@ -7,12 +7,11 @@ import base64
 import copy
 import hashlib
 import random
-import re
 import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from gcp_sandbox.gateway import errors
+from gcp_sandbox.gateway import errors, masks
 from gcp_sandbox.services.run import names
 from gcp_sandbox.services.run.names import Name
 
@@ -103,44 +102,25 @@ def without_zeros(body: Any) -> Any:
     return kept
 
 
-def camel(path: str) -> str:
-    """`template.max_retries` -> `template.maxRetries`."""
-    return re.sub(r"_([a-z0-9])", lambda found: found[1].upper(), path)
+# Paths that a mask may name without effect: clients send masks made from whole messages.
+SERVER_OWNED = {"name", "uid", "generation", "etag", "createTime", "updateTime", "uri", "urls", "conditions"}
 
 
 def merge(existing: Json, body: Json, mask: str, fields: Iterable[str]) -> Json:
-    """The user's fields after a patch: those in `mask` (comma separated, either case), or all of them without one.
+    """The user's fields after a patch: those in `mask`, or all of them without one.
 
     ApiError 400 for a path that is no field of the resource; paths of server-owned fields change nothing.
     """
     allowed = set(fields)
-    if not mask or mask == "*":
+    paths = masks.mask_paths(mask)
+    if not paths or paths == [["*"]]:
         return {key: body[key] for key in allowed if key in body}
-    merged = {key: copy.deepcopy(existing[key]) for key in allowed if key in existing}
-    for path in (camel(part.strip()) for part in mask.split(",") if part.strip()):
-        first, *rest = path.split(".")
-        if first not in allowed:
-            if first in existing or first in SERVER_OWNED:
-                continue
-            raise errors.invalid(f"Invalid field mask path: '{path}'.")
-        _copy(body, merged, [first, *rest])
-    return merged
-
-
-SERVER_OWNED = {"name", "uid", "generation", "etag", "createTime", "updateTime", "uri", "urls", "conditions"}
-
-
-def _copy(source: Json, target: Json, path: list[str]) -> None:
-    for part in path[:-1]:
-        value = source.get(part)
-        source = value if isinstance(value, dict) else {}
-        if not isinstance(target.get(part), dict):
-            target[part] = {}
-        target = target[part]
-    if path[-1] in source:
-        target[path[-1]] = copy.deepcopy(source[path[-1]])
-    else:
-        target.pop(path[-1], None)
+    for first, *rest in paths:
+        if first not in allowed | SERVER_OWNED | existing.keys():
+            raise errors.invalid(f"Invalid field mask path: '{'.'.join([first, *rest])}'.")
+    mine = {key: existing[key] for key in allowed if key in existing}
+    named = ",".join(".".join(path) for path in paths if path[0] in allowed)
+    return masks.merge_mask(mine, body, named) if named else mine
 
 
 def etag(body: Json) -> str:

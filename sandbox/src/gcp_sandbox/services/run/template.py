@@ -227,7 +227,7 @@ def _container_violations(
 
 def _resource_violations(resources: Json, kind: str, at: str, template: Json) -> Iterator[str]:
     cpus, amount = cpu(resources["limits"]["cpu"]), memory(resources["limits"]["memory"])
-    if cpus >= 1 and cpus not in WHOLE_CPUS or cpus < 0.08:
+    if (cpus >= 1 and cpus not in WHOLE_CPUS) or cpus < 0.08:
         yield f"{at}.resources.limits.cpu: Invalid value specified for cpu. Expected 1, 2, 4, 6, 8 or a value from 0.08 to 1."
         return
     least, most = next(
@@ -245,9 +245,9 @@ def _resource_violations(resources: Json, kind: str, at: str, template: Json) ->
         if cpus < 1 and always:
             yield f"{at}.resources.limits.cpu: Invalid value specified for cpu. Total cpu < 1 is not supported with cpu always allocated."
         if amount < 512 and always:
-            yield f"{at}.resources.limits.memory: Invalid value specified for container memory. Total memory < 512 Mi is not supported with cpu always allocated."  # noqa: E501 - one message
+            yield f"{at}.resources.limits.memory: Invalid value specified for container memory. Total memory < 512 Mi is not supported with cpu always allocated."
     if amount < 512 and template["executionEnvironment"] == "EXECUTION_ENVIRONMENT_GEN2" and kind == "jobs":
-        yield f"{at}.resources.limits.memory: Invalid value specified for container memory. Total memory < 512 Mi is not supported with gen2 execution environment."  # noqa: E501 - one message
+        yield f"{at}.resources.limits.memory: Invalid value specified for container memory. Total memory < 512 Mi is not supported with gen2 execution environment."
 
 
 def _mib(amount: float) -> str:

@@ -43,3 +43,6 @@ options:
             description: What it is for.
             type: str
 """
+
+    # The same for modules that manage something else and its bindings with it.
+    OPTIONAL = DOCUMENTATION.replace("    required: true\n    suboptions:", "    suboptions:", 1)

@@ -72,3 +72,61 @@ notes:
     task. The variable C(gcp_in_controller) set to V(false), C(become), C(async), another connection or another
     C(ansible_python_interpreter) make it run as an ordinary module.
 """
+
+    # The same options for plugins that run in the controller, which name their environment variables themselves.
+    PLUGIN = r"""
+options:
+  project:
+    description: The project's id. Without it, the project of the credentials is used.
+    type: str
+    env:
+      - name: GCP_PROJECT
+      - name: GCE_PROJECT
+      - name: GOOGLE_CLOUD_PROJECT
+  auth_kind:
+    description: Where credentials come from, as in the collection's modules.
+    type: str
+    choices: [application, serviceaccount, accesstoken, machineaccount]
+    env:
+      - name: GCP_AUTH_KIND
+  service_account_file:
+    description: Path of a service account's JSON key.
+    type: path
+    env:
+      - name: GCP_SERVICE_ACCOUNT_FILE
+      - name: GCE_CREDENTIALS_FILE_PATH
+  service_account_contents:
+    description: The contents of a service account's JSON key.
+    type: raw
+    env:
+      - name: GCP_SERVICE_ACCOUNT_CONTENTS
+  service_account_email:
+    description: The service account of the machine to use with O(auth_kind=machineaccount), by default its first.
+    type: str
+    env:
+      - name: GCP_SERVICE_ACCOUNT_EMAIL
+      - name: GCE_EMAIL
+  access_token:
+    description: An OAuth 2.0 access token. It is not refreshed.
+    type: str
+    env:
+      - name: GCP_ACCESS_TOKEN
+  scopes:
+    description: OAuth 2.0 scopes, by default C(https://www.googleapis.com/auth/cloud-platform).
+    type: list
+    elements: str
+    env:
+      - name: GCP_SCOPES
+  impersonate_service_account:
+    description: E-mail address of a service account to act as.
+    type: str
+    env:
+      - name: GCP_IMPERSONATE_SERVICE_ACCOUNT
+      - name: GOOGLE_IMPERSONATE_SERVICE_ACCOUNT
+  quota_project:
+    description: The project that is charged for the requests where it is not the credentials' own.
+    type: str
+    env:
+      - name: GCP_QUOTA_PROJECT
+      - name: GOOGLE_CLOUD_QUOTA_PROJECT
+"""

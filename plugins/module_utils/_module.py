@@ -91,10 +91,14 @@ class Task:
         _shared.remember(f"enable:{project}:{service}", True, 3600)
 
     def assume_enabled(self, error):
-        """Go on in check mode though an API is disabled; warn unless this run would have enabled it."""
-        consumers = {error.consumer, self.params.get("project")}
-        if not any(_shared.recall(f"enable:{consumer}:{error.service}") for consumer in consumers):
-            self.warn(f"{error.message}. Check mode goes on as if it was and nothing was there yet.")
+        """Go on in check mode though an API is disabled; warn once unless this run would have enabled it."""
+        projects = {error.consumer, self.params.get("project") or error.consumer}
+        if not any(_shared.recall(f"enable:{project}:{error.service}") for project in projects):
+            self.warn(
+                f"The API {error.service} is not enabled in project {error.consumer}."
+                " Check mode goes on as if it was enabled and nothing was there yet."
+            )
+        self.will_enable(error.service, error.consumer)
 
 
 def execute(run, task):

@@ -106,20 +106,22 @@ class Plan:
             target[path[-1]] = value
         return body
 
-    def diff(self, name=""):
-        """The ``diff`` of a task's result: the fields that the task sets, before and after."""
+    def diff(self, title="", name=""):
+        """The ``diff`` of a task's result: the fields that the task sets, before and after.
+
+        ``title`` is the heading, ``name`` what is shown to come or go even where the task sets no field.
+        """
         before, after = {}, {}
         if self.existing is not None:
-            before = _shown(
-                (),
-                self.existing if self.desired is None else _before((), self.desired, self.existing, self.rules),
-                self.rules,
-            )
+            spoken_of = self.existing if self.desired is None else _before((), self.desired, self.existing, self.rules)
+            before = _shown((), spoken_of, self.rules)
         if self.desired is not None:
             after = _shown((), self.desired, self.rules)
+        if self.action == "create" and name:
+            after = dict({"name": name}, **after)
         result = {"before": before, "after": after}
-        if name:
-            result.update(before_header=name, after_header=name)
+        if title:
+            result.update(before_header=title, after_header=title)
         return result
 
 

@@ -223,7 +223,7 @@ class Remote:
             if not plan.changed or self.task.check_mode:
                 # After a conflict a change of ours may be what made the plan empty.
                 told = first or plan
-                return Result(told.changed, told.diff(self.title), plan.after)
+                return Result(told.changed, told.diff(self.title, self.path), plan.after)
             try:
                 return self.apply(plan)
             except _errors.Conflict as error:
@@ -263,11 +263,11 @@ class Remote:
             if guard and plan.changed:
                 guard(plan)
             if not plan.changed or self.task.check_mode:
-                return Result(plan.changed, plan.diff(self.title))
+                return Result(plan.changed, plan.diff(self.title, self.path))
             try:
                 return self.apply(plan)
             except _errors.NotFound:
-                return Result(True, plan.diff(self.title))
+                return Result(True, plan.diff(self.title, self.path))
             except _errors.Conflict as error:
                 failure = error
             self.task.waiter.pause(self.task.client.clock.random() * 2**attempt, self.title, "changed at the same time")
@@ -276,7 +276,7 @@ class Remote:
     def apply(self, plan):
         """Send a plan and wait for it, unless the task does not want to wait. Return a :class:`Result`."""
         body = self._send_patiently(plan)
-        result = Result(True, plan.diff(self.title), plan.after)
+        result = Result(True, plan.diff(self.title, self.path), plan.after)
         if self.resource.operation is None or plan.action in self.resource.direct:
             # IAM answers a patch with the changed fields only.
             result.resource = None if plan.desired is None else dict(plan.after, **body)

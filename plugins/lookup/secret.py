@@ -1,0 +1,104 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: secret
+short_description: Read the value of a secret
+version_added: 0.1.0
+description:
+  - Returns values of secrets in Secret Manager.
+  - The value becomes part of whatever it is used in. The modules of this collection take names of secrets instead and
+    read them by themselves; prefer that, and set C(no_log) on tasks that use this lookup.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  _terms:
+    description:
+      - Secrets, each as C(projects/PROJECT/secrets/SECRET/versions/VERSION), without the version for the newest, or as
+        a bare name for a secret in O(project).
+    type: list
+    elements: str
+    required: true
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp.plugin
+requirements:
+  - google-auth
+  - google-cloud-secret-manager
+notes:
+  - Needs C(secretmanager.versions.access), which is in C(roles/secretmanager.secretAccessor).
+"""
+
+EXAMPLES = r"""
+- name: Sign in once
+  ansible.builtin.uri:
+    url: https://mlflow.example.com/api/2.0/mlflow/users/get?username=admin
+    url_username: admin
+    url_password: "{{ lookup('mlplatform.gcp.secret', 'projects/my-project/secrets/mlflow-password') }}"
+  no_log: true
+"""
+
+RETURN = r"""
+_raw:
+  description: The values, as text.
+  type: list
+  elements: str
+"""
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import GcpError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import version_name
+
+try:
+    from google.api_core import exceptions
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud import secretmanager
+
+    IMPORT_ERROR = None
+except ImportError as missing:
+    IMPORT_ERROR = missing
+
+
+class LookupModule(LookupBase):
+    def run(self, terms, variables=None, **kwargs):
+        if IMPORT_ERROR is not None:
+            raise AnsibleLookupError(
+                f"The lookup mlplatform.gcp.secret needs the library google-cloud-secret-manager: {IMPORT_ERROR}"
+            )
+        self.set_options(var_options=variables, direct=kwargs)
+        params = self.get_options()
+        try:
+            credentials = _credentials.from_params(params)
+            client = secretmanager.SecretManagerServiceClient(
+                credentials=credentials,
+                transport="rest",
+                client_options={"quota_project_id": params["quota_project"]} if params.get("quota_project") else None,
+            )
+            names = [version_name(term, lambda: _project(params, credentials)) for term in terms]
+            return [_value(client, name) for name in names]
+        except GcpError as error:
+            raise AnsibleLookupError(str(error)) from error
+
+
+def _project(params, credentials):
+    """The project for bare names: the option, or the project of the credentials."""
+    if params.get("project"):
+        return params["project"]
+    if credentials.source and credentials.project:
+        return credentials.project
+    raise AnsibleLookupError(
+        "A secret without a project was asked for. Set project, or GCP_PROJECT in the environment."
+    )
+
+
+def _value(client, name):
+    try:
+        return client.access_secret_version(name=name).payload.data.decode()
+    except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError) as error:
+        raise AnsibleLookupError(f"Cannot read the secret {name}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise AnsibleLookupError(f"The secret {name} is not text.") from error

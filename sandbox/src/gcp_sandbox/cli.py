@@ -23,6 +23,7 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Any
 
 from gcp_sandbox import __version__
+from gcp_sandbox.backends.pgbuilds import purge
 from gcp_sandbox.config import ConfigError, Settings, parse_duration, private_folder
 from gcp_sandbox.daemon import running_pid
 from gcp_sandbox.environment import variables, write_credentials
@@ -236,6 +237,7 @@ def _reset(options: Any, settings: Settings) -> int:
         except Failure as failure:
             print(f"gcp-sandbox: what an earlier run left behind could not be ended: {failure}", file=sys.stderr)
     _stop(settings)
+    purge(settings)
     for folder in (settings.runtime, settings.state):
         shutil.rmtree(folder, ignore_errors=True)
     if settings.state.exists():

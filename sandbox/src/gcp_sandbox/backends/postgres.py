@@ -156,6 +156,7 @@ class Postgres(Server):
             self._launch()
             self._bootstrap(secret)
             self._save(ready=True)
+            log.info("Cloud SQL instance %s: %s on 127.0.0.1:%s", self._name, self.installed_version, self.port)
             if not self.configuration.running:
                 self._halt()
 
@@ -449,18 +450,18 @@ class Postgres(Server):
         ]
 
     def create_user(self, user: User, secret: str | None) -> None:
-        name = sql.Identifier(user.name)
-        with self._session("postgres" if user.name == self.administrator else ADMIN_DATABASE) as cursor:
-            groups = list(user.roles)
-            attributes = sql.SQL("LOGIN")
-            if user.kind in IAM_GROUPS:
-                groups.append(IAM_GROUPS[user.kind])
-            else:
-                groups = groups or [OWNER]
-                attributes = sql.SQL("LOGIN CREATEROLE CREATEDB")
-            if secret is not None:
-                attributes = sql.SQL("{} PASSWORD {}").format(attributes, sql.Literal(secret))
-            cursor.execute(sql.SQL("CREATE ROLE {} {} IN ROLE {}").format(name, attributes, _names(groups)))
+        """Make a role. Cloud SQL for PostgreSQL gives one that is there the new password instead of refusing."""
+        if user.name in {item.name for item in self.users()}:
+            return self.update_user(user, secret)
+        groups, attributes = list(user.roles), "LOGIN"
+        if user.kind in IAM_GROUPS:
+            groups.append(IAM_GROUPS[user.kind])
+        else:
+            groups, attributes = groups or [OWNER], "LOGIN CREATEROLE CREATEDB"
+        password = sql.SQL("PASSWORD {}").format(sql.Literal(secret)) if secret is not None else sql.SQL("")
+        statement = sql.SQL("CREATE ROLE {} {} {} IN ROLE {}")
+        with self._session() as cursor:
+            cursor.execute(statement.format(sql.Identifier(user.name), sql.SQL(attributes), password, _names(groups)))
 
     def update_user(self, user: User, secret: str | None, *, revoke: bool = False) -> None:
         current = next((item for item in self.users() if item.name == user.name), None)
@@ -670,7 +671,7 @@ class SqlServers:
                 elif configuration is not None and self.engine(configuration.version) is Stored:
                     return Stored(self.store, name, configuration)
                 else:
-                    raise SqlError(f"there is no server of {name}")
+                    raise SqlError(f"{name} does not exist, or its engine (MySQL, SQL Server) has no server here yet")
             return self._servers[name]
 
     def destroy(self, name: str, configuration: Configuration) -> None:

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the parts of the Admin API share: instances as they are kept, and operations, one at a time for an instance."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from gcp_sandbox.backends.sql import Configuration, Missing, Server, SqlError, Stopped
+from gcp_sandbox.gateway.call import Call
+from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.operations import Op
+from gcp_sandbox.gateway.service import Service, method
+from gcp_sandbox.services.sqladmin import catalog, refusals
+from gcp_sandbox.services.sqladmin import settings as rules
+from gcp_sandbox.services.sqladmin.refusals import invalid
+
+INSTANCE = "sqladmin.instance"
+BACKUP_RUN = "sqladmin.backupRun"
+BACKUP = "sqladmin.backup"
+USER = "sqladmin.user"  # what the server does not keep of a user: its password policy
+
+PROJECT = "//cloudresourcemanager.googleapis.com/projects/{project}"
+ONE = "projects/{project}/instances/{instance}"
+
+# A request for a database or user is answered when its work is done; this bounds the work, in real seconds.
+PATIENCE = 300.0
+
+
+class Base(Service):
+    """Instances by "project/name": what the API shows of each but its selfLink, which depends on the API's version."""
+
+    def _key(self, call: Call) -> str:
+        return f"{call.project(call.params['project']).id}/{call.params['instance']}"
+
+    def _load(self, key: str) -> dict[str, Any]:
+        """The API's instance; 404 when there is none."""
+        found = self.store.get(INSTANCE, key)
+        if found is None:
+            raise refusals.no_instance()
+        return found
+
+    def _save(self, key: str, instance: dict[str, Any]) -> None:
+        instance["etag"] = etag({field: value for field, value in instance.items() if field != "etag"})
+        self.store.put(INSTANCE, key, instance, parent=key.split("/")[0])
+
+    def _show(self, call: Call, instance: dict[str, Any]) -> dict[str, Any]:
+        key = f"{instance['project']}/{instance['name']}"
+        return instance | {"selfLink": self._link(call.version, key)}
+
+    @staticmethod
+    def _link(version: str, key: str, kind: str = "instances") -> str:
+        project, _, name = key.partition("/")
+        path = "v1" if version == "v1" else "sql/v1beta4"
+        return f"https://sqladmin.googleapis.com/{path}/projects/{project}/{kind}/{name}"
+
+    def _configuration(self, instance: dict[str, Any]) -> Configuration:
+        settings = instance["settings"]
+        version = instance["databaseVersion"]
+        return Configuration(
+            version=version,
+            connections=catalog.max_connections(settings["tier"]),
+            flags=rules.flags(settings),
+            networks=rules.tcp_networks(settings, datetime.datetime.now(datetime.UTC)),
+            running=settings.get("activationPolicy") != "NEVER",
+        )
+
+    def _server(self, instance: dict[str, Any]) -> Server:
+        return self.sandbox.sql.server(instance["connectionName"], self._configuration(instance))
+
+    def _running(self, key: str) -> tuple[dict[str, Any], Server]:
+        """An instance that can be asked for its databases and users, with its server."""
+        instance = self._load(key)
+        stopped = instance["settings"].get("activationPolicy") == "NEVER"
+        if instance["state"] not in ("RUNNABLE", "MAINTENANCE") or stopped:
+            raise refusals.not_running()
+        try:
+            return instance, self._server(instance)
+        except SqlError as error:
+            raise refusals.not_running() from error
+
+    def _begin(
+        self,
+        call: Call,
+        key: str,
+        kind: str,
+        seconds: float,
+        job: str,
+        args: dict[str, Any] | None = None,
+        body: dict[str, Any] | None = None,
+    ) -> Op:
+        """Start an operation on an instance; 409 when there is one already. To be called in a transaction."""
+        operations = self.sandbox.operations
+        project = key.split("/")[0]
+        if operations.list(self.name, project, target=key, active=True):
+            raise refusals.busy()
+        body = {"operationType": kind, "user": call.caller.email, **(body or {})}
+        return operations.start(
+            service=self.name,
+            name=str(uuid.uuid4()),
+            seconds=seconds,
+            job=job,
+            args=args or {},
+            project=project,
+            body=body,
+            target=key,
+        )
+
+    def _operation(self, call: Call, op: Op, *, accepted: bool = False) -> dict[str, Any]:
+        """An operation as the API shows it; `accepted` is the answer to the request that started it."""
+        answer = {
+            "kind": "sql#operation",
+            "insertTime": op.created,
+            "name": op.name,
+            "selfLink": self._link(call.version, f"{op.project}/{op.name}", "operations"),
+            "status": "DONE" if op.done else "PENDING" if accepted else "RUNNING",
+            "targetId": op.target.partition("/")[2],
+            "targetLink": self._link(call.version, op.target),
+            "targetProject": op.project,
+            **op.body,
+        }
+        if op.done or not accepted:
+            answer["startTime"] = op.created
+        if op.done:
+            answer["endTime"] = op.ended
+        if op.error is not None:
+            entry = {"kind": "sql#operationError", "code": op.error.get("reason", "INTERNAL_ERROR")}
+            entry["message"] = op.error["message"]
+            answer["error"] = {"kind": "sql#operationErrors", "errors": [entry]}
+        return answer
+
+    def _now(self, call: Call, key: str, kind: str, seconds: float, job: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Start an operation and answer when it is done; what failed in it is the request's own error."""
+        with self.store.transaction():
+            op = self._begin(call, key, kind, seconds, job, args)
+        op = self.sandbox.operations.wait(op, PATIENCE)
+        if op.error is not None:
+            reason = (op.error.get("errors") or [{}])[0].get("reason")
+            raise refusals.not_found() if reason == "notFound" else invalid(op.error["message"])
+        return self._operation(call, op)
+
+    @method("operations.get", permission="cloudsql.instances.get", on=PROJECT)
+    def get_operation(self, call: Call) -> dict[str, Any]:
+        return self._operation(call, self._find_operation(call))
+
+    def _find_operation(self, call: Call) -> Op:
+        op = self.sandbox.operations.get(self.name, call.params["operation"])
+        if op is None or op.project != call.project(call.params["project"]).id:
+            raise refusals.no_operation()
+        return op
+
+    @method("operations.list", permission="cloudsql.instances.get", on=PROJECT)
+    def list_operations(self, call: Call) -> dict[str, Any]:
+        project = call.project(call.params["project"]).id
+        instance = call.query.get("instance")
+        found = self.sandbox.operations.list(self.name, project, target=f"{project}/{instance}" if instance else "")
+        items = [self._operation(call, op) for op in reversed(found)]
+        return {"kind": "sql#operationsList", **call.page(items, key="items", default=500, maximum=500)}
+
+    @method("operations.cancel", permission="cloudsql.instances.update", on=PROJECT)
+    def cancel_operation(self, call: Call) -> dict[str, Any]:
+        """Cloud SQL can only cancel imports and exports, which there are none of here."""
+        op = self._find_operation(call)
+        raise invalid(f"Invalid request: Operation of type {op.body['operationType']} cannot be cancelled.")
+
+
+class refused:
+    """Turns a server's refusal into the API's words; `template` takes what the server said."""
+
+    def __init__(self, template: str) -> None:
+        self.template = template
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Missing):
+            entry = {"domain": "global", "reason": "notFound", "message": "Not Found"}
+            raise ApiError(404, "Not Found", errors=[entry]) from error
+        if isinstance(error, SqlError):
+            raise invalid(self.template.replace("{}", str(error))) from error
+
+
+def asked(question: Callable[[], list[Any]]) -> list[Any]:
+    """What a server answers; 400 when it does not run."""
+    try:
+        return question()
+    except Stopped as error:
+        raise refusals.not_running() from error
+    except SqlError as error:
+        raise ApiError(503, "Service temporarily unavailable.", reason="serverException") from error
+
+
+def etag(body: dict[str, Any]) -> str:
+    return hashlib.sha256(repr(sorted(body.items())).encode()).hexdigest()
+
+
+_TERM = re.compile(r'\s*(?:AND\s+)?([\w.-]+)\s*(!=|:|=)\s*("[^"]*"|\S+)')
+
+
+def matching(text: str) -> Callable[[dict[str, Any]], bool]:
+    """A predicate for `filter`: terms `field:value`, `field=value` or `field!=value`, all of which must hold.
+
+    `state`, `name`, `settings.userLabels.team` and any other path; a value may be quoted, `*` alone is anything.
+    """
+    terms = []
+    position = 0
+    while position < len(text.rstrip()):
+        found = _TERM.match(text, position)
+        if found is None:
+            raise invalid(f"Invalid request: Invalid filter: {text}.")
+        terms.append((found[1].split("."), found[2], found[3].strip('"')))
+        position = found.end()
+
+    def holds(body: dict[str, Any]) -> bool:
+        for path, operator, wanted in terms:
+            value: Any = body
+            for part in path:
+                value = value.get(part) if isinstance(value, dict) else None
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            equal = value is not None and (wanted == "*" or text == wanted)
+            if equal == (operator == "!="):
+                return False
+        return True
+
+    return holds

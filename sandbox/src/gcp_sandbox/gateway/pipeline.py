@@ -303,10 +303,12 @@ class Gateway:
         elif discovered.request:
             raw = parse_body(request.body)
         if discovered.request:
-            named = body_field(discovered) if service.body_field is None else service.body_field
-            if _whole(discovered) and isinstance(raw, dict):
+            named = body_field(discovered)
+            if named and service.body_field is not None:
+                named = service.body_field
+            elif not named and isinstance(raw, dict):
                 # The whole request is the body: what stands in the path may stand there as well, and the path wins.
-                named, raw = "", {key: value for key, value in raw.items() if key not in call.params}
+                raw = {key: value for key, value in raw.items() if key not in call.params}
             call.body = checker.message(discovered.request, raw, named)
             checker.raise_violations()
             if call.media:
@@ -454,10 +456,6 @@ def _match(served: _Served, method: str, host: str, raw_path: str) -> Target | N
                 spec, handler = served.methods.get((document.version, match.method.id), (None, None))
                 return Target(served.service, match=match, spec=spec, handler=handler)
     return None
-
-
-def _whole(discovered: DiscoveryMethod) -> bool:
-    return (discovered.request or "").endswith("Request")
 
 
 def _project_of(params: dict[str, str]) -> str | None:

@@ -1,0 +1,171 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the modules of Cloud Run share: the container that a service or a job runs."""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import PENDING, READY
+
+BASE = "https://run.googleapis.com/v2"
+OPERATION = long_running(BASE)
+# Roles that were granted a moment ago, and accounts that were just made, are not known everywhere at once.
+TRANSIENT = (
+    r"service account .* (was )?not found",
+    r"Service account .* does not exist",
+    r"Permission denied on secret",
+)
+
+# Documented in the fragment mlplatform.gcp.container.
+CONTAINER = Options(
+    {
+        "name": {"type": "str", "required": True},
+        "location": {"type": "str", "required": True},
+        "image": {"type": "str"},
+        "command": {"type": "list", "elements": "str"},
+        "args": {"type": "list", "elements": "str"},
+        "env": {"type": "dict"},
+        # names of secrets, not secrets
+        "secret_env": {"type": "dict", "no_log": False},
+        "secret_volumes": {
+            "type": "list",
+            "elements": "dict",
+            "no_log": False,
+            "options": {
+                "mount_path": {"type": "str", "required": True},
+                "secret": {"type": "str", "required": True, "no_log": False},
+                "file": {"type": "str", "required": True},
+            },
+        },
+        "cloudsql_instances": {"type": "list", "elements": "str"},
+        "cpu": {"type": "str"},
+        "memory": {"type": "str"},
+        "service_account": {"type": "str"},
+        "timeout": {"type": "int"},
+        "vpc_access": {
+            "type": "dict",
+            "options": {
+                "network": {"type": "str"},
+                "subnetwork": {"type": "str"},
+                "egress": {"type": "str", "choices": ["ALL_TRAFFIC", "PRIVATE_RANGES_ONLY"]},
+            },
+        },
+        "annotations": {"type": "dict"},
+    }
+)
+
+_SECRET = re.compile(r"(projects/[^/]+/secrets/[^/]+)(?:/versions/([^/]+))?")
+# Knative's label for "make a new revision although nothing else differs", which gcloud sets as well.
+NONCE = "client.knative.dev/nonce"
+
+
+def state(body):
+    """``Resource.state`` of services and jobs: Cloud Run works on them while they are reconciling."""
+    return (PENDING, "reconciling") if body.get("reconciling") else (READY, "")
+
+
+def failure(body):
+    """Why the last change did not come to life, or an empty string."""
+    condition = body.get("terminalCondition") or {}
+    if condition.get("state") != "CONDITION_FAILED":
+        return ""
+    return condition.get("message") or condition.get("reason") or condition.get("revisionReason") or "unknown reason"
+
+
+def container(params, **more):
+    """A container as the API's fields; ``more`` are those that only services have."""
+    limits = {"cpu": params["cpu"], "memory": params["memory"]}
+    resources = {"limits": limits, **more.pop("resources", {})}
+    mounts = [{"name": "cloudsql", "mountPath": "/cloudsql"}] if params["cloudsql_instances"] else []
+    mounts += [
+        {"name": f"secret-{index}", "mountPath": volume["mount_path"]}
+        for index, volume in enumerate(params["secret_volumes"] or [])
+    ]
+    unset = params["cloudsql_instances"] is None and params["secret_volumes"] is None
+    return {
+        "image": params["image"],
+        "command": params["command"],
+        "args": params["args"],
+        "env": environment(params),
+        "resources": resources,
+        "volumeMounts": None if unset else mounts,
+        **more,
+    }
+
+
+def environment(params):
+    """Variables as the API wants them, in the order of their names; None when the task sets none."""
+    if params["env"] is None and params["secret_env"] is None:
+        return None
+    plain, secret = params["env"] or {}, params["secret_env"] or {}
+    both = sorted(set(plain) & set(secret))
+    if both:
+        raise UserError(f"{', '.join(both)} is both in env and in secret_env.", "Remove it from one of them.")
+    variables = [{"name": name, "value": text(value)} for name, value in plain.items()]
+    for name, reference in secret.items():
+        secret_name, version = split_secret(reference, f"secret_env.{name}")
+        variables.append({"name": name, "valueSource": {"secretKeyRef": {"secret": secret_name, "version": version}}})
+    return sorted(variables, key=lambda variable: variable["name"])
+
+
+def text(value):
+    """A variable's value: YAML's booleans become ``true`` and ``false``, as in a shell."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def volumes(params):
+    if params["cloudsql_instances"] is None and params["secret_volumes"] is None:
+        return None
+    found = []
+    if params["cloudsql_instances"]:
+        found.append({"name": "cloudsql", "cloudSqlInstance": {"instances": params["cloudsql_instances"]}})
+    for index, volume in enumerate(params["secret_volumes"] or []):
+        secret, version = split_secret(volume["secret"], "secret_volumes")
+        items = [{"path": volume["file"], "version": version}]
+        found.append({"name": f"secret-{index}", "secret": {"secret": secret, "items": items}})
+    return found
+
+
+def split_secret(reference, option):
+    """``projects/p/secrets/s/versions/3`` -> (``projects/p/secrets/s``, ``3``)."""
+    match = _SECRET.fullmatch(reference or "")
+    if not match:
+        raise UserError(
+            f"{option} is {reference!r}, which is not the name of a secret.",
+            "Write it as projects/PROJECT/secrets/SECRET or projects/PROJECT/secrets/SECRET/versions/VERSION.",
+        )
+    return match.group(1), match.group(2) or "latest"
+
+
+def seconds(value):
+    """Google's spelling of a duration."""
+    return None if value is None else f"{value}s"
+
+
+def vpc_access(params):
+    access = params["vpc_access"]
+    if access is None:
+        return None
+    interface = {"network": access["network"], "subnetwork": access["subnetwork"]}
+    return {"egress": access["egress"], "networkInterfaces": [interface]}
+
+
+def require_image(params, plan, title):
+    if plan.action == "create" and params["image"] is None:
+        raise UserError(f"{title} does not exist.", "To create it, set image.")
+
+
+# Rules common to the templates of services (prefix ``template``) and jobs (``template.template``).
+def rules(prefix):
+    """Paths of lists inside the template at ``prefix`` whose elements are known by a field, for ``Rules.keyed``."""
+    return {
+        f"{prefix}.containers.env": "name",
+        f"{prefix}.containers.volumeMounts": "name",
+        f"{prefix}.volumes": "name",
+    }

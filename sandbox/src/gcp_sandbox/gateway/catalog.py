@@ -64,6 +64,15 @@ DEPENDENCIES = {
     "servicenetworking": ("compute",),
 }
 
+# Cannot be enabled in a project without billing.
+BILLED = frozenset(
+    f"{name}.googleapis.com"
+    for name in (
+        *("appengineflex", "artifactregistry", "cloudbuild", "cloudfunctions", "cloudkms", "compute", "container"),
+        *("containerregistry", "dns", "run", "secretmanager", "servicenetworking"),
+    )
+)
+
 # API -> (domain of its service agent below .iam.gserviceaccount.com, role that Google grants it on the project or "",
 # whether enabling the API makes it; the others are made by generateServiceIdentity or at first use).
 AGENTS = {
@@ -122,6 +131,11 @@ def with_dependencies(services: Iterable[str]) -> set[str]:
             found.add(service)
             todo += map(host_of, DEPENDENCIES.get(service.removesuffix(".googleapis.com"), ()))
     return found
+
+
+def names() -> list[str]:
+    """Host names of all services that there are, sorted."""
+    return sorted({*_documents(), *TITLES, *DEFAULT_SERVICES})
 
 
 def dependents(service: str) -> set[str]:

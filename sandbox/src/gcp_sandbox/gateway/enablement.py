@@ -65,7 +65,7 @@ class Enablement:
     def require(self, project: Project, service: str) -> None:
         """403 SERVICE_DISABLED unless the project can use the service."""
         if not self.usable(project, service):
-            raise ServiceDisabled(host_of(service), project.number)
+            raise service_disabled(host_of(service), project.number)
 
     def _record(self, project: Project, service: str) -> dict[str, Any] | None:
         return self.sandbox.store.get(KIND, self._name(project, service))
@@ -75,34 +75,30 @@ class Enablement:
         return f"projects/{project.id}/services/{host_of(service)}"
 
 
-class ServiceDisabled(ApiError):
+def service_disabled(service: str, project_number: str) -> ApiError:
     """403 SERVICE_DISABLED, with the details that clients read: google.rpc.ErrorInfo, LocalizedMessage and Help."""
-
-    def __init__(self, service: str, project_number: str) -> None:
-        title = catalog.title(service)
-        url = f"https://console.developers.google.com/apis/api/{service}/overview?project={project_number}"
-        message = (
-            f"{title} has not been used in project {project_number} before or it is disabled. Enable it by visiting "
-            f"{url} then retry. If you enabled this API recently, wait a few minutes for the action to propagate to "
-            "our systems and retry."
-        )
-        info = error_info(
-            "SERVICE_DISABLED",
-            service=service,
-            consumer=f"projects/{project_number}",
-            serviceTitle=title,
-            activationUrl=url,
-            containerInfo=project_number,
-        )
-        localized = {"@type": "type.googleapis.com/google.rpc.LocalizedMessage", "locale": "en-US", "message": message}
-        link = {"description": "Google developers console API activation", "url": url}
-        help_links = {"@type": "type.googleapis.com/google.rpc.Help", "links": [link]}
-        super().__init__(403, message, details=[info, localized, help_links])
-
-    def _legacy_error(self) -> dict[str, Any]:
-        return {
-            "message": self.message,
-            "domain": "usageLimits",
-            "reason": "accessNotConfigured",
-            "extendedHelp": "https://console.developers.google.com",
-        }
+    title = catalog.title(service)
+    url = f"https://console.developers.google.com/apis/api/{service}/overview?project={project_number}"
+    message = (
+        f"{title} has not been used in project {project_number} before or it is disabled. Enable it by visiting {url} "
+        "then retry. If you enabled this API recently, wait a few minutes for the action to propagate to our systems "
+        "and retry."
+    )
+    info = error_info(
+        "SERVICE_DISABLED",
+        service=service,
+        consumer=f"projects/{project_number}",
+        serviceTitle=title,
+        activationUrl=url,
+        containerInfo=project_number,
+    )
+    localized = {"@type": "type.googleapis.com/google.rpc.LocalizedMessage", "locale": "en-US", "message": message}
+    link = {"description": "Google developers console API activation", "url": url}
+    help_links = {"@type": "type.googleapis.com/google.rpc.Help", "links": [link]}
+    legacy = {
+        "message": message,
+        "domain": "usageLimits",
+        "reason": "accessNotConfigured",
+        "extendedHelp": "https://console.developers.google.com",
+    }
+    return ApiError(403, message, details=[info, localized, help_links], legacy_errors=[legacy])

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
 import hashlib
 import hmac
@@ -28,12 +27,16 @@ if TYPE_CHECKING:
 
 USER_KIND = "identity.user"
 ACCOUNT_KIND = "iam.serviceAccount"
+DELETED_KIND = "iam.deletedServiceAccount"
 KEY_KIND = "iam.serviceAccountKey"
 SYSTEM_KEY_KIND = "iam.systemManagedKey"
 GOOGLE_KEY_KIND = "identity.signingKey"
 
 ADMIN = f"admin@{DOMAIN}"
 USERS = {ADMIN: "Sandbox Admin", f"alice@{DOMAIN}": "Alice Example", f"bob@{DOMAIN}": "Bob Example"}
+
+# The etag of every service account on Google Cloud.
+ACCOUNT_ETAG = "MDEwMjE5MjA="
 
 ISSUER = "https://accounts.google.com"
 IAP_ISSUER = "https://cloud.google.com/iap"
@@ -158,12 +161,11 @@ class Identities:
     # --- service accounts ---------------------------------------------------------------------------------------
 
     def account(self, email_or_id: str) -> dict[str, Any] | None:
-        """The stored document of a service account by address or unique id; None when absent or deleted."""
+        """The stored document of a service account by address or unique id; None when there is none."""
         if email_or_id.isdigit():
             rows = (body for _, body in self.sandbox.store.list(ACCOUNT_KIND))
-            return next((b for b in rows if b["uniqueId"] == email_or_id and not b.get("deleteTime")), None)
-        body = self.sandbox.store.get(ACCOUNT_KIND, email_or_id)
-        return None if body is None or body.get("deleteTime") else body
+            return next((body for body in rows if body["uniqueId"] == email_or_id), None)
+        return self.sandbox.store.get(ACCOUNT_KIND, email_or_id)
 
     def create_account(self, project: Project, email: str, *, at_once: bool = True, **fields: str) -> dict[str, Any]:
         """Store a service account; `fields` are displayName and description.
@@ -177,7 +179,7 @@ class Identities:
             "uniqueId": _unique_id(),
             "email": email,
             "oauth2ClientId": _unique_id(),
-            "etag": _etag(),
+            "etag": ACCOUNT_ETAG,
             "knownFrom": time.time() + delay,
         }
         body |= {key: value for key, value in fields.items() if value}
@@ -189,6 +191,30 @@ class Identities:
         agent = catalog.is_service_agent(body["email"])
         parent = "" if agent else f"projects/{body['projectId']}"
         self.sandbox.store.put(ACCOUNT_KIND, body["email"], body, parent=parent)
+
+    def accounts(self, project: Project) -> list[dict[str, Any]]:
+        """The service accounts of a project by address, Google's own service agents left out."""
+        return [body for _, body in self.sandbox.store.list(ACCOUNT_KIND, parent=f"projects/{project.id}")]
+
+    def delete_account(self, body: dict[str, Any]) -> None:
+        """Remove an account and its keys; policies that name it call it deleted from now on."""
+        store = self.sandbox.store
+        store.delete(ACCOUNT_KIND, body["email"])
+        store.put(DELETED_KIND, body["uniqueId"], body)
+        for key in self.keys(body["email"]):
+            self.delete_key(body["email"], key["id"])
+        self.sandbox.iam.delete_policy(f"//iam.googleapis.com/{body['name']}")
+        self.sandbox.iam.member_deleted(body["email"], body["uniqueId"])
+
+    def undelete_account(self, unique_id: str) -> dict[str, Any] | None:
+        """Bring a deleted account back; None when there is none, or its address is another account's by now."""
+        body = self.sandbox.store.get(DELETED_KIND, unique_id)
+        if body is None or self.account(body["email"]) is not None:
+            return None
+        self.sandbox.store.delete(DELETED_KIND, unique_id)
+        self.save_account(body)
+        self.sandbox.iam.member_undeleted(body["email"], unique_id)
+        return body
 
     def service_agent(self, project: Project, service: str) -> dict[str, Any] | None:
         """The service agent of an API in a project, made and given its role when new; None where there is none."""
@@ -267,8 +293,8 @@ class Identities:
 
     def system_key(self, account: Mapping[str, Any]) -> dict[str, Any]:
         """The key that Google holds for an account, made when first used: {id, pem (certificate), private, ...}."""
-        found = self.sandbox.store.get(SYSTEM_KEY_KIND, account["email"])
-        if found is None or found["uniqueId"] != account["uniqueId"]:
+        found = self.existing_system_key(account)
+        if found is None:
             key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
             start = _now()
             end = start + datetime.timedelta(days=730)
@@ -282,6 +308,11 @@ class Identities:
             }
             self.sandbox.store.put(SYSTEM_KEY_KIND, account["email"], found)
         return found
+
+    def existing_system_key(self, account: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The key that Google holds for an account, None as long as it was never needed."""
+        found = self.sandbox.store.get(SYSTEM_KEY_KIND, account["email"])
+        return found if found and found["uniqueId"] == account["uniqueId"] else None
 
     def certificates(self, account: Mapping[str, Any]) -> dict[str, str]:
         """Key id -> PEM of every key that signs for an account: its own, where enabled, and the system-managed one."""
@@ -374,7 +405,6 @@ class Identities:
             "client_id": CLIENT_ID,
             "client_secret": CLIENT_SECRET,
             "refresh_token": self.mint_refresh_token(email),
-            "quota_project_id": self.sandbox.settings.project,
             "universe_domain": "googleapis.com",
         }
 
@@ -583,11 +613,6 @@ def _now() -> datetime.datetime:
 def _unique_id() -> str:
     """21 digits, as Google numbers accounts."""
     return "1" + "".join(secrets.choice("0123456789") for _ in range(20))
-
-
-def _etag() -> str:
-    """Eight bytes; Google's are opaque as well."""
-    return base64.b64encode(b"\x07" + secrets.token_bytes(6) + b"\x00").decode()
 
 
 @lru_cache(maxsize=256)

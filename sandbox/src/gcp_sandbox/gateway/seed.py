@@ -31,6 +31,7 @@ ADMIN_ROLES = (
 # A deployer makes projects, and may repair their policies and remove them again.
 DEPLOYER_ROLES = (
     "roles/billing.user",
+    "roles/iam.denyAdmin",
     "roles/resourcemanager.projectCreator",
     "roles/resourcemanager.projectDeleter",
     "roles/resourcemanager.projectIamAdmin",

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IAM Service Account Credentials: tokens and signatures in a service account's name, for who may have them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from typing import Any
+
+from gcp_sandbox.gateway.call import Call, timestamp
+from gcp_sandbox.gateway.errors import ApiError, failed_precondition, invalid, not_found
+from gcp_sandbox.gateway.service import Service, method
+
+LONGEST = 3600
+#: Latest expiry of a JWT to be signed, in seconds from now (signJwt's documentation).
+LONGEST_JWT = 12 * 3600
+
+NAME = re.compile(r"projects/-/serviceAccounts/([^/]+)")
+
+
+class IamCredentials(Service):
+    name = "iamcredentials"
+
+    @method("projects.serviceAccounts.generateAccessToken", permission=None)
+    def generate_access_token(self, call: Call) -> dict[str, Any]:
+        """An access token of the account, for at most an hour."""
+        account = self._account(call, "iam.serviceAccounts.getAccessToken")
+        scopes = call.body.get("scope", [])
+        if not scopes:
+            raise invalid("Scope is required.")
+        lifetime = float(str(call.body.get("lifetime", f"{LONGEST}s")).removesuffix("s"))
+        if lifetime > LONGEST:
+            raise invalid(
+                f"Invalid lifetime: {lifetime:g}s. It must be at most {LONGEST}s, unless the organization policy "
+                "constraints/iam.allowServiceAccountCredentialLifetimeExtension lists the service account."
+            )
+        if lifetime <= 0:
+            raise invalid("Invalid lifetime: it must be positive.")
+        token = self.sandbox.identities.mint_access_token(account["email"], scopes, lifetime)
+        expires = re.sub(r"\.\d+Z$", "Z", timestamp(time.time() + lifetime))
+        return {"accessToken": token, "expireTime": expires}
+
+    @method("projects.serviceAccounts.generateIdToken", permission=None)
+    def generate_id_token(self, call: Call) -> dict[str, Any]:
+        """An OpenID Connect token of the account, for an hour."""
+        account = self._account(call, "iam.serviceAccounts.getOpenIdToken")
+        audience = call.body.get("audience", "")
+        if not audience:
+            raise invalid("Audience is required.")
+        include_email = bool(call.body.get("includeEmail"))
+        return {"token": self.sandbox.identities.mint_id_token(account["email"], audience, include_email=include_email)}
+
+    @method("projects.serviceAccounts.signJwt", permission=None)
+    def sign_jwt(self, call: Call) -> dict[str, Any]:
+        """A JWT signed by the account's system-managed key."""
+        account = self._account(call, "iam.serviceAccounts.signJwt")
+        return sign_jwt(self.sandbox, account, call.body.get("payload", ""))
+
+    @method("projects.serviceAccounts.signBlob", permission=None)
+    def sign_blob(self, call: Call) -> dict[str, Any]:
+        """A signature by the account's system-managed key."""
+        account = self._account(call, "iam.serviceAccounts.signBlob")
+        key_id, signature = self.sandbox.identities.sign_blob(account, base64.b64decode(call.body.get("payload", "")))
+        return {"keyId": key_id, "signedBlob": base64.b64encode(signature).decode()}
+
+    @method("projects.serviceAccounts.getAllowedLocations", permission=None)
+    def allowed_locations(self, call: Call) -> dict[str, Any]:
+        """The account's regional access boundary: none, "0x0", as for every account without an organization policy."""
+        self._find(call.params["name"])
+        return {"locations": [], "encodedLocations": "0x0"}
+
+    def _account(self, call: Call, permission: str) -> dict[str, Any]:
+        """The account that the call names, once the caller and every delegate have been found to be allowed.
+
+        Each in the chain caller -> delegates -> account needs iam.serviceAccounts.implicitDelegation on the next one,
+        the last one `permission`, both of which come with roles/iam.serviceAccountTokenCreator.
+        """
+        chain = [*call.body.get("delegates", []), call.params["name"]]
+        caller = call.caller
+        account: dict[str, Any] = {}
+        for index, name in enumerate(chain):
+            account = self._find(name)
+            last = index == len(chain) - 1
+            needed = permission if last else "iam.serviceAccounts.implicitDelegation"
+            self.sandbox.iam.check(caller, f"//iam.googleapis.com/{account['name']}", needed)
+            caller = self.sandbox.identities.service_account(account["email"])
+        home = self.sandbox.identities.project_of(account["email"])
+        if home:
+            self.sandbox.enablement.require(home, "iamcredentials.googleapis.com")
+        if account.get("disabled"):
+            raise failed_precondition(f"Service account {account['email']} is disabled.")
+        return account
+
+    def _find(self, name: str) -> dict[str, Any]:
+        found = NAME.fullmatch(name)
+        if found is None:
+            raise invalid(
+                f"Invalid form of account resource name: {name}. It must be projects/-/serviceAccounts/ACCOUNT."
+            )
+        account = self.sandbox.identities.account(found[1])
+        if account is None:
+            raise unknown_account(found[1])
+        return account
+
+
+def unknown_account(email: str) -> ApiError:
+    """404 for an account that does not exist."""
+    return not_found(f"Not found; Gaia id not found for email {email}")
+
+
+def sign_jwt(sandbox: Any, account: dict[str, Any], payload: str) -> dict[str, Any]:
+    """Sign a JWT claims set given as JSON text; 400 when it is none or expires in more than twelve hours."""
+    try:
+        claims = json.loads(payload)
+    except ValueError as error:
+        raise invalid("Invalid JWT payload: it must be a serialized JSON object.") from error
+    if not isinstance(claims, dict):
+        raise invalid("Invalid JWT payload: it must be a serialized JSON object.")
+    expires = claims.get("exp")
+    if expires is not None and (not isinstance(expires, int) or expires > time.time() + LONGEST_JWT):
+        raise invalid("Invalid JWT payload: exp must be an integer timestamp no more than 12 hours in the future.")
+    key_id, token = sandbox.identities.sign_jwt(account, payload)
+    return {"keyId": key_id, "signedJwt": token}

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write what is known about the roles' variables where people read it: each role's README and docs/variables.md.
+
+The source is roles/*/meta/argument_specs.yml. With --check nothing is written: exit status 1 when a page is out
+of date, or when a role's defaults and its argument specs disagree, which Ansible does not notice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import re
+import sys
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MARKER = "<!-- variables -->"
+# The order in which somebody reads about them; every role has to be here.
+ORDER = [
+    "gcp",
+    "mlflow",
+    "cloudrun_mlflow",
+    "preflight",
+    "gcp_apis",
+    "cloudsql",
+    "mlflow_image",
+    "service_accounts",
+    "bucket",
+    "secrets",
+    "iap_brand",
+    "mlflow_verify",
+]
+
+INTRODUCTION = """\
+# Variables
+
+All variables of all roles, written from their argument specs by `scripts/role_docs.py`. A deployment needs few of them:
+`gcp_project`, `gcp_region` and `mlflow_access_members`. [inventories/example](../inventories/example) shows the rest in
+use.
+
+They are set for a host or a group in the inventory. One that belongs to a building block (`cloudsql_...`, `bucket_...`)
+is set there too, although the target passes it on to nobody: the role reads it itself."""
+
+
+def specs(role: str) -> dict:
+    return yaml.safe_load((ROOT / "roles" / role / "meta/argument_specs.yml").read_text())["argument_specs"]
+
+
+def defaults(role: str) -> dict:
+    return yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text()) or {}
+
+
+def prose(text: str) -> str:
+    """Ansible's markup as Markdown."""
+    text = re.sub(r"\b[OVC]\(([^)]*)\)", r"`\1`", text)
+    return re.sub(r"\bM\(([^)]*)\)", r"`\1`", text)
+
+
+def paragraph(description) -> str:
+    return prose(description if isinstance(description, str) else " ".join(description))
+
+
+def value(default) -> str:
+    if isinstance(default, (dict, list)) and default:
+        return "see `defaults/main.yml`"
+    text = yaml.safe_dump(default, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+    return f"`{text.strip(chr(39))}`"
+
+
+def row(name: str, option: dict) -> str:
+    kind = option["type"] + (f" of {option['elements']}" if "elements" in option else "")
+    default = "required" if option.get("required") else value(option.get("default"))
+    text = paragraph(option["description"])
+    if option.get("choices"):
+        text += " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "."
+    for key, inner in option.get("options", {}).items():
+        needed = "" if inner.get("required") else ", optional"
+        text += f"<br>`{key}` ({inner['type']}{needed}): {paragraph(inner['description'])}"
+    cells = (f"`{name}`", kind, default, text)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def table(options: dict) -> str:
+    rows = [row(name, option) for name, option in options.items()]
+    return "\n".join(["| variable | type | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def readme(role: str, text: str) -> str:
+    """`text`, a README, with what follows the marker written again."""
+    found = specs(role)
+    head = text.split(MARKER)[0].rstrip()
+    parts = [head, "", MARKER, "## Variables", "", table(found["main"]["options"])]
+    shared = [name for name in ("gcp", "mlflow") if name != role and name in dependencies(role)]
+    if shared:
+        links = " and ".join(f"[{name}](../{name}/README.md)" for name in shared)
+        parts += ["", f"And those of {links}, which all roles share."]
+    others = {name: spec for name, spec in found.items() if name != "main"}
+    if others:
+        parts += ["", "## Entry points", "", "Besides `main`, for `tasks_from`; they take the same variables:", ""]
+        parts += [f"- `{name}`: {paragraph(spec['description'])}" for name, spec in others.items()]
+    return "\n".join(parts) + "\n"
+
+
+def dependencies(role: str) -> set[str]:
+    meta = yaml.safe_load((ROOT / "roles" / role / "meta/main.yml").read_text())
+    direct = {item["role"].rsplit(".", 1)[1] for item in meta["dependencies"]}
+    return direct.union(*(dependencies(name) for name in direct)) if direct else direct
+
+
+def variables() -> str:
+    parts = [INTRODUCTION]
+    for role in ORDER:
+        main = specs(role)["main"]
+        parts += ["", f"## {role}", "", f"{main['short_description']}.", "", table(main["options"])]
+    return "\n".join(parts) + "\n"
+
+
+def pages() -> dict[pathlib.Path, str]:
+    found = {ROOT / "docs/variables.md": variables()}
+    for role in ORDER:
+        path = ROOT / "roles" / role / "README.md"
+        found[path] = readme(role, path.read_text() if path.exists() else f"# {role}\n")
+    return found
+
+
+def disagreements() -> list[str]:
+    """Where a role's defaults and its argument specs say something else."""
+    found = [f"roles/{role} is not in ORDER" for role in roles() if role not in ORDER]
+    for role in ORDER:
+        given, main = defaults(role), specs(role)["main"]["options"]
+        documented = {name: option["default"] for name, option in main.items() if "default" in option}
+        required = {name for name, option in main.items() if option.get("required")}
+        for name in sorted(given.keys() | documented.keys()):
+            if name in required:
+                continue
+            if given.get(name) != documented.get(name) or (name in given) != (name in documented):
+                found.append(
+                    f"{role}: {name} is {given.get(name)!r} in defaults, {documented.get(name)!r} in the specs"
+                )
+        for name, spec in specs(role).items():
+            if spec.get("options") != main:
+                found.append(f"{role}: entry point {name} takes other options than main")
+    return found
+
+
+def roles() -> list[str]:
+    return sorted(path.parent.parent.name for path in ROOT.glob("roles/*/meta/main.yml"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing, say what is out of date")
+    check = parser.parse_args().check
+    wrong = disagreements()
+    for path, text in pages().items():
+        if path.exists() and path.read_text() == text:
+            continue
+        if check:
+            wrong.append(f"{path.relative_to(ROOT)} is out of date: run python scripts/role_docs.py")
+        else:
+            path.write_text(text)
+    print("\n".join(wrong), end="\n" if wrong else "")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

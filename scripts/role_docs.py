@@ -62,10 +62,10 @@ def paragraph(description) -> str:
 
 
 def value(default) -> str:
-    if isinstance(default, (dict, list)) and default:
-        return "see `defaults/main.yml`"
+    if isinstance(default, str):
+        return f"`{default}`" if default else "empty"
     text = yaml.safe_dump(default, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
-    return f"`{text.strip(chr(39))}`"
+    return f"`{text}`" if len(text) < 80 else "see `defaults/main.yml`"
 
 
 def row(name: str, option: dict) -> str:

@@ -163,7 +163,7 @@ class Executions:
             if not latest.get("completionTime"):
                 self.join(latest, result)
                 return
-            if latest.get("succeededCount"):
+            if succeeded(latest):
                 return
         result.changed = True
         result.diff = [item for item in [result.diff] if item] + [
@@ -227,7 +227,7 @@ class Executions:
         self.refuse_failed(self.task.waiter.until(poll, what=f"execution {name}"))
 
     def refuse_failed(self, execution):
-        if execution.get("succeededCount"):
+        if succeeded(execution):
             return
         conditions = [item for item in execution.get("conditions") or [] if item.get("state") == "CONDITION_FAILED"]
         why = conditions[0].get("message") if conditions else "no task succeeded"
@@ -241,6 +241,12 @@ class Executions:
             f' \'resource.type="cloud_run_job" labels."run.googleapis.com/execution_name"="{execution.rsplit("/", 1)[-1]}"\''
             f" --project={names['project']} --order=asc"
         )
+
+
+def succeeded(execution):
+    return bool(execution.get("succeededCount")) and not (
+        execution.get("failedCount") or execution.get("cancelledCount")
+    )
 
 
 def main():

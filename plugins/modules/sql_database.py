@@ -23,10 +23,10 @@ options:
     type: str
     required: true
   charset:
-    description: Character set, such as V(UTF8) or V(utf8mb4). The module does not change that of a database that is there.
+    description: Character set, such as V(UTF8) or V(utf8mb4). Cannot be changed.
     type: str
   collation:
-    description: Collation. The module does not change that of a database that is there.
+    description: Collation. Cannot be changed.
     type: str
 extends_documentation_fragment:
   - mlplatform.gcp.gcp

@@ -11,7 +11,7 @@ short_description: Manage users of Cloud SQL instances
 version_added: 0.1.0
 description:
   - Creates and deletes users of an instance of Cloud SQL, and sets their passwords.
-  - The module reads a password itself from Secret Manager. It never passes through Ansible's variables, results or logs.
+  - The module reads a password itself from Secret Manager. It never passes through Ansible.
   - Cloud SQL does not tell a user's password. So the module notes in an annotation of the secret which version of it a
     user has, and a later version of the secret is set exactly once.
 author:
@@ -23,8 +23,8 @@ options:
     required: true
   name:
     description:
-      - Name of the user. With O(type=CLOUD_IAM_SERVICE_ACCOUNT) and O(type=CLOUD_IAM_USER) the account's e-mail address;
-        the module shortens it as PostgreSQL and MySQL need it.
+      - Name of the user. With O(type=CLOUD_IAM_SERVICE_ACCOUNT) and O(type=CLOUD_IAM_USER) the e-mail address of the
+        account; the module shortens that of a service account as Cloud SQL wants it.
     type: str
     required: true
   host:
@@ -93,13 +93,18 @@ import dataclasses
 import hashlib
 import re
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import AlreadyExists, NotFound, UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import (
+    AlreadyExists,
+    ApiDisabled,
+    NotFound,
+    UserError,
+)
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN, Rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Result
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import BASE as SECRETS
-from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret
+from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret, read_version
 from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, OPERATION
 
 USER = Resource(
@@ -140,8 +145,6 @@ OPTIONS = (
         }
     )
 )
-
-_SECRET = re.compile(r"projects/[^/]+/secrets/[^/]+(/versions/[^/]+)?")
 
 
 def run(task):
@@ -245,20 +248,16 @@ class User:
         secret = self.task.params["password_secret"]
         if not secret:
             return None
-        if not _SECRET.fullmatch(secret):
-            raise UserError(
-                f"password_secret is {secret}, which is not the name of a secret.",
-                "Write it as projects/PROJECT/secrets/SECRET.",
-            )
         if re.search(r"/versions/\d+$", secret):
             return secret
-        name = secret if "/versions/" in secret else f"{secret}/versions/latest"
         try:
-            return self.task.client.get(f"{SECRETS}/{name}", permission="secretmanager.versions.get")["name"]
-        except NotFound:
-            if self.task.check_mode:
-                return None
-            raise
+            return read_version(self.task, secret)["name"]
+        except (NotFound, ApiDisabled) as error:
+            if not self.task.check_mode:
+                raise
+            if isinstance(error, ApiDisabled):
+                self.task.assume_enabled(error)
+            return None
 
     @property
     def annotation(self):

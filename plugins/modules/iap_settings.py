@@ -1,0 +1,177 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: iap_settings
+short_description: Manage settings of Identity-Aware Proxy
+version_added: 0.1.0
+description:
+  - Changes the settings of Identity-Aware Proxy for a project, an application or a single service.
+  - Only what the task sets is compared and changed.
+  - Without an OAuth client of one's own, Google's managed client signs people in. An OAuth client of one's own is made
+    in the console; there is no API for it any more. Its id and secret are read from Secret Manager by the module itself.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  resource:
+    description:
+      - What the settings are for, such as C(projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow).
+    type: str
+    required: true
+  oauth_client_id_secret:
+    description: The secret with the id of an OAuth client of one's own, as C(projects/p/secrets/s).
+    type: str
+  oauth_client_secret_secret:
+    description: The secret with that client's secret, as C(projects/p/secrets/s).
+    type: str
+  programmatic_clients:
+    description: Ids of OAuth clients whose tokens programs may use. They replace those that are there.
+    type: list
+    elements: str
+  login_hint:
+    description: Domain that people are asked to sign in with.
+    type: str
+  cors_allow_http_options:
+    description: Whether C(OPTIONS) requests pass without being authenticated.
+    type: bool
+  cookie_domain:
+    description: Domain of the cookie of Identity-Aware Proxy.
+    type: str
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.attributes
+notes:
+  - Needs C(iap.webServices.getSettings) and C(iap.webServices.updateSettings) (or those of the kind of resource), in
+    C(roles/iap.settingsAdmin), and C(secretmanager.versions.access) on the two secrets.
+  - The secret of the client is never shown. Google tells a hash of it, which is compared.
+"""
+
+EXAMPLES = r"""
+- name: People sign in with an OAuth client of our own
+  mlplatform.gcp.iap_settings:
+    resource: projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
+    oauth_client_id_secret: projects/my-project/secrets/iap-client-id
+    oauth_client_secret_secret: projects/my-project/secrets/iap-client-secret
+"""
+
+RETURN = r"""
+resource:
+  description: The settings as Google describes them.
+  returned: success
+  type: dict
+  sample:
+    name: projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
+"""
+
+import hashlib
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiDisabled, NotFound, UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules, plan
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
+from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret
+
+BASE = "https://iap.googleapis.com/v1"
+RULES = Rules(unordered=("accessSettings.oauthSettings.programmaticClients",))
+
+OPTIONS = GCP + Options(
+    {
+        "resource": {"type": "str", "required": True},
+        # names of secrets, not secrets
+        "oauth_client_id_secret": {"type": "str", "no_log": False},
+        "oauth_client_secret_secret": {"type": "str", "no_log": False},
+        "programmatic_clients": {"type": "list", "elements": "str"},
+        "login_hint": {"type": "str"},
+        "cors_allow_http_options": {"type": "bool"},
+        "cookie_domain": {"type": "str"},
+    },
+    required_together=(("oauth_client_id_secret", "oauth_client_secret_secret"),),
+)
+
+
+def desired(params, client_id, digest):
+    """The settings that the options describe. Google tells the client's secret as a SHA-256 only."""
+    return {
+        "accessSettings": {
+            "oauthSettings": {
+                "clientId": client_id,
+                "clientSecretSha256": digest,
+                "programmaticClients": params["programmatic_clients"],
+                "loginHint": params["login_hint"],
+            },
+            "corsSettings": {"allowHttpOptions": params["cors_allow_http_options"]},
+        },
+        "applicationSettings": {"cookieDomain": params["cookie_domain"]},
+    }
+
+
+def run(task):
+    params = task.params
+    client_id, secret = oauth_client(task)
+    wanted = desired(params, client_id, secret and hashlib.sha256(secret.encode()).hexdigest())
+    url = f"{BASE}/{params['resource']}:iapSettings"
+    title = f"IAP settings of {params['resource']}"
+    changes = plan(wanted, read(task, url), RULES, name=title)
+    result = Result(changes.changed, changes.diff(title), changes.after)
+    if changes.changed and not task.check_mode:
+        # Fields are named three deep: a message that is sent whole would reset its other fields.
+        body, mask = changes.patch(3), changes.changed_paths(3)
+        send_secret(body, mask, secret)
+        result.resource = task.client.request(
+            "PATCH",
+            url,
+            query={"updateMask": ",".join(f"iapSettings.{path}" for path in mask)},
+            body=dict(body, name=params["resource"]),
+            permission="iap.webServices.updateSettings",
+        )
+    return result
+
+
+def read(task, url):
+    try:
+        return task.client.get(url, permission="iap.webServices.getSettings")
+    except (NotFound, ApiDisabled) as error:
+        # In check mode the service need not be there yet.
+        if not task.check_mode:
+            raise
+        if isinstance(error, ApiDisabled):
+            task.assume_enabled(error)
+        return {}
+
+
+def oauth_client(task):
+    """Id and secret of the OAuth client, or two None. In check mode also where their secrets are not there."""
+    names = [task.params["oauth_client_id_secret"], task.params["oauth_client_secret_secret"]]
+    if not names[0]:
+        return None, None
+    values = []
+    for name in names:
+        value = read_secret(task, name).strip()
+        if not value:
+            raise UserError(f"The secret {name} is empty.", "Add a version with the client's id or secret to it.")
+        values.append(value)
+    return values[0], values[1]
+
+
+def send_secret(body, mask, secret):
+    """Where a plan would change the hash, send the secret itself: the hash is Google's to compute."""
+    path = "accessSettings.oauthSettings.clientSecretSha256"
+    if path not in mask:
+        return
+    settings = body["accessSettings"]["oauthSettings"]
+    del settings["clientSecretSha256"]
+    settings["clientSecret"] = secret
+    mask[mask.index(path)] = "accessSettings.oauthSettings.clientSecret"
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

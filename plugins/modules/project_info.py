@@ -1,0 +1,63 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: project_info
+short_description: Look at a project
+version_added: 0.1.0
+description:
+  - Tells the number of a project, its state, and what it is in.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.attributes.info
+notes:
+  - Needs C(resourcemanager.projects.get).
+"""
+
+EXAMPLES = r"""
+- name: The project's number is known
+  mlplatform.gcp.project_info:
+    project: my-project
+  register: found
+"""
+
+RETURN = r"""
+resource:
+  description: The project as Google describes it.
+  returned: success
+  type: dict
+  sample:
+    name: projects/123456789012
+    projectId: my-project
+    state: ACTIVE
+number:
+  description: The project's number.
+  returned: success
+  type: str
+  sample: "123456789012"
+"""
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP
+
+OPTIONS = GCP
+
+
+def run(task):
+    url = f"https://cloudresourcemanager.googleapis.com/v3/projects/{task.project}"
+    project = task.client.get(url, permission="resourcemanager.projects.get")
+    return {"changed": False, "resource": project, "number": project["name"].rsplit("/", 1)[-1]}
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

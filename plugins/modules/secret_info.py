@@ -1,0 +1,73 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: secret_info
+short_description: Look at secrets of Secret Manager
+version_added: 0.1.0
+description:
+  - Tells about one secret, or about all of them in the project.
+  - It never returns what a secret holds; that is what P(mlplatform.gcp.secret#lookup) is for.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  name:
+    description: Its name; without it, all are returned.
+    type: str
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.attributes.info
+notes:
+  - Needs C(secretmanager.secrets.get), or C(secretmanager.secrets.list) without O(name).
+"""
+
+EXAMPLES = r"""
+- name: One secret
+  mlplatform.gcp.secret_info:
+    project: my-project
+    name: mlflow-db-password
+  register: found
+
+- name: It is there
+  ansible.builtin.assert:
+    that: found.resources | length == 1
+"""
+
+RETURN = r"""
+resources:
+  description: What was found, as Google describes it. Empty if there is nothing.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{name: projects/123456789012/secrets/mlflow-db-password}]
+"""
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
+
+SECRET = Resource(
+    kind="secret",
+    base="https://secretmanager.googleapis.com/v1",
+    path="projects/{project}/secrets/{name}",
+    permission="secretmanager.secrets",
+)
+
+OPTIONS = GCP + Options({"name": {"type": "str"}})
+
+
+def run(task):
+    return info(task, SECRET, "secrets", name=task.params["name"])
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

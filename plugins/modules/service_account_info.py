@@ -1,0 +1,72 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_account_info
+short_description: Look at service accounts
+version_added: 0.1.0
+description:
+  - Tells about one service account, or about all of them in the project.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  name:
+    description: Its e-mail address; without it, all are returned.
+    type: str
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.attributes.info
+notes:
+  - Needs C(iam.serviceAccounts.get), or C(iam.serviceAccounts.list) without O(name).
+"""
+
+EXAMPLES = r"""
+- name: One service account
+  mlplatform.gcp.service_account_info:
+    project: my-project
+    name: mlflow-server@my-project.iam.gserviceaccount.com
+  register: found
+
+- name: It is there
+  ansible.builtin.assert:
+    that: found.resources | length == 1
+"""
+
+RETURN = r"""
+resources:
+  description: What was found, as Google describes it. Empty if there is nothing.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{name: projects/my-project/serviceAccounts/mlflow-server@my-project.iam.gserviceaccount.com}]
+"""
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
+
+ACCOUNT = Resource(
+    kind="service account",
+    base="https://iam.googleapis.com/v1",
+    path="projects/{project}/serviceAccounts/{name}",
+    permission="iam.serviceAccounts",
+)
+
+OPTIONS = GCP + Options({"name": {"type": "str"}})
+
+
+def run(task):
+    return info(task, ACCOUNT, "accounts", name=task.params["name"])
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sql_instance_info
+short_description: Look at Cloud SQL instances
+version_added: 0.1.0
+description:
+  - Tells about one Cloud SQL instance, or about all of them in the project.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  name:
+    description: Its name; without it, all are returned.
+    type: str
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.attributes.info
+notes:
+  - Needs C(cloudsql.instances.get), or C(cloudsql.instances.list) without O(name).
+"""
+
+EXAMPLES = r"""
+- name: One Cloud SQL instance
+  mlplatform.gcp.sql_instance_info:
+    project: my-project
+    name: mlflow-prod
+  register: found
+
+- name: It is there
+  ansible.builtin.assert:
+    that: found.resources | length == 1
+"""
+
+RETURN = r"""
+resources:
+  description: What was found, as Google describes it. Empty if there is nothing.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{name: mlflow-prod}]
+"""
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
+
+INSTANCE = Resource(
+    kind="Cloud SQL instance",
+    base="https://sqladmin.googleapis.com/v1",
+    path="projects/{project}/instances/{name}",
+    permission="cloudsql.instances",
+)
+
+OPTIONS = GCP + Options({"name": {"type": "str"}})
+
+
+def run(task):
+    return info(task, INSTANCE, "items", name=task.params["name"])
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

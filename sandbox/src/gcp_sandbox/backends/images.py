@@ -230,11 +230,13 @@ class ImageStore:
         build_args: Mapping[str, str] | None = None,
         log: Log = lambda line: None,
         *,
+        target: str = "",
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Image:
         """Build the image of a context: a folder, or a tar file of one.
 
         :param dockerfile_path: relative to the context.
+        :param target: the stage to end with, by its name; the last one when empty.
         :param cancelled: asked while something is installed; the build then ends with BuildError.
         :raises BuildError: after its message was logged.
         """
@@ -245,7 +247,7 @@ class ImageStore:
             if context.is_file():
                 context = extract(context, scratch / "context")
             build = _Build(self, context, scratch, dict(build_args or {}), log, cancelled)
-            return self._add(build.run(dockerfile_path), log)
+            return self._add(build.run(dockerfile_path, target), log)
         except BuildError as error:
             log(f"ERROR: {error}")
             raise
@@ -544,7 +546,7 @@ class _Build:
         self.used_args: set[str] = set()
         self.ignore = Ignore()
 
-    def run(self, path: str) -> _Stage:
+    def run(self, path: str, target: str = "") -> _Stage:
         file = _inside(self.context, path)
         if not file.is_file():
             raise BuildError(
@@ -557,6 +559,8 @@ class _Build:
                 break
         instructions = dockerfile.parse(file.read_text())
         for number, instruction in enumerate(instructions, 1):
+            if instruction.name == "FROM" and target and self.stages.get(target.lower()) is not None:
+                break
             self.log(f"Step {number}/{len(instructions)} : {instruction.source}")
             if instruction.name not in ("FROM", "ARG") and self.stage is None:
                 raise BuildError(f"line {instruction.line}: no build stage in current context")
@@ -564,6 +568,8 @@ class _Build:
             handler(instruction)
         if self.stage is None:
             raise BuildError("the Dockerfile has no FROM")
+        if target and self.stages.get(target.lower()) is not self.stage:
+            raise BuildError(f"failed to reach build target {target} in Dockerfile")
         if unused := sorted(self.build_args.keys() - self.used_args):
             self.log(f"[Warning] One or more build-args {unused} were not consumed")
         stage = self.stage

@@ -415,7 +415,8 @@ def _sql(principal: Principal, host: str, name: str, permission: str) -> ApiErro
 
 def _storage(principal: Principal, host: str, name: str, permission: str) -> ApiError:
     who = "Anonymous caller" if principal == ANONYMOUS else principal.email
-    what = "object" if "/objects/" in name or permission.startswith("storage.objects.") else "bucket"
+    of_object = permission.startswith("storage.objects.") and permission != "storage.objects.list"
+    what = "object" if "/objects/" in name or of_object else "bucket"
     if name.startswith("projects/") and not name.startswith("projects/_"):
         what = "project"
     message = (

@@ -336,9 +336,7 @@ class Gateway:
         kind = call.query.get("uploadType") or request.headers.get("x-goog-upload-protocol")
         content_type = request.headers.get("content-type")
         if kind == "multipart":
-            if not request.file:
-                raise errors.invalid("Missing end boundary in multipart body.", reason="badContent")
-            return media.multipart(request.file, content_type or "", self.sandbox.settings.spool)
+            return media.multipart(self._spooled(request).path, content_type or "", self.sandbox.settings.spool)
         spooled = self._spooled(request)
         if kind == "resumable":
             # The body that starts a resumable upload is the metadata; the file follows to the session's address.

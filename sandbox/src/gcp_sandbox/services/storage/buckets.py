@@ -182,13 +182,13 @@ class Buckets(AccessControls):
     @api("buckets.patch")
     def patch_bucket(self, call: Call) -> dict:
         bucket = self._bucket_to_change(call)
-        return self._change(call, bucket, copy.deepcopy(bucket))
+        return self._change_bucket(call, bucket, copy.deepcopy(bucket))
 
     @api("buckets.update")
     def update_bucket(self, call: Call) -> dict:
         bucket = self._bucket_to_change(call)
         bare = {key: value for key, value in bucket.items() if key not in WRITABLE or key in KEPT_BY_UPDATE}
-        return self._change(call, bucket, copy.deepcopy(bare))
+        return self._change_bucket(call, bucket, copy.deepcopy(bare))
 
     @api("buckets.delete")
     def delete_bucket(self, call: Call) -> Response:
@@ -304,7 +304,7 @@ class Buckets(AccessControls):
         check_conditions(call.query, bucket)
         return bucket
 
-    def _change(self, call: Call, before: dict, bucket: dict) -> dict:
+    def _change_bucket(self, call: Call, before: dict, bucket: dict) -> dict:
         """Merge the body into `bucket` and save it; `before` is what is stored."""
         body = call.body
         for key in CREATE_ONLY:

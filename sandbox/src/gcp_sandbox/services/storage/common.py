@@ -122,7 +122,8 @@ class Access:
         Only who may list a bucket is told that an object is not there; others are refused as if it were.
         """
         row = self.objects.get(bucket, name, generation)
-        self.allow(call, f"storage.objects.{to}", bucket, name, row)
+        if row or uniform(bucket):
+            self.allow(call, f"storage.objects.{to}", bucket, name, row)
         if row is None:
             self.allow(call, "storage.objects.list", bucket)
             raise self.no_such_object(bucket, name)

@@ -68,8 +68,6 @@ def check_object_name(name: str | None) -> str:
 class Objects(Access):
     """The methods on objects."""
 
-    bucket_acl: Any
-
     @api("objects.get")
     def get_object(self, call: Call) -> dict | Response:
         bucket, name, query = self.find_bucket(call.params["bucket"]), call.params["object"], call.query
@@ -123,11 +121,11 @@ class Objects(Access):
 
     @api("objects.patch")
     def patch_object(self, call: Call) -> dict:
-        return self._change(call, replace=False)
+        return self._change_object(call, replace=False)
 
     @api("objects.update")
     def update_object(self, call: Call) -> dict:
-        return self._change(call, replace=True)
+        return self._change_object(call, replace=True)
 
     @api("objects.delete")
     def delete_object(self, call: Call) -> Response:
@@ -290,7 +288,7 @@ class Objects(Access):
             )
         return entries
 
-    def _change(self, call: Call, *, replace: bool) -> dict:
+    def _change_object(self, call: Call, *, replace: bool) -> dict:
         bucket, name, query, body = (
             self.find_bucket(call.params["bucket"]),
             call.params["object"],
@@ -438,7 +436,7 @@ def _owner(call: Call) -> str:
 
 def _decode_token(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
         raise invalid("Invalid page token.", location="pageToken") from error
 

@@ -32,7 +32,7 @@ def one(task, resource, names):
 def every(task, resource, items, names):
     remote = task.remote(resource, **dict(names, **{list(names)[-1]: "-"}))
     url, query, found = remote.url.rsplit("/", 1)[0], dict(resource.create_query), []
-    query = {key: task.project for key in query}
+    query = dict.fromkeys(query, task.project)
     while True:
         page = task.client.get(url, query or None, permission=f"{resource.permission}.list")
         found += page.get(items) or []

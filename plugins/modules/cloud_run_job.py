@@ -26,7 +26,7 @@ options:
   execute:
     description:
       - Whether the job is executed.
-      - With V(on_change), if it has not yet succeeded as the task describes it. An execution that is under way is joined.
+      - With V(on_change), if it has not yet succeeded as the task describes it. One that is under way is joined.
     type: str
     choices: [never, on_change, always]
     default: never
@@ -49,7 +49,7 @@ EXAMPLES = r"""
     project: my-project
     name: mlflow-migrate
     location: europe-west1
-    image: europe-west1-docker.pkg.dev/my-project/mlflow/mlflow@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+    image: europe-west1-docker.pkg.dev/my-project/mlflow/mlflow:3.17.2-0a1b2c
     args: [migrate]
     service_account: mlflow-server@my-project.iam.gserviceaccount.com
     cloudsql_instances: [my-project:europe-west1:mlflow]
@@ -235,10 +235,10 @@ class Executions:
         raise OperationFailed(f"Execution {name} of {self.job.title} failed: {why}", self.hint(name))
 
     def hint(self, execution):
-        names = self.job.names
+        names, short = self.job.names, execution.rsplit("/", 1)[-1]
         return (
             "What it printed: gcloud logging read"
-            f' \'resource.type="cloud_run_job" labels."run.googleapis.com/execution_name"="{execution.rsplit("/", 1)[-1]}"\''
+            f' \'resource.type="cloud_run_job" labels."run.googleapis.com/execution_name"="{short}"\''
             f" --project={names['project']} --order=asc"
         )
 

@@ -42,8 +42,8 @@ options:
     choices: [INGRESS_TRAFFIC_ALL, INGRESS_TRAFFIC_INTERNAL_ONLY, INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER]
   iap_enabled:
     description:
-      - Whether Identity-Aware Proxy stands in front of the service. Its service agent then needs C(roles/run.invoker) on
-        the service, see M(mlplatform.gcp.service_identity).
+      - Whether Identity-Aware Proxy stands in front of the service. Its service agent then needs
+        C(roles/run.invoker) on the service, see M(mlplatform.gcp.service_identity).
     type: bool
   invoker_iam_disabled:
     description: Whether everybody may call the service without the role C(roles/run.invoker).
@@ -119,7 +119,7 @@ EXAMPLES = r"""
     project: my-project
     name: mlflow
     location: europe-west1
-    image: europe-west1-docker.pkg.dev/my-project/mlflow/mlflow@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+    image: europe-west1-docker.pkg.dev/my-project/mlflow/mlflow:3.17.2-0a1b2c
     env:
       MLFLOW_WORKERS: 1
     secret_env:

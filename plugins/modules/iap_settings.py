@@ -13,7 +13,7 @@ description:
   - Changes the settings of Identity-Aware Proxy for a project, an application or a single service.
   - Only what the task sets is compared and changed.
   - Without an OAuth client of one's own, Google's managed client signs people in. An OAuth client of one's own is made
-    in the console; there is no API for it any more. Its id and secret are read from Secret Manager by the module itself.
+    in the console; there is no API for it any more. The module reads its id and secret from Secret Manager itself.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:

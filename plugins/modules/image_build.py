@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - Builds an image from a folder with a Dockerfile and pushes it to Artifact Registry, unless the tag is there already.
   - So a tag should name what the image is made of, for example by a hash. The module never moves a tag that is there.
-  - With O(wait=false) the task starts the build, and the same task with O(operation) joins it later. A build of the same
-    tag that another run has started is joined as well.
+  - With O(wait=false) the task starts the build, and the same task with O(operation) joins it later. A build of the
+    same tag that another run has started is joined as well.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
@@ -22,7 +22,8 @@ options:
     type: str
     required: true
   context:
-    description: Folder with what the Dockerfile copies. It is packed the same way each time. A C(.dockerignore) counts.
+    description: Folder with what the Dockerfile copies. It is packed the same way each time, without what its
+      C(.dockerignore) names.
     type: path
     required: true
   dockerfile:
@@ -87,7 +88,7 @@ image:
   description: The image with its digest. With O(wait=false), and in check mode, with its tag while there is no digest.
   returned: success
   type: str
-  sample: europe-west1-docker.pkg.dev/my-project/mlflow/mlflow@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+  sample: europe-west1-docker.pkg.dev/my-project/mlflow/mlflow@sha256:9f86d081884c7d659a2feaa0c55ad015
 build:
   description: Id of the build that this task started or joined.
   returned: when there was one

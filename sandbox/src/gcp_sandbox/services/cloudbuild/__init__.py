@@ -526,24 +526,29 @@ def _below(root: Path, path: str) -> Path:
 
 
 def _filter(text: str) -> Callable[[dict[str, Any]], bool]:
-    """A predicate from terms like status="SUCCESS" joined by AND, over the fields that gcloud filters by."""
+    """A predicate from terms like status="SUCCESS", or (status="QUEUED" OR status="WORKING"), joined by AND."""
+    tests = []
+    for term in re.split(r"\s+AND\s+", text.strip()) if text.strip() else []:
+        grouped = term.startswith("(") and term.endswith(")")
+        choices = [_term(choice) for choice in (re.split(r"\s+OR\s+", term[1:-1]) if grouped else [term])]
+        tests.append(lambda build, any_of=choices: any(test(build) for test in any_of))
+    return lambda build: all(test(build) for test in tests)
+
+
+def _term(term: str) -> Callable[[dict[str, Any]], bool]:
+    """A predicate from one comparison of a field that gcloud filters by."""
     names = {"status": "status", "build_id": "id", "id": "id", "service_account": "serviceAccount"}
     times = {"create_time": "createTime", "start_time": "startTime", "finish_time": "finishTime"}
-    tests: list[Callable[[dict[str, Any]], bool]] = []
-    for term in re.split(r"\s+AND\s+", text.strip()) if text.strip() else []:
-        found = re.fullmatch(r'(\w+)\s*(=|>=|<=|>|<|!=)\s*"?([^"]*)"?', term)
-        if not found or (found[1] not in names | times and found[1] not in ("tags", "images")):
-            raise errors.invalid(f"invalid list filter: {term!r}")
-        field, operator, value = found.groups()
-        if field in ("tags", "images"):
-            tests.append(lambda build, f=field, v=value: v in build.get(f, []))
-        elif field in names:
-            wanted = operator != "!="
-            tests.append(lambda build, f=names[field], v=value, w=wanted: (build.get(f) == v) is w)
-        else:
-            compare: dict[str, Callable[[str, str], bool]] = {
-                ">": str.__gt__, ">=": str.__ge__, "<": str.__lt__, "<=": str.__le__, "=": str.__eq__,
-                "!=": str.__ne__,
-            }  # fmt: skip
-            tests.append(lambda build, f=times[field], v=value, c=compare[operator]: c(build.get(f, ""), v))
-    return lambda build: all(test(build) for test in tests)
+    found = re.fullmatch(r'(\w+)\s*(=|>=|<=|>|<|!=)\s*"?([^"]*)"?', term)
+    if not found or (found[1] not in names | times and found[1] not in ("tags", "images")):
+        raise errors.invalid(f"invalid list filter: {term!r}")
+    field, operator, value = found.groups()
+    if field in ("tags", "images"):
+        return lambda build: value in build.get(field, [])
+    if field in names:
+        return lambda build: (build.get(names[field]) == value) is (operator != "!=")
+    compare: dict[str, Callable[[str, str], bool]] = {
+        ">": str.__gt__, ">=": str.__ge__, "<": str.__lt__, "<=": str.__le__, "=": str.__eq__,
+        "!=": str.__ne__,
+    }  # fmt: skip
+    return lambda build: compare[operator](build.get(times[field], ""), value)

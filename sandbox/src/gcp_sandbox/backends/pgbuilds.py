@@ -148,6 +148,15 @@ class Home:
                     "PostgreSQL does not run as root: servers run as %s, with their data in %s", user, self.data
                 )
 
+    def tidy(self, settings: Settings) -> None:
+        """Remove what `prepare` made where nothing is left in it."""
+        with contextlib.suppress(OSError):
+            self.sockets.rmdir()
+        with contextlib.suppress(OSError):
+            self.data.rmdir()
+            if self.uid is not None:
+                (settings.state / "sql").unlink(missing_ok=True)
+
     def own(self, path: Path) -> None:
         """Give a path to the servers' user."""
         if self.uid is not None:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KIND = "sql.server"  # by connection name
+BACKUPS = "backups"
 
 SUPERUSER = "cloudsqladmin"
 ADMIN_DATABASE = "cloudsqladmin"
@@ -283,6 +284,7 @@ class Postgres(Server):
 
     def destroy(self) -> None:
         with self._lock:
+            self._record["ready"] = False  # so that nobody starts it again
             self._halt()
             shutil.rmtree(self._folder, ignore_errors=True)
             shutil.rmtree(self.sockets, ignore_errors=True)
@@ -292,6 +294,9 @@ class Postgres(Server):
         stale = self._data / "postmaster.pid"
         if self.pid is None:
             stale.unlink(missing_ok=True)  # its number can be another process's by now
+        if not _free(self.port):
+            self._save(port=self._servers.free_port())
+            self._configure_files(self.configuration)
         self._home.folder(self.sockets)
         logfile = self._servers.logfile(self._name)
         start = logfile.stat().st_size if logfile.exists() else 0
@@ -487,6 +492,7 @@ class Postgres(Server):
 
     def backup(self, folder: Path) -> int:
         shutil.rmtree(folder, ignore_errors=True)
+        self._home.folder(folder.parent)
         self._home.folder(folder)
         self._run(
             self._build,
@@ -588,17 +594,13 @@ class SqlServers:
     def start(self) -> None:
         """Adopt the servers that outlived the last daemon, start those that should run, remove what nobody knows."""
         self._stopped.clear()
-        self.home.prepare(self.sandbox.settings)
         known = {body["folder"] for _, body in self.store.list(KIND)}
-        for folder in (*self.home.data.iterdir(), *self.home.sockets.iterdir()):
-            if folder.name not in known and folder.name != "backups":
-                self._sweep(folder)
+        for place in (self.home.data, self.home.sockets):
+            for folder in place.iterdir() if place.is_dir() else ():
+                if folder.name not in known and folder.name != BACKUPS:
+                    self._sweep(folder)
         for name, _ in self.store.list(KIND):
-            server = self.server(name)
-            try:
-                server.ensure()
-            except SqlError as error:
-                log.error("Cloud SQL instance %s: %s", name, error)
+            self._ensure(name)
         threading.Thread(target=self._watch, name="sql-watch", daemon=True).start()
 
     def _sweep(self, folder: Path) -> None:
@@ -616,15 +618,20 @@ class SqlServers:
         self._sockets.stop()
         for name, _ in self.store.list(KIND):
             self.server(name).stop()
+        self.home.tidy(self.sandbox.settings)
 
     def _watch(self) -> None:
         """Cloud SQL restarts a server that dies."""
         while not self._stopped.wait(2):
             for name, _ in self.store.list(KIND):
-                try:
-                    self.server(name).ensure()
-                except (SqlError, OSError, KeyError) as error:
-                    log.error("Cloud SQL instance %s: %s", name, error)
+                self._ensure(name)
+
+    def _ensure(self, name: str) -> None:
+        """Have a server run that should. One that cannot must not keep the others from it."""
+        try:
+            self.server(name).ensure()
+        except (SqlError, OSError) as error:
+            log.error("Cloud SQL instance %s: %s", name, error)
 
     def logfile(self, name: str) -> Path:
         """A server's log; the instance's name is in the file's, since `gcp-sandbox logs` goes by it."""
@@ -649,17 +656,22 @@ class SqlServers:
         return server
 
     def _register(self, name: str, configuration: Configuration) -> None:
+        self.home.prepare(self.sandbox.settings)
         instance = name.split(":")[-1]
-        taken = {body["port"] for _, body in self.store.list(KIND)}
         record = {
             "folder": f"{instance[:40]}-{secrets.token_hex(3)}",
-            "port": next(port for port in range(FIRST_PORT, 65536) if port not in taken and _free(port)),
+            "port": self.free_port(),
             "major": nearest(configuration.version).major,
             "configuration": configuration.as_dict(),
             "collations": {},
             "ready": False,
         }
         self.store.put(KIND, name, record)
+
+    def free_port(self) -> int:
+        """A port that no server of ours has, running or not, and nobody else at the moment; PostgreSQL's own first."""
+        taken = {body["port"] for _, body in self.store.list(KIND)}
+        return next(port for port in range(FIRST_PORT, 65536) if port not in taken and _free(port))
 
     def server(self, name: str, configuration: Configuration | None = None) -> Any:
         """The server of an instance; `configuration` is needed where the engine keeps none (see Stored)."""
@@ -687,8 +699,7 @@ class SqlServers:
 
     def backups(self, name: str) -> Path:
         """Where the backup of that name is kept."""
-        self.home.folder(self.home.data / "backups")
-        return self.home.data / "backups" / name
+        return self.home.data / BACKUPS / name
 
     def endpoint(self, connection_name: str) -> tuple[Path, int]:
         """(folder of the unix socket, port): the socket is `.s.PGSQL.<port>`, and TCP is on 127.0.0.1 at that port."""

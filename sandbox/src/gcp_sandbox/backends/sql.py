@@ -147,7 +147,7 @@ class Server(abc.ABC):
 
     @abc.abstractmethod
     def backup(self, folder: Path) -> int:
-        """Write a backup into `folder` (made by this) and return its size in bytes."""
+        """Write a backup into `folder`, which this makes, and return its size in bytes."""
 
     @abc.abstractmethod
     def restore(self, folder: Path) -> None:

@@ -139,8 +139,7 @@ class Stored(Server):
             self._store.put(KIND, self._name, {**body, what: kept})
 
     def backup(self, folder: Path) -> int:
-        """An empty backup of an empty server: its databases hold nothing."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """There is nothing to keep: the databases hold nothing."""
         return 0
 
     def restore(self, folder: Path) -> None:

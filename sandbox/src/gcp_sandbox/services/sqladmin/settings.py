@@ -148,6 +148,8 @@ def updated(old: Settings, asked: Settings, version: str, region: str) -> Settin
 def patched(old: Settings, asked: Settings, version: str, was: str) -> Settings:
     """Settings after a patch: what is sent is merged into what there is. `was` is the version before it."""
     out = merge(old, asked)
+    if not out.get("userLabels", True):
+        del out["userLabels"]
     network = dict(out["ipConfiguration"])
     sent = asked.get("ipConfiguration") or {}
     if "requireSsl" in sent and "sslMode" not in sent:

@@ -183,6 +183,7 @@ class Processes:
         self._lock = threading.Lock()
         self._running: dict[str, Process] = {}
         self._attached: dict[str, contextlib.ExitStack] = {}
+        self._watchers: dict[str, threading.Thread] = {}
         self._guest: Path = sandbox.settings.runtime / "guest"
 
     def start(self) -> None:
@@ -200,8 +201,12 @@ class Processes:
             self._ended(Process(record, None))
 
     def stop(self) -> None:
-        """Stop every container, side by side."""
+        """Stop every container, side by side, and wait until nothing of them is left."""
+        with self._lock:
+            watchers = list(self._watchers.values())
         self.stop_all(self.all())
+        for watcher in watchers:
+            watcher.join(GRACE)
 
     def stop_all(self, processes: Iterable[Process], grace: float = GRACE) -> None:
         """Stop some containers, side by side."""
@@ -397,7 +402,10 @@ class Processes:
         with self._lock:
             self._running[process.id] = process
             self._attached[process.id] = attached
-        threading.Thread(target=self._watch, args=(process,), name=f"watch-{process.id}", daemon=True).start()
+        watcher = threading.Thread(target=self._watch, args=(process,), name=f"watch-{process.id}", daemon=True)
+        with self._lock:
+            self._watchers[process.id] = watcher
+        watcher.start()
         return process
 
     def _watch(self, process: Process) -> None:
@@ -408,6 +416,8 @@ class Processes:
             attached = self._attached.pop(process.id)
         attached.close()
         self._ended(process)
+        with self._lock:
+            self._watchers.pop(process.id, None)
 
     def _ended(self, process: Process) -> None:
         if not process.record["supervised"]:

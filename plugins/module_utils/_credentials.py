@@ -163,7 +163,7 @@ def _application_file():
 
 def _application(params, scopes):
     path = _application_file()
-    with _readable(path):
+    with _readable(path and f"the credentials file {path}"):
         if path:
             # Not google.auth.default(): for a user's login it starts gcloud, a second of work, to learn the project.
             source, project = google.auth.load_credentials_from_file(path, scopes=list(scopes))
@@ -179,7 +179,7 @@ def _service_account(params, scopes):
             "auth_kind is serviceaccount but neither service_account_file nor service_account_contents is given.",
             "Set one of them, or GCP_SERVICE_ACCOUNT_FILE in the environment.",
         )
-    with _readable(path):
+    with _readable("the given service account contents" if contents else f"the credentials file {path}"):
         if contents:
             info = contents if isinstance(contents, dict) else json.loads(contents)
         else:
@@ -226,9 +226,8 @@ def _self_signing(source):
 
 
 @contextlib.contextmanager
-def _readable(path):
-    """Say which file, and what to do, when credentials cannot be loaded; keep google-auth's warnings to itself."""
-    where = f"the credentials file {path}" if path else "the given service account contents"
+def _readable(where):
+    """Say where, and what to do, when credentials cannot be loaded; keep google-auth's warnings to itself."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -238,8 +237,10 @@ def _readable(path):
             f"Cannot read {where}: {error.strerror}", "Check the path and its permissions."
         ) from error
     except google.auth.exceptions.DefaultCredentialsError as error:
-        if path:
-            raise CredentialsError(f"Cannot use {where}: {error}") from error
+        if where:
+            raise CredentialsError(
+                f"Cannot use {where}: {error}", "It must be credentials as Google made them."
+            ) from error
         raise CredentialsError(
             "No Google credentials were found.",
             "Set service_account_file (or GCP_SERVICE_ACCOUNT_FILE), or GOOGLE_APPLICATION_CREDENTIALS, or run:"
@@ -247,6 +248,4 @@ def _readable(path):
         ) from error
     except (ValueError, google.auth.exceptions.GoogleAuthError) as error:
         # The error of a JSON parser quotes no content, and google-auth names fields only.
-        raise CredentialsError(
-            f"Cannot use {where}: {error}", "It must be the JSON key of a service account, as Google made it."
-        ) from error
+        raise CredentialsError(f"Cannot use {where}: {error}", "It must be credentials as Google made them.") from error

@@ -366,7 +366,12 @@ class Remote:
 
 
 def _fill(template, names, encode=True):
-    return re.sub(r"\{(\w+)\}", lambda match: quote(names[match.group(1)], safe="@:" if encode else "/@:"), template)
+    """A template with the names filled in, quoted for a path unless ``encode`` is off."""
+
+    def value(match):
+        return quote(names[match.group(1)], safe="@:") if encode else names[match.group(1)]
+
+    return re.sub(r"\{(\w+)\}", value, template)
 
 
 def _fill_all(templates, names):

@@ -137,6 +137,7 @@ version:
 """
 
 import base64
+import functools
 import hashlib
 import hmac
 import re
@@ -300,6 +301,10 @@ class Composed:
         return version[: -len("latest")] + number
 
     def value(self):
+        return self._filled
+
+    @functools.cached_property
+    def _filled(self):
         values = {name: _secrets.read_secret(self._task, version) for name, version in self._versions.items()}
 
         def fill(match):

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ImmutableFieldError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN, Rules, plan, prune
+
+
+@pytest.mark.parametrize(
+    ("desired", "existing"),
+    [
+        ({"a": 1}, {"a": "1"}),
+        ({"a": "1"}, {"a": 1}),
+        ({"a": "3600s"}, {"a": "3600.000s"}),
+        ({"a": "2026-01-01T00:00:00Z"}, {"a": "2026-01-01T00:00:00.000000Z"}),
+        ({"a": "2026-01-01T00:00:00Z"}, {"a": "2026-01-01T00:00:00.0+00:00"}),
+        ({"a": False, "b": 0, "c": "", "d": [], "e": {}, "f": "0s"}, {}),
+        ({"a": "TYPE_UNSPECIFIED"}, {}),
+        ({"a": None}, {"a": 3}),
+        ({"a": {"b": None}}, {}),
+        ({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}, "d": 3}),
+        ({"a": [{"b": 1}]}, {"a": [{"b": 1, "filled": "by the server"}]}),
+        ({"a": 1.0}, {"a": 1}),
+    ],
+)
+def test_means_the_same(desired, existing):
+    assert not plan(desired, existing).changed
+
+
+@pytest.mark.parametrize(
+    ("desired", "existing"),
+    [
+        ({"a": 1}, {}),
+        ({"a": True}, {"a": "true"}),
+        ({"a": 0}, {"a": False}),
+        ({"a": False}, {"a": True}),
+        ({"a": "3600s"}, {"a": "60s"}),
+        ({"a": [1]}, {"a": [1, 2]}),
+        ({"a": [1, 2]}, {"a": [2, 1]}),
+        ({"a": []}, {"a": [1]}),
+        ({"a": {"b": 1}}, {"a": "text"}),
+        ({"a": "A"}, {"a": "a"}),
+        ({"a": [{"b": 1}]}, {"a": ["text"]}),
+        ({"a": [1]}, {"a": "text"}),
+    ],
+)
+def test_differs(desired, existing):
+    assert plan(desired, existing).action == "update"
+
+
+def test_actions():
+    assert plan({"a": 1}, None).action == "create"
+    assert plan(None, {"a": 1}).action == "delete"
+    assert plan(None, None).action == ""
+    assert plan({"a": 1}, {"a": 1}).action == ""
+
+
+def test_prune_drops_what_is_not_set():
+    assert prune({"a": None, "b": {"c": None}, "d": {}, "e": [{"f": None, "g": 1}]}) == {"d": {}, "e": [{"g": 1}]}
+
+
+def test_keyed_lists_have_no_order():
+    rules = Rules(keyed={"flags": "name"})
+    existing = {"flags": [{"name": "a", "value": "1"}, {"name": "b", "value": "2", "more": 1}]}
+    assert not plan({"flags": [{"name": "b", "value": "2"}, {"name": "a", "value": "1"}]}, existing, rules).changed
+    changed = plan({"flags": [{"name": "b", "value": "3"}, {"name": "c", "value": "1"}]}, existing, rules)
+    assert changed.diff()["before"] == {"flags": [{"name": "a", "value": "1"}, {"name": "b", "value": "2"}]}
+    assert changed.patch(1) == {"flags": [{"name": "b", "value": "3"}, {"name": "c", "value": "1"}]}
+
+
+def test_unordered_lists():
+    rules = Rules(unordered=("a", "a.b"))
+    assert not plan({"a": [1, 2]}, {"a": [2, 1]}, rules).changed
+    assert plan({"a": [1, 1]}, {"a": [2, 1]}, rules).changed
+    assert not plan({"a": [{"b": [1, 2]}, {"b": [3]}]}, {"a": [{"b": [3]}, {"b": [2, 1], "c": 1}]}, rules).changed
+
+
+def test_whole_maps_lose_other_keys():
+    rules = Rules(whole=("labels",))
+    existing = {"labels": {"a": "1", "b": "2"}, "other": 1}
+    assert not plan({"labels": {"a": "1", "b": "2"}}, existing, rules).changed
+    change = plan({"labels": {"a": "1"}}, existing, rules)
+    assert change.patch(1) == {"labels": {"a": "1"}}
+    assert change.patch(1, nulls=True) == {"labels": {"a": "1", "b": None}}
+    assert change.after == {"labels": {"a": "1"}, "other": 1}
+    assert change.diff()["before"] == {"labels": {"a": "1", "b": "2"}}
+
+
+def test_other_maps_keep_other_keys():
+    change = plan({"labels": {"a": "2", "c": "3"}}, {"labels": {"a": "1", "b": "2"}, "other": 1})
+    assert change.changed_paths(1) == ["labels"]
+    assert change.changed_paths(2) == ["labels.a", "labels.c"]
+    assert change.patch(1) == {"labels": {"a": "2", "b": "2", "c": "3"}}
+    assert change.patch(2) == {"labels": {"a": "2", "c": "3"}}
+    assert change.diff() == {"before": {"labels": {"a": "1"}}, "after": {"labels": {"a": "2", "c": "3"}}}
+
+
+def test_presence_of_an_empty_message():
+    rules = Rules(presence=("kind.automatic",))
+    assert plan({"kind": {"automatic": {}}}, {"kind": {"managed": {"x": 1}}}, rules).changed
+    assert not plan({"kind": {"automatic": {}}}, {"kind": {"automatic": {"key": "k"}}}, rules).changed
+
+
+def test_write_only_is_sent_and_hidden_and_never_compared():
+    rules = Rules(write_only=("password",))
+    assert not plan({"password": "x"}, {"name": "n"}, rules).changed
+    create = plan({"password": "x", "name": "n"}, None, rules)
+    assert create.after["password"] == "x"
+    assert create.diff()["after"] == {"password": HIDDEN, "name": "n"}
+    update = plan({"password": "x", "size": 2}, {"size": 1}, rules)
+    assert update.after["password"] == "x"
+    assert update.patch(1) == {"size": 2}
+
+
+def test_normalise():
+    rules = Rules(normalise={"location": lambda text: text and text.upper()})
+    assert not plan({"location": "eu"}, {"location": "EU"}, rules).changed
+    assert plan({"location": "eu"}, {"location": "US"}, rules).changed
+    assert plan({"location": "eu"}, {}, rules).changed
+
+
+def test_immutable_fields_say_everything():
+    rules = Rules(immutable={"region": "Make another.", "settings.disk": "Copy it.", "kept": ""})
+    with pytest.raises(ImmutableFieldError) as raised:
+        plan(
+            {"region": "b", "settings": {"disk": {"type": "HDD"}}, "kept": 1},
+            {"region": "a", "kept": 1},
+            rules,
+            name="instance x",
+        )
+    text = str(raised.value)
+    assert 'instance x: region cannot be changed from "a" to "b"' in text
+    assert 'settings.disk.type cannot be changed from null to "HDD"' in text
+    assert text.endswith("Make another. Copy it.")
+    assert raised.value.facts["fields"] == ["region", "settings.disk.type"]
+
+
+def test_unchanged_parts_look_the_same_on_both_sides():
+    diff = plan({"a": "3600s", "n": 5, "m": {"x": 1}}, {"a": "3600.0s", "n": "4", "m": {"x": "1", "y": 2}}).diff("t")
+    assert diff["before"] == {"a": "3600s", "n": "4", "m": {"x": 1}}
+    assert diff["after"] == {"a": "3600s", "n": 5, "m": {"x": 1}}
+    assert diff["before_header"] == "t"
+
+
+def test_elements_of_a_list_that_differs_are_cut_to_what_is_set():
+    change = plan(
+        {"list": [{"image": "b"}, {"image": "c"}, 3]},
+        {"list": [{"image": "a", "default": 1}, "text"]},
+    )
+    assert change.diff()["before"] == {"list": [{"image": "a"}, "text"]}
+    assert change.after == {"list": [{"image": "b"}, {"image": "c"}, 3]}
+
+
+def test_a_delete_shows_what_goes():
+    assert plan(None, {"a": 1, "pw": 2}, Rules(write_only=("pw",))).diff() == {
+        "before": {"a": 1, "pw": HIDDEN},
+        "after": {},
+    }
+
+
+def test_a_create_without_fields_shows_its_name():
+    assert plan({}, None).diff("t", "projects/p/secrets/s")["after"] == {"name": "projects/p/secrets/s"}
+
+
+def test_nothing_is_shared_with_the_input():
+    desired, existing = {"a": [{"b": 1}]}, {"a": [{"b": 2}]}
+    plan(desired, existing).after["a"][0]["b"] = 9
+    assert desired == {"a": [{"b": 1}]} and existing == {"a": [{"b": 2}]}

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+from ansible_collections.mlplatform.gcp.plugins.modules import secret
+from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
+
+BASE = "https://secretmanager.googleapis.com/v1/projects/p/secrets"
+URL = f"{BASE}/s"
+BODY = {"name": "projects/1/secrets/s", "replication": {"automatic": {}}, "etag": "e"}
+VALUE = "correct horse"
+
+
+def encoded(text):
+    return base64.b64encode(text.encode()).decode()
+
+
+def recorded(made_of, number="3", **more):
+    return dict(BODY, annotations={secret.MADE_VERSION: number, secret.MADE_OF: made_of}, **more)
+
+
+def version(number, state="ENABLED"):
+    return {"name": f"projects/1/secrets/s/versions/{number}", "state": state}
+
+
+class Recorder(dict):
+    """Compares equal to any record of a version, and keeps the fingerprint."""
+
+    def __eq__(self, sent):
+        assert sent["etag"] == "e"
+        self.update(sent["annotations"])
+        return set(sent["annotations"]) == {secret.MADE_VERSION, secret.MADE_OF}
+
+    __hash__ = None
+
+
+def expect_new(cloud, value, number="1"):
+    """A version is added and recorded."""
+    cloud.expect(
+        "POST", f"{URL}:addVersion", sent={"payload": {"data": encoded(value)}} if value else None, body=version(number)
+    )
+    cloud.expect("GET", URL, body=BODY)
+    record = Recorder()
+    cloud.expect("PATCH", URL, query={"updateMask": "annotations"}, sent=record, body=BODY)
+    return record
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_only_the_secret(cloud, check_mode):
+    cloud.expect_error("GET", URL, 404)
+    if not check_mode:
+        sent = {"replication": {"automatic": {}}, "labels": {"a": "b"}}
+        cloud.expect("POST", BASE, query={"secretId": "s"}, sent=sent, body=BODY)
+    result = cloud.run(secret, check_mode, name="s", labels={"a": "b"})
+    assert result["changed"] and result["secret"] == "projects/p/secrets/s"
+    assert "version" not in result
+
+
+def test_a_new_secret_with_a_value(cloud):
+    cloud.expect_error("GET", URL, 404)
+    cloud.expect("POST", BASE, body=BODY)
+    record = expect_new(cloud, VALUE)
+    result = cloud.run(secret, name="s", payload=VALUE)
+    assert result["version"] == "projects/p/secrets/s/versions/1"
+    assert record[secret.MADE_VERSION] == "1"
+    assert VALUE not in str(result)
+    assert secret.Given(VALUE.encode()).matches(record[secret.MADE_OF])
+    assert not secret.Given(b"another").matches(record[secret.MADE_OF])
+
+
+def test_nothing_to_do_is_one_request(cloud):
+    cloud.expect("GET", URL, body=recorded(secret.Given(VALUE.encode()).fingerprint()))
+    result = cloud.run(secret, name="s", payload=VALUE)
+    assert not result["changed"]
+    assert result["version"] == "projects/p/secrets/s/versions/3"
+    assert result["diff"] == {"before": {}, "after": {}}
+
+
+def test_fingerprints_are_salted():
+    assert secret.Given(b"x").fingerprint() != secret.Given(b"x").fingerprint()
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_another_value_is_another_version(cloud, check_mode):
+    cloud.expect("GET", URL, body=recorded(secret.Given(b"old").fingerprint()))
+    cloud.expect("GET", f"{URL}/versions/latest", body=version(3))
+    cloud.expect("GET", f"{URL}/versions/3:access", body={"payload": {"data": encoded("old")}})
+    if not check_mode:
+        expect_new(cloud, VALUE, "4")
+    result = cloud.run(secret, check_mode, name="s", payload=VALUE)
+    assert result["changed"]
+    assert result["version"].endswith("/latest" if check_mode else "/4")
+    assert result["diff"]["before"]["version"] == "3" and result["diff"]["after"]["version"] == "(new)"
+
+
+def test_an_interrupted_run_is_finished_without_another_version(cloud):
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("GET", f"{URL}/versions/latest", body=version(1))
+    cloud.expect("GET", f"{URL}/versions/1:access", body={"payload": {"data": encoded(VALUE)}})
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("PATCH", URL, body=BODY)
+    result = cloud.run(secret, name="s", payload=VALUE)
+    assert result["version"].endswith("/versions/1")
+
+
+def test_not_being_allowed_to_look_makes_another_version(cloud):
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("GET", f"{URL}/versions/latest", body=version(1))
+    cloud.expect_error("GET", f"{URL}/versions/1:access", 403)
+    expect_new(cloud, VALUE, "2")
+    assert cloud.run(secret, name="s", payload=VALUE)["version"].endswith("/2")
+
+
+def test_a_file(cloud, tmp_path):
+    path = tmp_path / "value"
+    path.write_bytes(VALUE.encode())
+    cloud.expect("GET", URL, body=recorded(secret.Given(VALUE.encode()).fingerprint()))
+    assert not cloud.run(secret, name="s", payload_file=str(path))["changed"]
+    with pytest.raises(Failed, match="Cannot read payload_file"):
+        cloud.run(secret, name="s", payload_file=str(tmp_path / "none"))
+
+
+def test_generated_once(cloud):
+    cloud.expect_error("GET", URL, 404)
+    cloud.expect("POST", BASE, body=BODY)
+    record = expect_new(cloud, None)
+    result = cloud.run(secret, name="s", generate={"length": 40, "alphabet": "xyz"})
+    value = base64.b64decode(cloud.requests[2].body["payload"]["data"]).decode()
+    assert re.fullmatch("[xyz]{40}", value)
+    assert value not in str(result)
+    cloud.expect("GET", URL, body=recorded(record[secret.MADE_OF], "1"))
+    assert not cloud.run(secret, name="s", generate={"length": 8})["changed"]
+
+
+def test_generated_values_differ():
+    values = {secret.Generated(32, None).value() for _again in range(10)}
+    assert len(values) == 10
+    assert all(re.fullmatch(b"[A-Za-z0-9]{32}", value) for value in values)
+
+
+def test_generate_keeps_a_version_that_is_there(cloud):
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("GET", f"{URL}/versions/latest", body=version(7))
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("PATCH", URL, body=BODY)
+    assert cloud.run(secret, name="s", generate={})["version"].endswith("/7")
+
+
+@pytest.mark.parametrize("state", ["DISABLED", None])
+def test_generate_when_no_version_is_usable(cloud, state):
+    cloud.expect("GET", URL, body=BODY)
+    if state:
+        cloud.expect("GET", f"{URL}/versions/latest", body=version(7, state))
+    else:
+        cloud.expect_error("GET", f"{URL}/versions/latest", 404)
+    expect_new(cloud, None, "8")
+    assert cloud.run(secret, name="s", generate={})["version"].endswith("/8")
+
+
+@pytest.mark.parametrize("state", ["ENABLED", "DESTROYED"])
+def test_verify_looks_at_the_version(cloud, state):
+    cloud.expect("GET", URL, body=recorded("generated"))
+    cloud.expect("GET", f"{URL}/versions/3", body=version(3, state))
+    if state == "DESTROYED":
+        expect_new(cloud, None, "4")
+    result = cloud.run(secret, name="s", generate={}, verify=True)
+    assert result["changed"] is (state == "DESTROYED")
+
+
+TEMPLATE = {
+    "template": "postgresql://u:{password:url}@/db#{password}",
+    "template_secrets": {"password": "projects/p/secrets/pw/versions/2"},
+}
+
+
+def test_composed_of_other_secrets(cloud):
+    cloud.expect_error("GET", URL, 404)
+    cloud.expect("POST", BASE, body=BODY)
+    cloud.expect("GET", f"{BASE}/pw/versions/2:access", body={"payload": {"data": encoded("a/b@c")}})
+    record = expect_new(cloud, "postgresql://u:a%2Fb%40c@/db#a/b@c")
+    cloud.run(secret, name="s", **TEMPLATE)
+    cloud.expect("GET", URL, body=recorded(record[secret.MADE_OF], "1"))
+    assert not cloud.run(secret, name="s", **TEMPLATE)["changed"]
+
+
+def test_composed_again_when_a_source_has_a_new_version(cloud):
+    made_of = secret.Composed(None, TEMPLATE["template"], TEMPLATE["template_secrets"]).fingerprint()
+    sources = {"password": "pw"}
+    cloud.expect(
+        "GET", f"{BASE}/pw/versions/latest", body={"name": "projects/1/secrets/pw/versions/2", "state": "ENABLED"}
+    )
+    cloud.expect("GET", URL, body=recorded(made_of))
+    assert not cloud.run(secret, name="s", template=TEMPLATE["template"], template_secrets=sources)["changed"]
+    cloud.expect(
+        "GET", f"{BASE}/pw/versions/latest", body={"name": "projects/1/secrets/pw/versions/3", "state": "ENABLED"}
+    )
+    cloud.expect("GET", URL, body=recorded(made_of))
+    cloud.expect("GET", f"{URL}/versions/latest", body=version(3))
+    for name in ("pw/versions/3", "s/versions/3"):
+        cloud.expect("GET", f"{BASE}/{name}:access", body={"payload": {"data": encoded("new")}})
+    expect_new(cloud, "postgresql://u:new@/db#new", "4")
+    assert cloud.run(secret, name="s", template=TEMPLATE["template"], template_secrets=sources)["changed"]
+
+
+def test_sources_that_are_not_there(cloud):
+    cloud.expect_error("GET", f"{BASE}/pw/versions/latest", 404)
+    cloud.expect_error("GET", URL, 404)
+    options = {"name": "s", "template": "{password}", "template_secrets": {"password": "pw"}}
+    assert cloud.run(secret, True, **options)["changed"]
+    cloud.expect_error("GET", f"{BASE}/pw/versions/latest", 404)
+    with pytest.raises(Failed, match="404"):
+        cloud.run(secret, **options)
+
+
+def test_placeholders_need_a_secret(cloud):
+    with pytest.raises(Failed, match="placeholders without a secret: login"):
+        cloud.run(secret, name="s", template="{login:url}", template_secrets={"password": "pw"})
+
+
+@pytest.mark.parametrize(("value", "words"), [("", "is empty"), ("x" * 65537, "has 65537 bytes")])
+def test_values_that_cannot_be(cloud, value, words):
+    cloud.expect_error("GET", URL, 404)
+    cloud.expect("POST", BASE, body=BODY)
+    with pytest.raises(Failed, match=words):
+        cloud.run(secret, name="s", payload=value)
+
+
+@pytest.mark.parametrize(("verb", "states"), [("disable", ["4"]), ("destroy", ["4", "3"])])
+def test_old_versions(cloud, verb, states):
+    cloud.expect("GET", URL, body=recorded(secret.Given(b"old").fingerprint(), "5"))
+    cloud.expect_error("GET", f"{URL}/versions/latest", 404)
+    expect_new(cloud, VALUE, "6")
+    versions = [version(6), version(5), version(4), version(3, "DISABLED"), version(2, "DESTROYED")]
+    cloud.expect("GET", f"{URL}/versions", body={"versions": versions})
+    for number in states:
+        cloud.expect("POST", f"{URL}/versions/{number}:{verb}")
+    assert cloud.run(secret, name="s", payload=VALUE, old_versions=verb)["changed"]
+
+
+def test_bindings_belong_to_it(cloud):
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("GET", f"{URL}:getIamPolicy", body={"etag": "1"})
+    cloud.expect("POST", f"{URL}:setIamPolicy", body={})
+    bindings = [{"role": "roles/secretmanager.secretAccessor", "members": ["user:a@x.com"]}]
+    result = cloud.run(secret, name="s", bindings=bindings)
+    assert result["changed"]
+    assert result["diff"]["after"] == {"roles/secretmanager.secretAccessor": ["user:a@x.com"]}
+
+
+def test_replication_cannot_change(cloud):
+    cloud.expect("GET", URL, body=BODY)
+    with pytest.raises(Failed, match=r"replication\.userManaged.* cannot be changed"):
+        cloud.run(secret, name="s", replication_locations=["europe-west1"])
+    managed = {"userManaged": {"replicas": [{"location": "b"}, {"location": "a", "x": 1}]}}
+    cloud.expect("GET", URL, body=dict(BODY, replication=managed))
+    assert not cloud.run(secret, name="s", replication_locations=["a", "b"])["changed"]
+
+
+def test_delete(cloud):
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("DELETE", URL, query={"etag": "e"})
+    assert cloud.run(secret, name="s", state="absent")["changed"]

@@ -301,3 +301,17 @@ def test_a_build_takes_its_time(ready, client, submit, settings):
     assert not op.get("done")
     client.done(op, API)
     assert time.monotonic() - started >= 1.5
+
+
+@pytest.mark.parametrize("settings", ["scaled:30"], indirect=True)
+def test_a_build_survives_the_sandbox(ready, submit, settings):
+    op = submit()
+    ready.stop()
+    again = Sandbox(settings)
+    again.start()
+    try:
+        built = Client(again).done(op, API)["metadata"]["build"]
+        assert built["status"] == "SUCCESS"
+        assert again.images.resolve(IMAGE).digest == built["results"]["images"][0]["digest"]
+    finally:
+        again.stop()

@@ -270,10 +270,16 @@ class Gateway:
     # -- checks -------------------------------------------------------------------------------------------------
 
     def _require_api(self, call: Call, query: dict[str, str]) -> None:
+        """The consumer's project exists, the caller may use it, and it has the API enabled.
+
+        The consumer is the quota project that the request names, or the resource's project, or the caller's own
+        (https://cloud.google.com/docs/quotas/set-quota-project).
+        """
         api = call.service.api_name
         if api is None or call.caller.anonymous:
             return
-        named = call.headers.get("x-goog-user-project") or query.get("$userProject")
+        quota = call.headers.get("x-goog-user-project") or query.get("$userProject")
+        named = quota
         if not named and call.service.consumer == "resource":
             named = _project_of(call.params) or query.get("project")
         if not named:
@@ -281,7 +287,10 @@ class Gateway:
             named = found[1] if found else call.sandbox.settings.project
         if named == "-":
             return
-        call.sandbox.enablement.require(call.project(named), api)
+        project = call.project(named)
+        if quota and not self.sandbox.iam.allowed(call.caller, project.name, "serviceusage.services.use"):
+            raise _quota_project_denied(quota, api)
+        call.sandbox.enablement.require(project, api)
 
     def _check(
         self, call: Call, target: Target, request: Request, pairs: list[tuple[str, str]], progress: _Progress
@@ -484,6 +493,22 @@ def _credentials_missing(target: Target, request: Request) -> ApiError:
         }
     ]
     return error
+
+
+def _quota_project_denied(project: str, api: str) -> ApiError:
+    url = f"https://console.developers.google.com/iam-admin/iam/project?project={project}"
+    return errors.permission_denied(
+        f"Caller does not have required permission to use project {project}. Grant the caller the "
+        "roles/serviceusage.serviceUsageConsumer role, or a custom role with the serviceusage.services.use "
+        f"permission, by visiting {url} and then retry. Propagation of the new permission may take a few minutes.",
+        details=[
+            {
+                "@type": "type.googleapis.com/google.rpc.Help",
+                "links": [{"description": "Google developer console IAM admin", "url": url}],
+            },
+            errors.error_info("USER_PROJECT_DENIED", service=api, consumer=f"projects/{project}"),
+        ],
+    )
 
 
 def _known_fields(document: Document, ref: str | None, tree: dict[str, Any], path: str) -> None:

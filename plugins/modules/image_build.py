@@ -64,7 +64,8 @@ extends_documentation_fragment:
   - mlplatform.gcp.attributes
 notes:
   - Needs C(artifactregistry.tags.get), C(cloudbuild.builds.create), C(cloudbuild.builds.get),
-    C(cloudbuild.builds.list), C(storage.objects.create), C(storage.objects.get), and C(iam.serviceAccounts.actAs) on the O(service_account).
+    C(cloudbuild.builds.list), C(storage.objects.create), C(storage.objects.get), and C(iam.serviceAccounts.actAs) on
+    the O(service_account).
 """
 
 EXAMPLES = r"""

@@ -33,7 +33,8 @@ Server
 
 MLflow's own login
     MLFLOW_AUTH_ENABLED           true asks for a name and a password
-    MLFLOW_AUTH_ADMIN_USERNAME (s), MLFLOW_AUTH_ADMIN_PASSWORD (s)   the administrator that the first start creates
+    MLFLOW_AUTH_ADMIN_USERNAME (s), MLFLOW_AUTH_ADMIN_PASSWORD (s)   an administrator; `migrate` makes the account
+                                  and gives it this password
     MLFLOW_FLASK_SERVER_SECRET_KEY (s)   signs forms; one value for all replicas
     MLFLOW_AUTH_DEFAULT_PERMISSION       what a user may do where nothing was granted, READ
     MLFLOW_AUTH_DATABASE_URI (s)         where users are kept, by default the database above
@@ -567,6 +568,10 @@ def migrate(settings):
                 cli.commands.main(["upgrade", "--url", spelled(login.url)], standalone_mode=False)
                 # Here and not in the replicas, which would race for it at their first start.
                 auth.bootstrap_admin_user()
+                # MLflow never looks at the password again once the account exists; a rotated secret takes effect here.
+                if not auth.store.authenticate_user(login.username, login.password, use_primary=True):
+                    log(f"the password of {login.username!r} is replaced by the one that is configured")
+                    auth.store.update_user(login.username, password=login.password)
                 shutil.rmtree(pathlib.Path(private["MLFLOW_AUTH_CONFIG_PATH"]).parent)
         except sqlalchemy.exc.DBAPIError as e:
             raise Refusal(

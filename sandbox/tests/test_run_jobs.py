@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cloud Run jobs: executions are real processes that end, fail, are retried, overridden and cancelled."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from gcp_sandbox.services.run.testing import BASE, Deployments
+
+
+@pytest.fixture
+def run(sandbox, tmp_path):
+    deployments = Deployments(sandbox)
+    deployments.make_image(tmp_path / "context")
+    yield deployments
+    deployments.close()
+
+
+def job(run, env=None, *, tasks=1, **template):
+    container = {"image": run.image, "args": ["task"]}
+    if env:
+        container["env"] = [{"name": name, "value": value} for name, value in env.items()]
+    task = {"containers": [container], "serviceAccount": run.account, "maxRetries": 0, **template}
+    return {"template": {"taskCount": tasks, "template": task}}
+
+
+def create(run, body, name="migrate"):
+    answer = run.api.post(f"{BASE}/{run.location}/jobs?jobId={name}", body)
+    assert answer.status == 200, answer.content
+    return run.finish(answer.json)
+
+
+def start(run, overrides=None, name="migrate"):
+    body = {"overrides": overrides} if overrides else {}
+    return run.api.ok("POST", f"{BASE}/{run.location}/jobs/{name}:run", body)
+
+
+def show(run, name="migrate"):
+    return run.api.ok("GET", f"{BASE}/{run.location}/jobs/{name}")
+
+
+def lines(run, name="migrate"):
+    text = run.sandbox.processes.log_path(name).read_text()
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def test_a_job_runs_to_its_end(run):
+    create(run, job(run, {"A": "b"}))
+    assert show(run)["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
+    operation = start(run)
+    assert operation["metadata"]["@type"].endswith(".Execution")
+    execution = run.finish(operation)["response"]
+    assert execution["succeededCount"] == 1 and "runningCount" not in execution
+    assert execution["conditions"][0]["type"] == "Completed"
+    assert execution["conditions"][0]["state"] == "CONDITION_SUCCEEDED"
+    (seen,) = lines(run)
+    assert seen["args"] == ["task"]
+    wanted = {"A": "b", "CLOUD_RUN_JOB": "migrate", "CLOUD_RUN_TASK_INDEX": "0", "CLOUD_RUN_TASK_COUNT": "1"}
+    assert wanted.items() <= seen["env"].items()
+    assert seen["env"]["CLOUD_RUN_EXECUTION"] == execution["name"].rpartition("/")[2]
+    reference = show(run)["latestCreatedExecution"]
+    assert reference["completionStatus"] == "EXECUTION_SUCCEEDED"
+    assert reference["name"] == execution["name"].rpartition("/")[2] and "completionTime" in reference
+    assert show(run)["executionCount"] == 1
+
+
+def test_every_task_has_its_index(run):
+    create(run, job(run, tasks=3))
+    execution = run.finish(start(run))["response"]
+    assert execution["succeededCount"] == 3
+    assert sorted(item["env"]["CLOUD_RUN_TASK_INDEX"] for item in lines(run)) == ["0", "1", "2"]
+    tasks = run.api.ok("GET", f"{BASE}/{execution['name']}/tasks")["tasks"]
+    assert [task.get("index", 0) for task in tasks] == [0, 1, 2]
+    assert tasks[0]["lastAttemptResult"]["exitCode"] == 0
+    assert run.api.ok("GET", f"{BASE}/{tasks[1]['name']}") == tasks[1]
+
+
+def test_a_task_is_retried_until_it_succeeds(run):
+    create(run, job(run, {"FAIL_UNTIL": "2"}, maxRetries=2))
+    execution = run.finish(start(run))["response"]
+    assert execution["succeededCount"] == 1 and execution["retriedCount"] == 1
+    (task,) = run.api.ok("GET", f"{BASE}/{execution['name']}/tasks")["tasks"]
+    assert task["retried"] == 2
+
+
+def test_a_failing_task_fails_the_execution(run):
+    create(run, job(run, {"FAIL_UNTIL": "9"}))
+    operation = run.finish(start(run))
+    assert "failed with message: The container exited with an error." in operation["error"]["message"]
+    reference = show(run)["latestCreatedExecution"]
+    assert reference["completionStatus"] == "EXECUTION_FAILED"
+    execution = run.api.ok("GET", f"{BASE}/{run.location}/jobs/migrate/executions/{reference['name']}")
+    assert execution["failedCount"] == 1
+    assert execution["conditions"][0]["executionReason"] == "NON_ZERO_EXIT_CODE"
+
+
+def test_a_task_has_a_time_limit(run):
+    create(run, job(run, {"SLEEP": "30"}, timeout="1s"))
+    operation = run.finish(start(run))
+    assert "timeout" in operation["error"]["message"]
+    assert not run.sandbox.processes.all()
+
+
+def test_overrides_apply_to_one_execution(run):
+    create(run, job(run, {"A": "b", "C": "d"}))
+    override = {"args": ["task", "now"], "env": [{"name": "A", "value": "changed"}]}
+    run.finish(start(run, {"containerOverrides": [override], "taskCount": 2}))
+    for seen in lines(run):
+        assert seen["args"] == ["task", "now"]
+        assert (seen["env"]["A"], seen["env"]["C"]) == ("changed", "d")
+    assert show(run)["template"]["taskCount"] == 1
+
+
+def test_running_wants_a_permission_and_overriding_another(run):
+    create(run, job(run))
+    url = f"{BASE}/{run.location}/jobs/migrate:run"
+    assert run.api.post(url, as_="bob@example.com").status == 403
+    run.sandbox.iam.add_binding(
+        f"//run.googleapis.com/{run.location}/jobs/migrate", "roles/run.jobsExecutor", "user:bob@example.com"
+    )
+    assert run.api.post(url, {"overrides": {"taskCount": 2}}, as_="bob@example.com").status == 403
+    assert run.api.post(url, as_="bob@example.com").status == 200
+
+
+def test_an_execution_can_be_cancelled(run):
+    create(run, job(run, {"SLEEP": "60"}))
+    operation = start(run)
+    name = operation["metadata"]["name"]
+    deadline = time.monotonic() + 10
+    while not run.sandbox.processes.all():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run.finish(run.api.ok("POST", f"{BASE}/{name}:cancel"))
+    assert "error" in run.finish(operation)
+    execution = run.api.ok("GET", f"{BASE}/{name}")
+    assert execution["cancelledCount"] == 1
+    assert show(run)["latestCreatedExecution"]["completionStatus"] == "EXECUTION_CANCELLED"
+    assert run.api.post(f"{BASE}/{name}:cancel").status == 400
+
+
+def test_a_job_with_a_missing_secret_is_not_ready(run):
+    body = job(run)
+    reference = {"secretKeyRef": {"secret": "nothing", "version": "latest"}}
+    body["template"]["template"]["containers"][0]["env"] = [{"name": "S", "valueSource": reference}]
+    assert "error" in create(run, body)
+    assert show(run)["terminalCondition"]["state"] == "CONDITION_FAILED"
+
+
+def test_a_job_is_changed_and_deleted(run):
+    create(run, job(run))
+    run.finish(run.api.patch(f"{BASE}/{run.location}/jobs/migrate", job(run, {"X": "y"})).json)
+    changed = show(run)
+    assert changed["generation"] == "2"
+    execution = run.finish(start(run))["response"]["name"]
+    run.finish(run.api.ok("DELETE", f"{BASE}/{execution}"))
+    assert run.api.get(f"{BASE}/{execution}").status == 404
+    run.finish(run.api.ok("DELETE", f"{BASE}/{run.location}/jobs/migrate"))
+    assert run.api.get(f"{BASE}/{run.location}/jobs/migrate").status == 404
+
+
+def test_a_task_is_waited_for_after_a_restart(run, sandbox):
+    """The daemon died while a task ran: the operation is taken up again and finds the same process."""
+    create(run, job(run, {"SLEEP": "2"}))
+    operation = start(run)
+    deadline = time.monotonic() + 10
+    while not sandbox.processes.all():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    op = sandbox.operations.get("run", operation["name"])
+    assert sandbox.services["run"].execute(op)["succeededCount"] >= 1
+    run.finish(operation)
+    assert len(lines(run)) == 1
+
+
+def test_gcloud_reads_jobs_in_the_older_shape(run):
+    create(run, job(run))
+    run.finish(start(run))
+    root = f"https://europe-west1-run.googleapis.com/apis/run.googleapis.com/v1/namespaces/{run.project.id}"
+    shown = run.api.ok("GET", f"{root}/jobs/migrate")
+    assert shown["status"]["latestCreatedExecution"]["completionStatus"] == "EXECUTION_SUCCEEDED"
+    (execution,) = run.api.ok("GET", f"{root}/executions?labelSelector=run.googleapis.com%2Fjob%3Dmigrate")["items"]
+    assert execution["status"]["succeededCount"] == 1
+    assert run.api.ok("GET", f"{root}/executions?labelSelector=run.googleapis.com%2Fjob%3Dother")["items"] == []
+    (task,) = run.api.ok("GET", f"{root}/tasks")["items"]
+    assert task["status"]["index"] == 0

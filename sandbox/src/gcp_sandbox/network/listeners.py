@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from gcp_sandbox.network.proxy import Proxy
 
 # Longer than clients keep an idle connection in their pools, so that they are the ones who close it.
 _KEEP_ALIVE = 620
+# Linux only, and for the moment only: the kernel forgets it with the next answer.
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
 class _Http(H11Protocol):
@@ -36,6 +39,14 @@ class _Http(H11Protocol):
             await app(scope, receive, send)
 
         self.app = with_transport
+
+    def data_received(self, data: bytes) -> None:
+        # urllib3 leaves Nagle's algorithm on where there is a proxy: a client holds a body back until its headers are
+        # acknowledged, which the kernel would put off for 40 ms.
+        connection = self.transport.get_extra_info("socket")
+        if _QUICKACK is not None and connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        super().data_received(data)
 
 
 class Listeners:

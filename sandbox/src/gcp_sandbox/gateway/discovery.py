@@ -97,14 +97,25 @@ class Match:
 
 @dataclass(frozen=True)
 class _Template:
-    pattern: re.Pattern[str]
+    source: str
     weight: int
     method: DiscoveryMethod
     kind: str
 
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Compiled when a request first gets this far: most templates never see one."""
+        return re.compile(self.source)
+
+
+@functools.cache
+def load_document(name: str, version: str) -> Document:
+    """The document, parsed once in a process; LookupError when Google publishes none."""
+    return Document(name, version)
+
 
 class Document:
-    """A parsed discovery document and its compiled routes."""
+    """A parsed discovery document and its routes."""
 
     def __init__(self, name: str, version: str) -> None:
         file = documents_folder() / f"{name}.{version}.json"
@@ -180,8 +191,8 @@ class Document:
                 self._template(upload[protocol]["path"], method, kind)
 
     def _template(self, path: str, method: DiscoveryMethod, kind: str) -> None:
-        pattern, weight = _compile(path, method.parameters)
-        self._templates.setdefault(method.verb, []).append(_Template(pattern, weight, method, kind))
+        source, weight = _pattern(path, method.parameters)
+        self._templates.setdefault(method.verb, []).append(_Template(source, weight, method, kind))
 
 
 def _walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -190,7 +201,8 @@ def _walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _walk(resource)
 
 
-def _compile(path: str, parameters: dict[str, dict[str, Any]]) -> tuple[re.Pattern[str], int]:
+def _pattern(path: str, parameters: dict[str, dict[str, Any]]) -> tuple[str, int]:
+    """A regular expression for a path template, and how many literal characters it has."""
     parts = _VARIABLE.split(path)
     out, weight = [re.escape(parts[0])], len(parts[0])
     for reserved, name, literal in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
@@ -200,4 +212,4 @@ def _compile(path: str, parameters: dict[str, dict[str, Any]]) -> tuple[re.Patte
             weight += len(_WILD.sub("", inner))
         out += [f"(?P<{name}>{inner})", re.escape(literal)]
         weight += len(literal)
-    return re.compile("".join(out)), weight
+    return "".join(out), weight

@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, unquote
 
 from gcp_sandbox.gateway import errors, media
 from gcp_sandbox.gateway.call import Call, Media, Request
-from gcp_sandbox.gateway.discovery import DiscoveryMethod, Document, Match, known_apis
+from gcp_sandbox.gateway.discovery import DiscoveryMethod, Document, Match, known_apis, load_document
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.ingress import host_pattern
 from gcp_sandbox.gateway.masks import BadMask, parse_fields, select
@@ -424,7 +424,7 @@ class _maybe:
 
 
 def _serve(service: Service) -> _Served:
-    documents = [Document(service.name, version) for version in service.versions]
+    documents = [load_document(service.name, version) for version in service.versions]
     names = set(service.hosts).union(*(document.hosts() for document in documents))
     methods: dict[tuple[str, str], tuple[MethodSpec, Handler]] = {}
     ids = frozenset(id for document in documents for id in document.methods)

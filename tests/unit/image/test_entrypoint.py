@@ -587,9 +587,11 @@ class TestForReal:
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "shared",
             "TMPDIR": str(tmp_path),
         }
-        status, log = run(database, "migrate")
-        assert status == 0, log
+        status, log = run(database | {"MLFLOW_AUTH_ADMIN_PASSWORD": "one-of-before"}, "migrate")
+        assert status == 0 and "is replaced" not in log, log
         assert list(tmp_path.glob("mlflow-auth-*")) == []
+        status, log = run(database, "migrate")
+        assert status == 0 and "the password of 'admin' is replaced" in log, log
         with serving(database, tmp_path / "log") as address:
             users = f"{address}/api/2.0/mlflow/users/get?username=admin"
             assert get(users)[0] == 401

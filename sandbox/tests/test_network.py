@@ -281,6 +281,27 @@ def test_other_hosts_are_reached_through_the_proxy(live):
     server.server_close()
 
 
+def test_other_hosts_are_reached_through_the_machines_own_proxy(live, monkeypatch):
+    """The sandbox's proxy as upstream of itself would loop, so this one is a few lines of its own."""
+    asked = []
+
+    def upstream(listener):
+        connection, _ = listener.accept()
+        asked.append(connection.recv(10_000).decode())
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\nhello from behind")
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=upstream, args=(listener,))
+        thread.start()
+        monkeypatch.setenv("https_proxy", f"http://me:s%40cret@127.0.0.1:{listener.getsockname()[1]}")
+        answer = _proxy(live, b"CONNECT example.org:443 HTTP/1.1\r\n\r\n")
+        thread.join(5)
+    assert answer.endswith(b"hello from behind")
+    assert asked[0].startswith("CONNECT example.org:443 HTTP/1.1\r\n")
+    assert "Proxy-Authorization: Basic bWU6c0BjcmV0\r\n" in asked[0]
+
+
 def test_the_proxy_explains_what_it_refuses(live):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS request (
 CREATE INDEX IF NOT EXISTS request_time ON request (time);
 """
 
+# Seconds that a request is remembered, counted when the sandbox starts.
+_KEPT = 7 * 86400
+
 
 @dataclass
 class Entry:
@@ -49,6 +52,8 @@ class RequestLog:
         self._path = path
         self._queue: queue.SimpleQueue[Entry | threading.Event | None] = queue.SimpleQueue()
         self._db = _open(path)
+        with self._db:
+            self._db.execute("DELETE FROM request WHERE time < ?", (time.time() - _KEPT,))
         self._thread = threading.Thread(target=self._write, name="request log", daemon=True)
         self._thread.start()
 

@@ -8,10 +8,13 @@ takes it over.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import re
 import ssl
+import urllib.request
 from collections.abc import Callable
+from urllib.parse import unquote, urlsplit
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +131,8 @@ class Proxy(asyncio.Protocol):
         assert transport
         try:
             async with asyncio.timeout(30):
-                out_reader, out_writer = await asyncio.open_connection(host, port)
-        except (OSError, TimeoutError) as error:
+                out_reader, out_writer = await _reach(host, port)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             transport.resume_reading()
             self._refuse(502, "Bad Gateway", f"{host}:{port} cannot be reached: {error}")
             return
@@ -155,6 +158,27 @@ class Proxy(asyncio.Protocol):
         head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n{headers}"
         self._transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
         self._transport.close()
+
+
+async def _reach(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to somebody else's server, through the machine's own proxy where its environment names one."""
+    url = urllib.request.getproxies_environment().get("https")
+    if not url or urllib.request.proxy_bypass_environment(f"{host}:{port}"):
+        return await asyncio.open_connection(host, port)
+    upstream = urlsplit(url if "://" in url else f"http://{url}")
+    secure = upstream.scheme == "https" or None
+    default = 443 if secure else 80
+    reader, writer = await asyncio.open_connection(upstream.hostname, upstream.port or default, ssl=secure)
+    head = f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n"
+    if upstream.username:
+        pair = f"{unquote(upstream.username)}:{unquote(upstream.password or '')}"
+        head += f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}\r\n"
+    writer.write(f"{head}\r\n".encode())
+    status = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n", 1)[0].decode("latin-1")
+    if not re.match(r"HTTP/1\.[01] 200\b", status):
+        writer.close()
+        raise ConnectionRefusedError(f"the proxy {upstream.hostname} answers {status!r}")
+    return reader, writer
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -14,6 +14,7 @@ import contextlib
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -21,7 +22,7 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import merge_hash
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _shared
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _http, _shared
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import (
     Task,
     execute,
@@ -33,7 +34,21 @@ COLLECTION = "mlplatform.gcp"
 MODULES = "ansible_collections.mlplatform.gcp.plugins.modules"
 
 display = Display()
-_shared.share()
+
+
+def _prepare():
+    """What all forks then have for nothing: shared memory, TLS settings, and the modules themselves."""
+    _shared.share()
+    if missing_library():
+        return
+    _http.warm_up()
+    for path in sorted(Path(__file__).parents[1].joinpath("modules").glob("*.py")):
+        # A module that cannot be imported is told by the task that uses it.
+        with contextlib.suppress(ImportError, SyntaxError):
+            importlib.import_module(f"{MODULES}.{path.stem}")
+
+
+_prepare()
 
 
 class ActionModule(ActionBase):

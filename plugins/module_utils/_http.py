@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import email.utils
+import functools
+import os
 import platform
 import random
 import time
@@ -16,10 +18,13 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
 try:
     import google.auth.exceptions
     import requests
-    from google.auth.transport.requests import AuthorizedSession
+    from google.auth.transport.requests import AuthorizedSession, Request
+    from urllib3.util.ssl_ import create_urllib3_context
 
+    Adapter = requests.adapters.HTTPAdapter
     IMPORT_ERROR = None
 except ImportError as missing:
+    Adapter = object
     IMPORT_ERROR = missing
 
 VERSION = "0.1.0"
@@ -45,6 +50,51 @@ class Clock:
     random = staticmethod(random.random)
 
 
+class _SharedTls(Adapter):
+    """Connections with TLS settings that are made once.
+
+    To read a bundle of certificates takes up to 80 ms, for each connection as ``requests`` does it. Made in Ansible's
+    parent process (see :func:`warm_up`), the settings serve all forks.
+    """
+
+    def build_connection_pool_key_attributes(self, request, verify, cert=None):
+        host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
+        if verify:
+            for name in ("ca_certs", "ca_cert_dir"):
+                pool.pop(name, None)
+            pool["ssl_context"] = _tls_context(verify if isinstance(verify, str) else requests.certs.where())
+        return host, pool
+
+    def cert_verify(self, conn, url, verify, cert):
+        if conn.conn_kw.get("ssl_context") is None:
+            super().cert_verify(conn, url, verify, cert)
+
+
+@functools.lru_cache(maxsize=8)
+def _tls_context(bundle):
+    """TLS settings that trust the certificates of a file or folder."""
+    context = create_urllib3_context()
+    context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
+    return context
+
+
+def warm_up():
+    """Make what all connections need: called in Ansible's parent process, before it forks."""
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or requests.certs.where()
+    # A bundle that cannot be read is the first request's error to tell.
+    if os.path.exists(bundle):
+        _tls_context(bundle)
+
+
+def _session(credentials):
+    """A session of google-auth whose requests, and those for tokens, share the TLS settings."""
+    tokens = requests.Session()
+    tokens.mount("https://", _SharedTls(max_retries=3))
+    session = AuthorizedSession(credentials, auth_request=Request(tokens))
+    session.mount("https://", _SharedTls())
+    return session
+
+
 class Client:
     """Requests as one identity.
 
@@ -55,7 +105,7 @@ class Client:
     def __init__(self, credentials, *, project="", quota_project="", session=None, clock=None):
         self._credentials = credentials
         self._project = project
-        self._session = session or AuthorizedSession(credentials)
+        self._session = session or _session(credentials)
         self.clock = clock or Clock()
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
         if quota_project:

@@ -110,16 +110,12 @@ def host_of(service: str) -> str:
 
 def known(service: str) -> bool:
     """Whether there is a service of this host name."""
-    return service in TITLES or service in DEFAULT_SERVICES or _documents().get(service) is not None
+    return service in TITLES or service in DEFAULT_SERVICES or service in _directory()
 
 
-@lru_cache
 def title(service: str) -> str:
     """The name that Google shows for an API: "Cloud Run Admin API"."""
-    if service in TITLES:
-        return TITLES[service]
-    document = _documents().get(service)
-    return json.loads(document.read_text())["title"] if document else service
+    return TITLES.get(service) or _directory().get(service) or service
 
 
 def with_dependencies(services: Iterable[str]) -> set[str]:
@@ -135,7 +131,7 @@ def with_dependencies(services: Iterable[str]) -> set[str]:
 
 def names() -> list[str]:
     """Host names of all services that there are, sorted."""
-    return sorted({*_documents(), *TITLES, *DEFAULT_SERVICES})
+    return sorted({*_directory(), *TITLES, *DEFAULT_SERVICES})
 
 
 def dependents(service: str) -> set[str]:
@@ -172,6 +168,10 @@ def default_account(service: str, project: Project) -> tuple[str, str] | None:
 
 
 @lru_cache
-def _documents() -> dict[str, Path]:
-    """Host name -> one of the discovery documents of the service."""
-    return {f"{file.name.split('.')[0]}.googleapis.com": file for file in sorted(DOCUMENTS.glob("*.json"))}
+def _directory() -> dict[str, str]:
+    """Host name -> title of every API in the directory of discovery documents."""
+    index = json.loads((DOCUMENTS / "index.json").read_text())
+    titles = {f"{item['name']}.googleapis.com": item["title"] for item in index["items"]}
+    # Documents that are bundled without an entry in the directory have a host, and their title is not worth reading.
+    hosts = {f"{file.name.split('.')[0]}.googleapis.com" for file in DOCUMENTS.glob("*.*.json")}
+    return dict.fromkeys(hosts, "") | titles

@@ -9,7 +9,9 @@ import time
 
 import pytest
 from gcp_sandbox.config import Settings
+from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.services.cloudbuild import filters
 from gcp_sandbox.testing import Client
 
 API = "https://cloudbuild.googleapis.com/v1"
@@ -315,3 +317,30 @@ def test_a_build_survives_the_sandbox(ready, submit, settings):
         assert again.images.resolve(IMAGE).digest == built["results"]["images"][0]["digest"]
     finally:
         again.stop()
+
+
+@pytest.mark.parametrize(
+    "text,fits",
+    [
+        ("", True),
+        ('status="WORKING"', True),
+        ("status=WORKING", True),
+        ('status!="WORKING"', False),
+        ('tags="a" AND (status="QUEUED" OR status="WORKING")', True),
+        ('tags="a" tags="b"', True),
+        ('tags="c" OR tags="b"', True),
+        ('tags="c" OR tags="b" AND status="QUEUED"', False),
+        ('NOT (tags="a")', False),
+        ('create_time>="2026-01-01T00:00:00Z" AND create_time<"2027-01-01T00:00:00Z"', True),
+        ('build_id="x"', False),
+    ],
+)
+def test_filters(text, fits):
+    build = {"id": "1", "status": "WORKING", "tags": ["a", "b"], "createTime": "2026-06-01T00:00:00Z"}
+    assert filters.compile(text)(build) is fits
+
+
+@pytest.mark.parametrize("text", ["nonsense", 'status="A" AND', '(status="A"', 'colour="red"', 'status>"A"', ")"])
+def test_filters_that_cannot_be_read(text):
+    with pytest.raises(ApiError, match="invalid list filter"):
+        filters.compile(text)

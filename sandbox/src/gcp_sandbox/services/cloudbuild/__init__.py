@@ -27,7 +27,7 @@ from gcp_sandbox.gateway.call import timestamp
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.operations import LongRunning, Op, Stopping
 from gcp_sandbox.gateway.service import job, method
-from gcp_sandbox.services.cloudbuild import substitutions
+from gcp_sandbox.services.cloudbuild import filters, substitutions
 from gcp_sandbox.services.cloudbuild.docker import BUILDERS, Docker
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ class CloudBuild(LongRunning):
         return build
 
     def _list(self, call: Call, project: Project, location: str) -> dict[str, Any]:
-        wanted = _filter(call.query.get("filter", ""))
+        wanted = filters.compile(call.query.get("filter", ""))
         builds = [build for _, build in self.store.list(KIND, parent=project.id)]
         builds = [b for b in builds if location in ("-", b["name"].split("/")[3]) and wanted(b)]
         builds.sort(key=lambda build: build["createTime"], reverse=True)
@@ -523,32 +523,3 @@ def _below(root: Path, path: str) -> Path:
     if ".." in path.split("/"):
         raise Failed(f"invalid dir {path!r}")
     return root / path
-
-
-def _filter(text: str) -> Callable[[dict[str, Any]], bool]:
-    """A predicate from terms like status="SUCCESS", or (status="QUEUED" OR status="WORKING"), joined by AND."""
-    tests = []
-    for term in re.split(r"\s+AND\s+", text.strip()) if text.strip() else []:
-        grouped = term.startswith("(") and term.endswith(")")
-        choices = [_term(choice) for choice in (re.split(r"\s+OR\s+", term[1:-1]) if grouped else [term])]
-        tests.append(lambda build, any_of=choices: any(test(build) for test in any_of))
-    return lambda build: all(test(build) for test in tests)
-
-
-def _term(term: str) -> Callable[[dict[str, Any]], bool]:
-    """A predicate from one comparison of a field that gcloud filters by."""
-    names = {"status": "status", "build_id": "id", "id": "id", "service_account": "serviceAccount"}
-    times = {"create_time": "createTime", "start_time": "startTime", "finish_time": "finishTime"}
-    found = re.fullmatch(r'(\w+)\s*(=|>=|<=|>|<|!=)\s*"?([^"]*)"?', term)
-    if not found or (found[1] not in names | times and found[1] not in ("tags", "images")):
-        raise errors.invalid(f"invalid list filter: {term!r}")
-    field, operator, value = found.groups()
-    if field in ("tags", "images"):
-        return lambda build: value in build.get(field, [])
-    if field in names:
-        return lambda build: (build.get(names[field]) == value) is (operator != "!=")
-    compare: dict[str, Callable[[str, str], bool]] = {
-        ">": str.__gt__, ">=": str.__ge__, "<": str.__lt__, "<=": str.__le__, "=": str.__eq__,
-        "!=": str.__ne__,
-    }  # fmt: skip
-    return lambda build: compare[operator](build.get(times[field], ""), value)

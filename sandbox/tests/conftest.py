@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the sandbox's own tests: a sandbox in this process, without a network."""
+"""Fixtures of the sandbox's own tests: a sandbox in this process, without a network, and one that really runs."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +52,46 @@ def sandbox(settings) -> Iterator[Sandbox]:
 def client(sandbox) -> Client:
     """Asks the sandbox as the deployer."""
     return Client(sandbox)
+
+
+class Cloud:
+    """A sandbox driven by its command line, for unmodified clients in this process."""
+
+    def __init__(self, state: Path) -> None:
+        self.command = [sys.executable, "-m", "gcp_sandbox", "--state", str(state)]
+
+    def run(self, *arguments: str) -> str:
+        return subprocess.run([*self.command, *arguments], check=True, capture_output=True, text=True).stdout
+
+    def up(self) -> None:
+        # The daemon must not hold this process's pipes.
+        subprocess.run([*self.command, "up"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    @property
+    def pid(self) -> int:
+        return json.loads(self.run("status", "--json"))["pid"]
+
+    def kill(self) -> None:
+        """End it without warning; `up` continues with the same state."""
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def env(self, email: str | None = None) -> dict[str, str]:
+        """The environment of a client: of the deployer, or of a user or service account."""
+        return json.loads(self.run("env", "--json", *(["--as", email] if email else [])))
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory) -> Iterator[Cloud]:
+    """A running sandbox, which this process's clients take for Google while the module's tests run."""
+    cloud = Cloud(tmp_path_factory.mktemp("cloud") / "state")
+    cloud.up()
+    before = dict(os.environ)
+    os.environ.update(cloud.env())
+    yield cloud
+    os.environ.clear()
+    os.environ.update(before)
+    cloud.run("down")

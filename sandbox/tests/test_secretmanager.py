@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+import google.auth
 import google_crc32c
 import pytest
 from gcp_sandbox.config import Settings
@@ -13,6 +14,10 @@ from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.sandbox import Sandbox
 from gcp_sandbox.services import secretmanager
 from gcp_sandbox.services.secretmanager import compile_filter
+from google.api_core import exceptions
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud.secretmanager import SecretManagerServiceClient, SecretVersion
+from google.oauth2.credentials import Credentials
 
 HOST = "https://secretmanager.googleapis.com/v1"
 AUTOMATIC = {"replication": {"automatic": {}}}
@@ -376,3 +381,61 @@ def test_an_api_that_is_not_enabled(client, sandbox, base, project):
         assert answer.status == 403 and answer.reason == "SERVICE_DISABLED"
     finally:
         sandbox.enablement.enable(project, ["secretmanager.googleapis.com"], at_once=True)
+
+
+def test_googles_own_client(cloud):
+    project = "mlflow-sandbox"
+    session = AuthorizedSession(google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0])
+    usage = f"https://serviceusage.googleapis.com/v1/projects/{project}/services:batchEnable"
+    apis = {"serviceIds": ["iam.googleapis.com", "secretmanager.googleapis.com"]}
+    assert session.post(usage, json=apis).status_code == 200
+    client = SecretManagerServiceClient(transport="rest")
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            client.list_secrets(parent=f"projects/{project}")
+            break
+        except exceptions.Forbidden as error:  # not enabled yet
+            assert error.reason == "SERVICE_DISABLED" and time.monotonic() < deadline
+            time.sleep(0.1)
+    secret = client.create_secret(
+        parent=f"projects/{project}", secret_id="s", secret={"replication": {"automatic": {}}, "labels": {"a": "b"}}
+    )
+    for number in range(3):
+        client.add_secret_version(parent=secret.name, payload={"data": b"%d" % number, "data_crc32c": None})
+    payload = client.access_secret_version(name=f"{secret.name}/versions/latest").payload
+    assert payload.data == b"2" and payload.data_crc32c == google_crc32c.value(b"2")
+    secret.annotations["k"] = "v"
+    changed = client.update_secret(secret=secret, update_mask={"paths": ["annotations"]})
+    assert dict(changed.annotations) == {"k": "v"} and changed.etag != secret.etag
+    disabled = client.disable_secret_version(name=f"{secret.name}/versions/1")
+    assert disabled.state == SecretVersion.State.DISABLED
+    with pytest.raises(exceptions.BadRequest, match="is in DISABLED state"):
+        client.access_secret_version(name=disabled.name)
+    client.destroy_secret_version(name=f"{secret.name}/versions/1")
+    listed = list(client.list_secret_versions(request={"parent": secret.name, "page_size": 2}))
+    assert [version.name.rpartition("/")[2] for version in listed] == ["3", "2", "1"]
+    with pytest.raises(exceptions.Conflict):
+        client.create_secret(parent=f"projects/{project}", secret_id="s", secret={"replication": {"automatic": {}}})
+    with pytest.raises(exceptions.NotFound):
+        client.get_secret(name=f"projects/{project}/secrets/missing")
+
+    # An account that nobody has granted anything, until somebody does.
+    accounts = f"https://iam.googleapis.com/v1/projects/{project}/serviceAccounts"
+    email = session.post(accounts, json={"accountId": "application"}).json()["email"]
+    file = cloud.env(email)["GOOGLE_APPLICATION_CREDENTIALS"]
+    credentials = Credentials.from_authorized_user_file(file)
+    theirs = SecretManagerServiceClient(transport="rest", credentials=credentials)
+    latest = f"{secret.name}/versions/latest"
+    with pytest.raises(exceptions.Forbidden, match="Permission 'secretmanager"):
+        theirs.access_secret_version(name=latest)
+    policy = client.get_iam_policy(request={"resource": secret.name})
+    policy.bindings.add(role="roles/secretmanager.secretAccessor", members=[f"serviceAccount:{email}"])
+    client.set_iam_policy(request={"resource": secret.name, "policy": policy})
+    assert theirs.access_secret_version(name=latest).payload.data == b"2"
+    cloud.kill()
+    cloud.up()
+    assert theirs.access_secret_version(name=latest).payload.data == b"2"
+    client.delete_secret(name=secret.name)
+    with pytest.raises(exceptions.NotFound):
+        client.access_secret_version(name=latest)

@@ -5,10 +5,6 @@ import hashlib
 import io
 import os
 import re
-import shlex
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import google.auth
@@ -17,45 +13,10 @@ import requests
 from google.api_core import exceptions
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage
+from google.oauth2.credentials import Credentials
 from google.resumable_media.requests import ResumableUpload
 
 MIB = 1 << 20
-
-
-class Cloud:
-    """A sandbox driven by its command line; its state outlives `kill`."""
-
-    def __init__(self, state):
-        self.command = [str(Path(sys.executable).parent / "gcp-sandbox"), "--state", str(state)]
-
-    def run(self, *args):
-        return subprocess.run([*self.command, *args], check=True, capture_output=True, text=True).stdout
-
-    def up(self):
-        subprocess.run([*self.command, "up"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    @property
-    def pid(self):
-        return int(re.search(r"process (\d+)", self.run("status"))[1])
-
-    def kill(self):
-        os.kill(self.pid, signal.SIGKILL)
-
-    def env(self, *who):
-        lines = (shlex.split(line)[-1] for line in self.run("env", *who).splitlines() if line.startswith("export "))
-        return dict(line.split("=", 1) for line in lines)
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory):
-    cloud = Cloud(tmp_path_factory.mktemp("cloud") / "state")
-    cloud.up()
-    before = dict(os.environ)
-    os.environ.update(cloud.env())
-    yield cloud
-    os.environ.clear()
-    os.environ.update(before)
-    cloud.run("down")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +32,7 @@ def bucket(client, request):
 
 
 def as_somebody_else(cloud, email):
-    credentials, _ = google.auth.load_credentials_from_file(cloud.env("--as", email)["GOOGLE_APPLICATION_CREDENTIALS"])
+    credentials = Credentials.from_authorized_user_file(cloud.env(email)["GOOGLE_APPLICATION_CREDENTIALS"])
     return storage.Client(project="mlflow-sandbox", credentials=credentials)
 
 

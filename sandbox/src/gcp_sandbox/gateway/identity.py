@@ -42,6 +42,9 @@ ISSUER = "https://accounts.google.com"
 IAP_ISSUER = "https://cloud.google.com/iap"
 TOKEN_URIS = ("https://oauth2.googleapis.com/token", "https://www.googleapis.com/oauth2/v4/token")
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+# Accepted by IAM's APIs although their discovery documents do not list it; google-auth impersonates with it.
+IAM_SCOPE = "https://www.googleapis.com/auth/iam"
+IAM_HOSTS = ("iam.googleapis.com", "iamcredentials.googleapis.com")
 EMAIL_SCOPE = "https://www.googleapis.com/auth/userinfo.email"
 
 # The OAuth client of `gcp-sandbox exec --as`: what gcloud's own client is to `gcloud auth application-default login`.
@@ -534,6 +537,8 @@ class Identities:
     def require_scope(principal: Principal, accepted: Iterable[str], host: str, method: str = "") -> None:
         """403 unless the caller's token has one of the scopes that the discovery document lists for the method."""
         accepted = set(accepted)
+        if accepted and host in IAM_HOSTS:
+            accepted.add(IAM_SCOPE)
         held = set(principal.claims.get("scopes", ()))
         if accepted and not principal.anonymous and not accepted & held:
             raise permission_denied(

@@ -92,12 +92,14 @@ class Iam:
         update_mask: str = "",
         *,
         public: bool = True,
+        at_once: bool = False,
     ) -> dict[str, Any]:
         """Replace the allow policy of a resource and return it as stored.
 
         :param update_mask: fields to take from `policy`, "bindings,etag" by default; audit configurations are kept
             unless it names them.
         :param public: whether allUsers and allAuthenticatedUsers may be named.
+        :param at_once: in effect without the time a change takes to propagate: what a new resource comes with.
         :raises ApiError: 409 for a stale etag; 400 for unknown members and roles, bad conditions, bad versions.
         """
         resource = self.canonical(resource)
@@ -128,7 +130,7 @@ class Iam:
         audit = policy if mask & {"auditConfigs", "audit_configs"} else current
         if audit.get("auditConfigs"):
             new["auditConfigs"] = audit["auditConfigs"]
-        self._store(resource, new)
+        self._store(resource, new, at_once=at_once)
         return new
 
     def add_binding(self, resource: str, role: str, member: str) -> None:

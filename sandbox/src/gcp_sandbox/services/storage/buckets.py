@@ -148,8 +148,8 @@ class Buckets(AccessControls):
         merge(bucket, {key: body[key] for key in (*WRITABLE, *CREATE_ONLY) if key in body})
         self._settle(bucket, {}, now)
         self._save(bucket, now)
-        self.sandbox.iam.set_policy(bucket_name(name), {"bindings": self._first_bindings(bucket)})
-        self._lists(call, bucket, creating=True)
+        self.sandbox.iam.set_policy(bucket_name(name), {"bindings": self._first_bindings(bucket)}, at_once=True)
+        self._lists(call, bucket)
         return self._render(
             bucket, _projection(call, "full" if "acl" in body or "defaultObjectAcl" in body else "noAcl")
         )
@@ -315,7 +315,7 @@ class Buckets(AccessControls):
         now = timestamp()
         self._settle(bucket, before, now)
         self._save(bucket, now)
-        self._lists(call, bucket, creating=False)
+        self._lists(call, bucket)
         return self._render(bucket, _projection(call, "full"))
 
     def _touch(self, bucket: dict) -> None:
@@ -326,13 +326,14 @@ class Buckets(AccessControls):
         bucket.update(metageneration=str(metageneration), etag=etag(metageneration), updated=now)
         self.store.put(BUCKET, bucket["name"], bucket, parent=bucket["projectNumber"])
 
-    def _lists(self, call: Call, bucket: dict, *, creating: bool) -> None:
+    def _lists(self, call: Call, bucket: dict) -> None:
         """Apply acl, defaultObjectAcl and their predefined forms from the request."""
         body, query, creator = call.body, call.query, call.caller.email
         asked = [query.get("predefinedAcl"), query.get("predefinedDefaultObjectAcl")]
         if uniform(bucket):
-            # Clients that send back a whole bucket send its lists too, which changes nothing.
-            if any(asked) or (creating and (body.get("acl") or body.get("defaultObjectAcl"))):
+            # Only PUT may repeat the lists: clients send back the whole of what they read.
+            given = call.http_method != "PUT" and (body.get("acl") or body.get("defaultObjectAcl"))
+            if any(asked) or given:
                 raise invalid(
                     "Cannot use ACL API to update bucket policy when uniform bucket-level access is enabled. "
                     f"Read more at {UNIFORM}"

@@ -214,6 +214,8 @@ def test_names_are_taken_for_everybody(client, sandbox, make):
     )
     refused(client.post(f"{B}?project={sandbox.settings.project}", {"name": "things"}), 409, "conflict", mine)
     refused(client.post(f"{B}?project={other.id}", {"name": "things"}), 409, "conflict", theirs)
+    # That project has no billing account, so it can have no bucket at all.
+    refused(client.post(f"{B}?project={other.id}", {"name": "free-things"}), 403, "accountDisabled")
 
 
 def test_patch_merges_and_null_clears(client, make):
@@ -796,3 +798,10 @@ def test_what_is_missing_names_itself(client, make):
     make()
     answer = client.post(f"{B}/things/notificationConfigs", {})
     assert answer.status == 501 and "storage.notifications.insert" in answer.json["error"]["message"]
+    answer = client.post(f"{UPLOAD}/things/o?name=x", b"", headers={"x-goog-encryption-key": "k"})
+    assert answer.status == 501 and "encryption keys" in answer.json["error"]["message"]
+    answer = client.put(f"{HOST}/things/x", b"")
+    assert answer.status == 501 and b"XML API" in answer.content
+    assert client.get(f"{HOST}/things").status == 501
+    for method in ("GET", "POST"):
+        assert client.request(method, f"{HOST}/storage/v1/nothing").status == 404

@@ -126,6 +126,9 @@ class Buckets(AccessControls):
         existing = self.objects.bucket(name)
         if existing:
             raise ApiError(409, _taken(existing["project"] == project.id), reason="conflict")
+        if not project.billing_account:
+            text = "The billing account for the owning project is disabled in state absent"
+            raise ApiError(403, text, reason="accountDisabled", location="Authorization", location_type="header")
         generation, now = self.objects.next_generation(), timestamp()
         bucket = {
             "kind": "storage#bucket",

@@ -221,6 +221,8 @@ class Objects(Access):
     def before_write(self, call: Call, bucket: dict, name: str, metadata: dict, options: dict) -> None:
         """Everything that can refuse a new generation before its bytes are there."""
         check_object_name(name)
+        if "x-goog-encryption-key" in call.headers:
+            raise unimplemented("customer-supplied encryption keys of Cloud Storage")
         if metadata.get("storageClass", "STANDARD") not in STORAGE_CLASSES:
             raise invalid(f"Invalid storage class: {metadata['storageClass']}")
         self.allow(call, "storage.objects.create", bucket, name)

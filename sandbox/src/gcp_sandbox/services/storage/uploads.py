@@ -15,7 +15,6 @@ from gcp_sandbox.services.storage.common import api, invalid, not_found
 from gcp_sandbox.services.storage.objects import Objects, check_object_name
 
 if TYPE_CHECKING:
-    from gcp_sandbox.backends.objects import Blob
     from gcp_sandbox.gateway.call import Call
 
 CONTENT_RANGE = re.compile(r"bytes (?:(?P<first>\d+)-(?P<last>\d+|\*)|\*)/(?P<total>\d+|\*)")
@@ -34,8 +33,8 @@ KEPT_OPTIONS = (
 class Uploads(Objects):
     """objects.insert and the protocol of resumable sessions."""
 
-    #: Two requests of one session at once would interleave their bytes.
-    _appending = threading.Lock()
+    #: Two requests of one session at once would interleave their bytes; sessions share locks by their hash.
+    _locks = tuple(threading.Lock() for _ in range(32))
 
     @api("objects.insert", transaction=False)
     def insert_object(self, call: Call) -> dict | Response:
@@ -93,7 +92,7 @@ class Uploads(Objects):
         first, last, total = _content_range(call)
         media = call.media
         assert media is not None
-        with self._appending:
+        with self._locks[hash(upload) % len(self._locks)]:
             have = self.objects.uploaded(upload)
             if first is None:
                 if total is not None and have == total:
@@ -143,9 +142,9 @@ class Uploads(Objects):
         metadata, options = {**session["metadata"], **_sent_hashes(call)}, session["options"]
         # Whoever began the session owns the object, whoever brings the last bytes.
         call.caller = self.sandbox.identities.principal(session["caller"]) or call.caller
-        blob: Blob = self.objects.take_upload(upload)
+        bucket = self.find_bucket(session["bucket"])
+        blob = self.objects.take_upload(upload)
         with self.store.transaction():
-            bucket = self.find_bucket(session["bucket"])
             row = self.write(call, bucket, session["name"], blob, metadata, options)
             resource = self.render_object(bucket, row, _projection(options, metadata))
             self.objects.finish_upload(upload, resource)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from gcp_sandbox.gateway.errors import ApiError, unimplemented
+from gcp_sandbox.gateway.pipeline import not_found_page
 from gcp_sandbox.gateway.service import Response, Service, route
 from gcp_sandbox.services.storage.common import Access
 from gcp_sandbox.services.storage.media import download
@@ -33,6 +34,10 @@ MESSAGES = {
 }
 
 
+# First parts of the JSON API's own paths.
+JSON_PATHS = frozenset({"batch", "download", "resumable", "storage", "upload"})
+
+
 class StorageXml(Access, Service):
     """A service beside `Storage`, and after it: its routes match any path that the JSON API does not have."""
 
@@ -49,7 +54,21 @@ class StorageXml(Access, Service):
     def get_by_host(self, call: Call) -> Response:
         return self._get(call, call.host.removesuffix(".storage.googleapis.com"))
 
+    @route("*", "/{bucket}", hosts=("storage.googleapis.com",), auth="optional")
+    @route("*", "/{bucket}/{object+}", hosts=("storage.googleapis.com",), auth="optional")
+    @route("*", "/{object+}", hosts=("*.storage.googleapis.com",), auth="optional")
+    def others(self, call: Call) -> Response:
+        """Everything else of the XML API says that it is missing; paths of the JSON API that do not exist are 404."""
+        assert call.request
+        if call.params.get("bucket") in JSON_PATHS:
+            return not_found_page(call.request)
+        error = unimplemented(f"{call.http_method} of Cloud Storage's XML API")
+        return _error(error.code, CODES[error.code], error.message, "")
+
     def _get(self, call: Call, name: str) -> Response:
+        assert call.request
+        if name in JSON_PATHS:
+            return not_found_page(call.request)
         try:
             if {key.lower() for key in call.query} & {"x-goog-signature", "signature"}:
                 raise unimplemented("signed URLs of Cloud Storage")

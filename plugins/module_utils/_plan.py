@@ -35,6 +35,7 @@ class Rules:
     at_least    paths of numbers that are satisfied by more than the task asks for (a disk that has grown)
     presence    paths of messages where ``{}`` is a choice and differs from a missing field
     write_only  paths that are sent but never read back, and not shown
+    hidden      paths that are compared like others, and not shown
     normalise   path -> function applied to both sides before they are compared
     """
 
@@ -45,6 +46,7 @@ class Rules:
     at_least: tuple = ()
     presence: tuple = ()
     write_only: tuple = ()
+    hidden: tuple = ()
     normalise: Mapping[str, Callable] = field(default_factory=dict)
 
 
@@ -285,8 +287,8 @@ def _before_element(path, item, desired, index, rules):
 
 
 def _shown(path, value, rules):
-    """A copy fit to be shown: write-only fields without their values."""
-    if _dotted(path) in rules.write_only:
+    """A copy fit to be shown: write-only and hidden fields without their values."""
+    if _dotted(path) in rules.write_only or _dotted(path) in rules.hidden:
         return HIDDEN
     if isinstance(value, dict):
         return {key: _shown((*path, key), item, rules) for key, item in value.items()}

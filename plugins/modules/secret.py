@@ -157,6 +157,9 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._options import BIN
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN, Rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Result
 
+# Annotations in which the module remembers what it made: the version's number, and a fingerprint of its origin.
+MADE_VERSION = "mlplatform-gcp-version"
+MADE_OF = "mlplatform-gcp-made-of"
 SECRET = Resource(
     kind="secret",
     base=_secrets.BASE,
@@ -169,11 +172,9 @@ SECRET = Resource(
     rules=Rules(
         immutable={"replication": "Delete the secret (state: absent) and make it again, or use another name."},
         unordered=("replication.userManaged.replicas",),
+        hidden=(f"annotations.{MADE_OF}",),
     ),
 )
-# Annotations in which the module remembers what it made: the version's number, and a fingerprint of its origin.
-MADE_VERSION = "mlplatform-gcp-version"
-MADE_OF = "mlplatform-gcp-made-of"
 NEW = "(new)"
 NOT_MADE = "latest"
 # https://cloud.google.com/secret-manager/quotas
@@ -454,6 +455,10 @@ def run(task):
     if params["bindings"]:
         full = f"//secretmanager.googleapis.com/{remote.path}"
         result.add(_policy.ensure(task, full, params["bindings"]))
+    # Results end up in logs, where even a slow hash of a weak password has no business.
+    annotations = result.resource.get("annotations") or {}
+    kept = {name: value for name, value in annotations.items() if name != MADE_OF}
+    result.resource = dict(result.resource, annotations=kept) if annotations else result.resource
     return result
 
 

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
+
 import pytest
+from ansible.plugins.loader import init_plugin_loader
+from ansible.utils.collection_loader import AnsibleCollectionConfig
+
+# Plugins find each other, and their documentation fragments, the way they do in Ansible. ansible-test has done it.
+if AnsibleCollectionConfig.collection_finder is None:
+    init_plugin_loader()
+
 from ansible_collections.mlplatform.gcp.tests.unit.plugins import _scripted
 
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch):
     """No credentials or project of the machine that runs the tests."""
-    import os
-
     for name in list(os.environ):
         if name.startswith(("GCP_", "GCE_", "GOOGLE_", "CLOUDSDK_")):
             monkeypatch.delenv(name)

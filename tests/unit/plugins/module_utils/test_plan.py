@@ -166,3 +166,10 @@ def test_nothing_is_shared_with_the_input():
     desired, existing = {"a": [{"b": 1}]}, {"a": [{"b": 2}]}
     plan(desired, existing).after["a"][0]["b"] = 9
     assert desired == {"a": [{"b": 1}]} and existing == {"a": [{"b": 2}]}
+
+
+def test_hidden_is_compared_and_not_shown():
+    rules = Rules(hidden=("annotations.hash",))
+    change = plan({"annotations": {"hash": "b"}}, {"annotations": {"hash": "a"}}, rules)
+    assert change.changed
+    assert change.diff()["before"] == change.diff()["after"] == {"annotations": {"hash": HIDDEN}}

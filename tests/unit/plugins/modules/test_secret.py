@@ -79,6 +79,16 @@ def test_nothing_to_do_is_one_request(cloud):
     assert result["diff"] == {"before": {}, "after": {}}
 
 
+def test_fingerprints_are_not_shown(cloud):
+    made_of = secret.Given(b"old").fingerprint()
+    cloud.expect("GET", URL, body=recorded(made_of))
+    assert made_of not in str(cloud.run(secret, name="s", payload="old"))
+    cloud.expect("GET", URL, body=recorded(made_of))
+    result = cloud.run(secret, True, name="s", state="absent")
+    assert made_of not in str(result)
+    assert result["diff"]["before"]["annotations"][secret.MADE_VERSION] == "3"
+
+
 def test_fingerprints_are_salted():
     assert secret.Given(b"x").fingerprint() != secret.Given(b"x").fingerprint()
 

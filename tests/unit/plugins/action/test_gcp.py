@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The action plugin, as Ansible's task executor drives it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from ansible_collections.mlplatform.gcp.plugins.action import gcp
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
+
+NAME = "probe"
+
+
+@pytest.fixture
+def probe(monkeypatch):
+    """A module whose ``run`` the test gives; ``seen`` is the task that it got."""
+    seen = SimpleNamespace(task=None, result=Result(resource={"a": 1}))
+
+    def run(task):
+        seen.task = task
+        seen.environment = dict(os.environ)
+        result = seen.result(task) if callable(seen.result) else seen.result
+        return result
+
+    options = GCP + Options(
+        {
+            "name": {"type": "str", "required": True},
+            "password": {"type": "str", "no_log": True},
+            "size": {"type": "int"},
+            "old": {
+                "type": "str",
+                "aliases": ["older"],
+                "removed_in_version": "9.0.0",
+                "removed_from_collection": "x.y",
+            },
+        },
+        mutually_exclusive=(("size", "password"),),
+    )
+    module = SimpleNamespace(OPTIONS=options, run=run)
+    monkeypatch.setitem(sys.modules, f"{gcp.MODULES}.{NAME}", module)
+    return seen
+
+
+@pytest.fixture
+def act(probe):
+    def act(
+        args,
+        *,
+        variables=None,
+        transport="local",
+        become=None,
+        async_val=0,
+        check_mode=False,
+        environment=None,
+        defaults=(),
+    ):
+        connection = SimpleNamespace(
+            transport=transport,
+            become=become,
+            has_native_async=False,
+            _shell=SimpleNamespace(tmpdir="/tmp/x", env_prefix=lambda **values: ""),
+        )
+        task = SimpleNamespace(
+            action=f"mlplatform.gcp.{NAME}",
+            args=args,
+            async_val=async_val,
+            check_mode=check_mode,
+            diff=False,
+            environment=environment,
+            module_defaults=list(defaults),
+            delegate_to=None,
+        )
+        action = gcp.ActionModule(
+            task=task,
+            connection=connection,
+            play_context=SimpleNamespace(),
+            loader=DataLoader(),
+            templar=Templar(DataLoader(), variables or {}),
+            shared_loader_obj=None,
+        )
+        action._execute_module = mock.Mock(return_value={"as_module": True})
+        action._remove_tmp_path = mock.Mock()
+        result = action.run(task_vars=variables or {})
+        act.as_module = action._execute_module
+        return result
+
+    return act
+
+
+def test_runs_here(act, probe):
+    result = act({"name": "x", "size": "7"}, check_mode=True)
+    assert result["resource"] == {"a": 1} and result["changed"] is False
+    assert probe.task.params["size"] == 7
+    assert probe.task.check_mode
+    assert result["invocation"]["module_args"]["name"] == "x"
+    assert not act.as_module.called
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"transport": "ssh"},
+        {"become": object()},
+        {"async_val": 60},
+        {"variables": {"gcp_in_controller": False}},
+        {"variables": {"gcp_in_controller": trust_as_template("{{ where }}"), "where": "no"}},
+        {"variables": {"ansible_python_interpreter": "/opt/other/bin/python"}},
+    ],
+)
+def test_runs_as_a_module(act, probe, how):
+    assert act({"name": "x"}, **how)["as_module"]
+    assert probe.task is None
+    assert act.as_module.call_args.kwargs["module_name"] == f"mlplatform.gcp.{NAME}"
+    assert bool(act.as_module.call_args.kwargs["wrap_async"]) is ("async_val" in how)
+
+
+@pytest.mark.parametrize("interpreter", [sys.executable, trust_as_template("{{ mine }}"), "auto", "", "auto_silent"])
+def test_this_interpreter_is_here(act, probe, interpreter):
+    act({"name": "x"}, variables={"ansible_python_interpreter": interpreter, "mine": sys.executable})
+    assert probe.task is not None
+
+
+def test_secrets_do_not_come_out(act, probe):
+    probe.result = lambda task: Result(resource={"leak": f"is {task.params['password']}"})
+    result = act({"name": "x", "password": "hunter2"})
+    assert "hunter2" not in str(result)
+    assert result["invocation"]["module_args"]["password"] == "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+
+
+def test_secrets_of_the_environment_do_not_come_out(act, probe):
+    probe.result = lambda task: Result(resource={"leak": task.params["access_token"]})
+    result = act({"name": "x"}, environment=[{"GCP_ACCESS_TOKEN": "hush-hush", "GCP_PROJECT": "from-env"}])
+    assert probe.task.params["project"] == "from-env"
+    assert "hush-hush" not in str(result)
+    assert "GCP_ACCESS_TOKEN" not in os.environ
+
+
+def test_a_key_given_as_a_dictionary_hides_its_secrets_only(act, probe):
+    probe.result = lambda task: Result(resource={"project": "my-project", "key": "PEM-PEM"})
+    key = {"type": "service_account", "project_id": "my-project", "private_key": "PEM-PEM"}
+    result = act({"name": "x", "service_account_contents": key})
+    assert result["resource"]["project"] == "my-project"
+    assert result["resource"]["key"] != "PEM-PEM"
+
+
+def test_the_environment_is_the_tasks_and_goes_away(act, probe):
+    act({"name": "x"}, environment=[{"A_VARIABLE": trust_as_template("{{ 1 + 1 }}")}, None, {"B_VARIABLE": "b"}])
+    assert probe.environment["A_VARIABLE"] == "2"
+    assert probe.environment["B_VARIABLE"] == "b"
+    assert "B_VARIABLE" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({}, "missing required arguments: name"),
+        ({"name": "x", "nmae": 1}, "nmae"),
+        ({"name": "x", "size": "big"}, "size"),
+        ({"name": "x", "size": 1, "password": "hunter2"}, "mutually exclusive"),
+        ({"name": "x", "auth_kind": "magic"}, "value of auth_kind must be one of"),
+    ],
+)
+def test_options_are_checked(act, probe, args, words):
+    result = act(args)
+    assert result["failed"] and words in result["msg"] and f"mlplatform.gcp.{NAME}" in result["msg"]
+    assert "hunter2" not in str(result)
+    assert probe.task is None
+
+
+def test_errors_fail_the_task(act, probe):
+    def run(task):
+        raise _module.UserError("It cannot be", "Do otherwise.", field="size")
+
+    probe.result = run
+    result = act({"name": "x"})
+    assert result["failed"] and result["msg"] == "It cannot be. Do otherwise." and result["field"] == "size"
+
+
+def test_warnings_and_progress(act, probe, monkeypatch):
+    lines = []
+    monkeypatch.setattr(gcp.display, "display", lines.append)
+
+    def run(task):
+        task.warn("careful")
+        task.progress("creating x: hunter2, 15s")
+        return Result()
+
+    probe.result = run
+    assert act({"name": "x", "password": "hunter2"})["warnings"] == ["careful"]
+    assert lines == ["    creating x: ********, 15s"]
+
+
+def test_deprecations_are_told(act, probe, monkeypatch):
+    told = []
+    monkeypatch.setattr(gcp.display, "deprecated", lambda message, **more: told.append(message))
+    act({"name": "x", "old": "1"})
+    assert len(told) == 1 and "old" in told[0]
+
+
+def test_defaults_of_one_module_are_refused(act, probe):
+    with pytest.raises(AnsibleActionFail, match=r"Use module_defaults for group/mlplatform\.gcp\.gcp"):
+        act({"name": "x"}, defaults=[{"mlplatform.gcp.gcp": {"name": "y"}}])
+    act({"name": "x"}, defaults=[{"group/mlplatform.gcp.gcp": {"name": "y"}}])
+
+
+def test_a_missing_library_is_named(act, probe, monkeypatch):
+    monkeypatch.setattr(gcp, "missing_library", lambda: ("needs google-auth", "why"))
+    assert act({"name": "x"})["msg"] == "needs google-auth"
+    gcp._prepare()

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written in documentation and lists is what the code does."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+
+import pytest
+import yaml
+from ansible.plugins.loader import fragment_loader
+from ansible.utils.plugin_docs import add_fragments
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _options
+from ansible_collections.mlplatform.gcp.tests.unit.plugins import _scripted
+
+ROOT = pathlib.Path(_scripted.__file__).resolve().parents[3]
+NAMES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
+GROUPS = {"gcp": _options.GCP, "wait": _options.WAIT, "state": _options.STATE, "labels": _options.LABELS}
+
+
+def load(name):
+    return importlib.import_module(f"ansible_collections.mlplatform.gcp.plugins.modules.{name}")
+
+
+def documented(text, name):
+    doc = yaml.safe_load(text)
+    add_fragments(doc, str(ROOT / f"plugins/modules/{name}.py"), fragment_loader=fragment_loader)
+    return doc
+
+
+def fragment(name, variant="DOCUMENTATION"):
+    module = importlib.import_module(f"ansible_collections.mlplatform.gcp.plugins.doc_fragments.{name}")
+    return yaml.safe_load(getattr(module.ModuleDocFragment, variant))["options"]
+
+
+def differences(documented_options, arguments, where=""):
+    """Sentences for everything in which documentation and argument spec disagree."""
+    if set(documented_options) != set(arguments):
+        odd = sorted(set(documented_options) ^ set(arguments))
+        yield f"{where or 'options'}: {', '.join(odd)} in one and not in the other"
+    for name in sorted(set(documented_options) & set(arguments)):
+        doc, spec = documented_options[name], arguments[name]
+        for key, default in (
+            ("type", "str"),
+            ("elements", None),
+            ("default", None),
+            ("required", False),
+            ("choices", None),
+        ):
+            told, done = doc.get(key, default), spec.get(key, default)
+            if (sorted(told) if key == "choices" and told else told) != (
+                sorted(done) if key == "choices" and done else done
+            ):
+                yield f"{where}{name}: {key} is documented as {told!r} and is {done!r}"
+        if not doc.get("description"):
+            yield f"{where}{name}: not described"
+        yield from differences(doc.get("suboptions") or {}, spec.get("options") or {}, f"{where}{name}.")
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_fragments_match_their_option_group(name):
+    assert list(differences(fragment(name), GROUPS[name].arguments)) == []
+
+
+def test_the_bindings_fragment():
+    bindings = {"bindings": {"type": "list", "elements": "dict", "options": _options.BINDINGS, "required": True}}
+    assert list(differences(fragment("bindings"), bindings)) == []
+    bindings["bindings"]["required"] = False
+    assert list(differences(fragment("bindings", "OPTIONAL"), bindings)) == []
+
+
+def test_environment_variables_are_documented():
+    plugin = fragment("gcp", "PLUGIN")
+    assert set(plugin) == set(_options.GCP.arguments)
+    for name, doc in fragment("gcp").items():
+        names = _options.GCP.arguments[name].get("fallback", (None, []))[1]
+        text = " ".join(doc["description"])
+        assert [variable for variable in names if f"E({variable})" not in text] == []
+        assert [item["name"] for item in plugin[name]["env"]] == names
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documentation_matches_the_argument_spec(name):
+    module = load(name)
+    assert list(differences(documented(module.DOCUMENTATION, name)["options"], module.OPTIONS.arguments)) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_modules_are_complete(name):
+    module = load(name)
+    doc = documented(module.DOCUMENTATION, name)
+    assert callable(module.run) and callable(module.main)
+    assert {"check_mode", "diff_mode", "idempotent"} <= set(doc["attributes"])
+    assert any(str(note).startswith("Needs ") for note in doc["notes"]), "say which permissions it needs"
+    assert yaml.safe_load(module.RETURN)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_use_options_that_exist(name):
+    for task in yaml.safe_load(load(name).EXAMPLES):
+        for action in (key for key in task if key.startswith("mlplatform.gcp.")):
+            arguments = load(action.rsplit(".", 1)[-1]).OPTIONS.arguments
+            assert set(task[action] or {}) <= set(arguments)
+            needed = {key for key, spec in arguments.items() if spec.get("required")}
+            assert needed <= set(task[action] or {})
+
+
+def test_every_module_runs_in_the_controller():
+    runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())
+    assert sorted(runtime["action_groups"]["gcp"]) == NAMES
+    routing = runtime["plugin_routing"]["action"]
+    assert routing == {name: {"redirect": "mlplatform.gcp.gcp"} for name in NAMES}

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+from ansible_collections.mlplatform.gcp.plugins.modules import sql_database
+from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
+
+BASE = "https://sqladmin.googleapis.com/v1/projects/p/instances/db/databases"
+URL = f"{BASE}/mlflow"
+DONE = {"name": "op", "status": "DONE", "targetProject": "p"}
+DATABASE = {"name": "mlflow", "charset": "UTF8", "collation": "en_US.UTF8", "instance": "db", "project": "p"}
+
+
+def test_nothing_to_do_whatever_the_case_of_the_charset(cloud):
+    cloud.expect("GET", URL, body=DATABASE)
+    assert not cloud.run(sql_database, instance="db", name="mlflow", charset="utf8")["changed"]
+
+
+def test_create(cloud):
+    cloud.expect_error("GET", URL, 404, legacy=True, reason="notFound")
+    cloud.expect("POST", BASE, sent={"name": "mlflow", "instance": "db", "project": "p"}, body=DONE)
+    cloud.expect("GET", URL, body=DATABASE)
+    assert cloud.run(sql_database, instance="db", name="mlflow")["resource"] == DATABASE
+
+
+def test_the_charset_cannot_change(cloud):
+    cloud.expect("GET", URL, body=DATABASE)
+    with pytest.raises(Failed, match="charset cannot be changed"):
+        cloud.run(sql_database, instance="db", name="mlflow", charset="LATIN1")
+
+
+def test_absent(cloud):
+    cloud.expect("GET", URL, body=DATABASE)
+    cloud.expect("DELETE", URL, body=DONE)
+    assert cloud.run(sql_database, instance="db", name="mlflow", state="absent")["changed"]

@@ -233,7 +233,9 @@ def test_a_port_that_somebody_has_taken_meanwhile_is_changed(servers, server):
     old = server.port
     server.stop()
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", old))
+        taken.listen()
         server.ensure()
         assert server.port != old == taken.getsockname()[1]
         assert ask(connect(server), "SELECT 1") == [(1,)]

@@ -85,6 +85,7 @@ class Postgres(Server):
         self._name = name
         self._record = record
         self._process: subprocess.Popen[bytes] | None = None
+        self._written: Configuration | None = None  # what the files say, which is tried before it is recorded
         self._lock = threading.RLock()
         self._folder = self._home.data / record["folder"]
         self._data = self._folder / "data"
@@ -183,6 +184,7 @@ class Postgres(Server):
         self.create_user(User(self.administrator), secret)
 
     def _configure_files(self, configuration: Configuration) -> None:
+        self._written = configuration
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -296,7 +298,7 @@ class Postgres(Server):
             stale.unlink(missing_ok=True)  # its number can be another process's by now
         if not _free(self.port):
             self._save(port=self._servers.free_port())
-            self._configure_files(self.configuration)
+            self._configure_files(self._written or self.configuration)
         self._home.folder(self.sockets)
         logfile = self._servers.logfile(self._name)
         start = logfile.stat().st_size if logfile.exists() else 0
@@ -752,7 +754,9 @@ class SqlServers:
 
 
 def _free(port: int) -> bool:
+    """Whether PostgreSQL could listen there; like it, this does not mind connections that have just ended."""
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+from ansible_collections.mlplatform.gcp.plugins.modules import cloud_run_service
+from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
+
+V2 = "https://run.googleapis.com/v2"
+BASE = f"{V2}/projects/p/locations/europe-west1/services"
+URL = f"{BASE}/s"
+OPERATION = {"name": "projects/p/locations/europe-west1/operations/1"}
+READY = {"type": "Ready", "state": "CONDITION_SUCCEEDED"}
+SERVICE = {
+    "name": "projects/p/locations/europe-west1/services/s",
+    "etag": '"e"',
+    "ingress": "INGRESS_TRAFFIC_ALL",
+    "iapEnabled": True,
+    "labels": {"team": "a"},
+    "terminalCondition": READY,
+    "template": {
+        "serviceAccount": "sa@p.iam.gserviceaccount.com",
+        "timeout": "300s",
+        "maxInstanceRequestConcurrency": 80,
+        "scaling": {"maxInstanceCount": 10},
+        "containers": [
+            {
+                "image": "i@sha256:1",
+                "env": [
+                    {"name": "B", "value": "true"},
+                    {"name": "A", "valueSource": {"secretKeyRef": {"secret": "projects/p/secrets/x", "version": "2"}}},
+                ],
+                "resources": {"limits": {"cpu": "1", "memory": "2Gi"}, "cpuIdle": True},
+                "ports": [{"name": "http1", "containerPort": 8080}],
+                "volumeMounts": [{"name": "cloudsql", "mountPath": "/cloudsql"}],
+                "startupProbe": {"httpGet": {"path": "/health", "port": 8080}, "periodSeconds": 5, "timeoutSeconds": 1},
+            }
+        ],
+        "volumes": [{"name": "cloudsql", "cloudSqlInstance": {"instances": ["p:r:i"]}}],
+    },
+}
+OPTIONS = {
+    "name": "s",
+    "location": "europe-west1",
+    "image": "i@sha256:1",
+    "env": {"B": True},
+    "secret_env": {"A": "projects/p/secrets/x/versions/2"},
+    "cloudsql_instances": ["p:r:i"],
+    "cpu": "1",
+    "memory": "2Gi",
+    "port": 8080,
+    "max_instances": 10,
+    "min_instances": 0,
+    "service_account": "sa@p.iam.gserviceaccount.com",
+    "iap_enabled": True,
+    "startup_probe": {"http_get": {"path": "/health"}, "period_seconds": 5},
+    "labels": {"team": "a"},
+}
+
+
+def test_nothing_to_do_is_one_request(cloud):
+    cloud.expect("GET", URL, body=SERVICE)
+    assert not cloud.run(cloud_run_service, **OPTIONS)["changed"]
+
+
+def test_create(cloud):
+    cloud.expect_error("GET", URL, 404, code="NOT_FOUND")
+    cloud.expect(
+        "POST",
+        BASE,
+        query={"serviceId": "s"},
+        sent={
+            "labels": {"team": "a"},
+            "iapEnabled": True,
+            "template": {
+                "serviceAccount": "sa@p.iam.gserviceaccount.com",
+                "scaling": {"minInstanceCount": 0, "maxInstanceCount": 10},
+                "containers": [
+                    {
+                        "image": "i@sha256:1",
+                        "env": [
+                            {
+                                "name": "A",
+                                "valueSource": {"secretKeyRef": {"secret": "projects/p/secrets/x", "version": "2"}},
+                            },
+                            {"name": "B", "value": "true"},
+                        ],
+                        "resources": {"limits": {"cpu": "1", "memory": "2Gi"}},
+                        "volumeMounts": [{"name": "cloudsql", "mountPath": "/cloudsql"}],
+                        "ports": [{"containerPort": 8080}],
+                        "startupProbe": {"httpGet": {"path": "/health"}, "periodSeconds": 5},
+                    }
+                ],
+                "volumes": [{"name": "cloudsql", "cloudSqlInstance": {"instances": ["p:r:i"]}}],
+            },
+        },
+        body=dict(OPERATION, done=True, response=SERVICE),
+    )
+    assert cloud.run(cloud_run_service, **OPTIONS)["resource"]["name"].endswith("/s")
+
+
+def test_a_new_image_sends_the_whole_template_and_the_etag(cloud):
+    cloud.expect("GET", URL, body=SERVICE)
+    template = dict(SERVICE["template"], containers=[dict(SERVICE["template"]["containers"][0], image="i@sha256:2")])
+
+    cloud.expect("PATCH", URL, query={"updateMask": "template"}, body=dict(OPERATION, done=True, response=SERVICE))
+    assert cloud.run(cloud_run_service, name="s", location="europe-west1", image="i@sha256:2")["changed"]
+    sent = cloud.requests[-1].body
+    assert sent["etag"] == '"e"'
+    assert sent["template"]["serviceAccount"] == template["serviceAccount"]
+    assert sent["template"]["containers"][0]["image"] == "i@sha256:2"
+
+
+def test_a_variable_that_is_not_named_goes(cloud):
+    cloud.expect("GET", URL, body=SERVICE)
+    cloud.expect("PATCH", URL, body=dict(OPERATION, done=True, response=SERVICE))
+    assert cloud.run(cloud_run_service, **dict(OPTIONS, env={}))["changed"]
+    assert [item["name"] for item in cloud.requests[-1].body["template"]["containers"][0]["env"]] == ["A"]
+
+
+def test_a_revision_that_does_not_start_fails_with_its_reason(cloud):
+    cloud.expect("GET", URL, body=SERVICE)
+    cloud.expect("PATCH", URL, body=OPERATION)
+    error = {"code": 9, "message": "Revision 's-00002' is not ready: the container failed to start"}
+    cloud.expect("GET", f"{V2}/{OPERATION['name']}", body=dict(OPERATION, done=True, error=error))
+    with pytest.raises(Failed, match=r"the container failed to start. The revision that served before.*logs read s"):
+        cloud.run(cloud_run_service, **dict(OPTIONS, image="i@sha256:2"))
+
+
+def test_a_failed_revision_is_tried_again(cloud):
+    failed = dict(SERVICE, terminalCondition={"state": "CONDITION_FAILED", "message": "no permission on the secret"})
+    cloud.expect("GET", URL, body=failed)
+    cloud.expect("GET", URL, body=failed)
+    cloud.expect("PATCH", URL, query={"updateMask": "template"}, body=dict(OPERATION, done=True, response=SERVICE))
+    assert cloud.run(cloud_run_service, **OPTIONS)["changed"]
+    assert cloud.requests[-1].body["template"]["labels"].keys() == {"client.knative.dev/nonce"}
+
+
+def test_a_service_that_is_still_not_ready_fails(cloud):
+    failed = dict(SERVICE, terminalCondition={"state": "CONDITION_FAILED", "message": "no permission on the secret"})
+    cloud.expect("GET", URL, body=failed)
+    cloud.expect("GET", URL, body=failed)
+    cloud.expect("PATCH", URL, body=dict(OPERATION, done=True, response=failed))
+    with pytest.raises(Failed, match="is not ready: no permission on the secret"):
+        cloud.run(cloud_run_service, **OPTIONS)
+
+
+def test_what_another_run_deploys_is_joined(cloud):
+    cloud.expect("GET", URL, body=dict(SERVICE, reconciling=True))
+    cloud.expect("GET", URL, body=SERVICE)
+    assert not cloud.run(cloud_run_service, **OPTIONS)["changed"]
+
+
+def test_a_new_service_needs_an_image(cloud):
+    cloud.expect_error("GET", URL, 404, code="NOT_FOUND")
+    with pytest.raises(Failed, match="To create it, set image"):
+        cloud.run(cloud_run_service, name="s", location="europe-west1")
+
+
+def test_a_variable_cannot_be_both(cloud):
+    with pytest.raises(Failed, match="A is both in env and in secret_env"):
+        cloud.run(cloud_run_service, **dict(OPTIONS, env={"A": "x"}))
+
+
+def test_a_secret_has_a_name(cloud):
+    with pytest.raises(Failed, match=r"secret_env\.A is 'hunter', which is not the name of a secret"):
+        cloud.run(cloud_run_service, **dict(OPTIONS, secret_env={"A": "hunter"}))
+
+
+def test_files_traffic_and_network(cloud):
+    cloud.expect_error("GET", URL, 404, code="NOT_FOUND")
+    cloud.expect("POST", BASE, body=dict(OPERATION, done=True, response=SERVICE))
+    cloud.run(
+        cloud_run_service,
+        name="s",
+        location="europe-west1",
+        image="i",
+        timeout=60,
+        secret_volumes=[{"mount_path": "/keys", "secret": "projects/p/secrets/x", "file": "key.json"}],
+        traffic=[{"revision": "s-1", "percent": 90}, {"percent": 10, "tag": "new"}],
+        vpc_access={"network": "n", "egress": "ALL_TRAFFIC"},
+        liveness_probe={"tcp_port": 8080, "failure_threshold": 3},
+    )
+    sent = cloud.requests[-1].body
+    assert sent["template"]["timeout"] == "60s"
+    assert sent["template"]["volumes"] == [
+        {
+            "name": "secret-0",
+            "secret": {"secret": "projects/p/secrets/x", "items": [{"path": "key.json", "version": "latest"}]},
+        }
+    ]
+    assert sent["template"]["containers"][0]["volumeMounts"] == [{"name": "secret-0", "mountPath": "/keys"}]
+    assert sent["template"]["containers"][0]["livenessProbe"] == {"tcpSocket": {"port": 8080}, "failureThreshold": 3}
+    assert sent["template"]["vpcAccess"] == {"egress": "ALL_TRAFFIC", "networkInterfaces": [{"network": "n"}]}
+    assert sent["traffic"] == [
+        {"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION", "revision": "s-1", "percent": 90},
+        {"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 10, "tag": "new"},
+    ]
+
+
+def test_absent(cloud):
+    cloud.expect("GET", URL, body=SERVICE)
+    cloud.expect("DELETE", URL, body=dict(OPERATION, done=True))
+    assert cloud.run(cloud_run_service, name="s", location="europe-west1", state="absent")["changed"]

@@ -154,6 +154,36 @@ def test_arguments_and_substitutions(ready, build):
     assert ready.images.resolve(IMAGE).env["GREETING"] == "salut"
 
 
+def docker(*lines: str) -> list[dict]:
+    return [{"name": "gcr.io/cloud-builders/docker", "args": line.split()} for line in lines]
+
+
+def test_steps_share_their_images(ready, build):
+    built, _ = build(
+        archive(**{"second/Dockerfile": "FROM base\nENV GREETING=second\n"}),
+        steps=docker("build -t base .", "build -t other second", f"tag other {IMAGE}"),
+    )
+    assert built["status"] == "SUCCESS"
+    image = ready.images.resolve(IMAGE)
+    assert image.env["GREETING"] == "second" and (image.root / "app" / "app.py").exists()
+    assert "Step #1: Step 1/2 : FROM base" in log_of(ready, built)
+
+
+def test_a_private_base_image_takes_permission(ready, build):
+    build()
+    private = f"us-docker.pkg.dev/{PROJECT}/private/base:v1"
+    ready.images.tag(private, ready.images.resolve(IMAGE).digest)
+    built, _ = build(archive(Dockerfile=f"FROM {private}\n"))
+    assert built["status"] == "FAILURE"
+    assert 'denied: Permission "artifactregistry.repositories.downloadArtifacts"' in log_of(ready, built)
+
+
+@pytest.mark.parametrize("line", ["build -t x ../..", "build -t x /", "build -t x -f ../../../etc/hosts ."])
+def test_nothing_outside_the_source_is_read(ready, build, line):
+    built, _ = build(steps=docker(line), images=[])
+    assert built["status"] == "FAILURE" and "unable to prepare context" in log_of(ready, built)
+
+
 def test_list_by_filter(client, build):
     built, _ = build(tags=["a"])
     url = f"{API}/projects/{PROJECT}/builds?filter="

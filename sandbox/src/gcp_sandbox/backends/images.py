@@ -232,12 +232,14 @@ class ImageStore:
         *,
         target: str = "",
         cancelled: Callable[[], bool] = lambda: False,
+        resolve: Callable[[str], Image | None] | None = None,
     ) -> Image:
         """Build the image of a context: a folder, or a tar file of one.
 
         :param dockerfile_path: relative to the context.
         :param target: the stage to end with, by its name; the last one when empty.
         :param cancelled: asked while something is installed; the build then ends with BuildError.
+        :param resolve: finds the image that FROM names; `self.resolve` by default.
         :raises BuildError: after its message was logged.
         """
         roots = self._folder / "roots"
@@ -246,7 +248,7 @@ class ImageStore:
         try:
             if context.is_file():
                 context = extract(context, scratch / "context")
-            build = _Build(self, context, scratch, dict(build_args or {}), log, cancelled)
+            build = _Build(self, context, scratch, dict(build_args or {}), log, cancelled, resolve or self.resolve)
             return self._add(build.run(dockerfile_path, target), log)
         except BuildError as error:
             log(f"ERROR: {error}")
@@ -535,11 +537,17 @@ class _Build:
     """Interprets a Dockerfile. Installing comes last: what is cheap to find wrong is found first."""
 
     def __init__(
-        self, images: ImageStore, context: Path, scratch: Path, build_args: dict[str, str], log: Log,
+        self,
+        images: ImageStore,
+        context: Path,
+        scratch: Path,
+        build_args: dict[str, str],
+        log: Log,
         cancelled: Callable[[], bool],
-    ) -> None:  # fmt: skip
+        resolve: Callable[[str], Image | None],
+    ) -> None:
         self.images, self.context, self.scratch = images, context, scratch
-        self.build_args, self.log, self.cancelled = build_args, log, cancelled
+        self.build_args, self.log, self.cancelled, self.resolve = build_args, log, cancelled, resolve
         self.global_args: dict[str, str] = {}
         self.stages: dict[str, _Stage] = {}
         self.stage: _Stage | None = None
@@ -601,7 +609,7 @@ class _Build:
         if earlier := self.stages.get(name.lower()):
             shutil.copytree(earlier.root, root, symlinks=True, dirs_exist_ok=True)
             return _copy(earlier, root)
-        if image := self.images.resolve(name):
+        if image := self.resolve(name):
             recipe = self.images.recipe(image.digest)
             if recipe is None:
                 raise BuildError(f"{name} comes with the sandbox and cannot be built on")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from gcp_sandbox.backends.images import BuildError, Reference, extract
+from gcp_sandbox.backends.images import BuildError, Image, Reference, extract
 from gcp_sandbox.config import write_private
 from gcp_sandbox.gateway import errors
 from gcp_sandbox.gateway.call import timestamp
@@ -181,8 +181,8 @@ class CloudBuild(LongRunning):
         """Whom the build acts as; the caller must be allowed to."""
         name = build.get("serviceAccount", "")
         if not name:
-            # Builds in newer organizations have no default account that may do anything (FACTS of 2024-07-19,
-            # cloud.google.com/build/docs/cloud-build-service-account-updates).
+            # In newer organizations builds have no default account that may do anything
+            # (cloud.google.com/build/docs/cloud-build-service-account-updates).
             raise errors.failed_precondition(
                 "invalid value for 'build.service_account': the organization's policy gives builds no default service "
                 "account; name one of your own, projects/PROJECT/serviceAccounts/EMAIL"
@@ -359,7 +359,7 @@ class Run:
             self.log(f'starting build "{self.build["id"]}"\n')
             with timed(self.timing, "FETCHSOURCE"):
                 self.fetch(workspace)
-            docker = Docker(self.sandbox.images, self.log, self.stopped, self.upload)
+            docker = Docker(self.sandbox.images, workspace, self.log, self.stopped, self.pull, self.upload)
             with timed(self.timing, "BUILD"):
                 for number, step in enumerate(self.steps):
                     self.step(number, step, docker, workspace)
@@ -448,6 +448,17 @@ class Run:
                     "artifactRegistryPackage": f"{parsed.resource}/packages/{parsed.image.replace('/', '%2F')}",
                 }
             )
+
+    def pull(self, reference: str) -> Image | None:
+        """The image of a reference, if the build's service account may read it."""
+        parsed = Reference.parse(reference)
+        if parsed:
+            resource = f"//artifactregistry.googleapis.com/{parsed.resource}"
+            try:
+                self.sandbox.iam.check(self.account, resource, "artifactregistry.repositories.downloadArtifacts")
+            except ApiError as error:
+                raise BuildError(f"denied: {error.message}") from error
+        return self.sandbox.images.resolve(reference)
 
     def upload(self, reference: Reference, digest: str) -> None:
         """Push one image as the build's service account."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gcp_sandbox.backends.images import BuildError, ImageStore, Reference
+from gcp_sandbox.backends.images import BuildError, Image, ImageStore, Reference
 
 #: Names that a build step may give this builder, without a tag or digest.
 BUILDERS = {"gcr.io/cloud-builders/docker", "docker", "docker.io/library/docker", "docker.io/docker"}
@@ -81,12 +81,22 @@ class BuildCommand:
 class Docker:
     """The Docker daemon of one build: images by the references that the build gave them.
 
+    :param workspace: nothing outside of this folder is read.
+    :param pull: the image of a reference, None when there is none; raises BuildError when it may not be read.
     :param push: called with (reference, digest) for an image that is pushed; raises ApiError.
     """
 
-    def __init__(self, images: ImageStore, log: Callable[[str], None], cancelled: Callable[[], bool],
-                 push: Callable[[Reference, str], None]) -> None:  # fmt: skip
-        self.images, self.log, self.cancelled, self._push = images, log, cancelled, push
+    def __init__(
+        self,
+        images: ImageStore,
+        workspace: Path,
+        log: Callable[[str], None],
+        cancelled: Callable[[], bool],
+        pull: Callable[[str], Image | None],
+        push: Callable[[Reference, str], None],
+    ) -> None:
+        self.images, self.workspace, self.log, self.cancelled = images, workspace, log, cancelled
+        self._pull, self._push = pull, push
         self.local: dict[str, str] = {}
 
     def run(self, words: list[str], folder: Path, environment: Mapping[str, str]) -> None:
@@ -99,7 +109,7 @@ class Docker:
             case ["push", *options, reference] if all(option.startswith("-") for option in options):
                 self.push(reference)
             case ["pull", *options, reference] if all(option.startswith("-") for option in options):
-                image = self.images.resolve(reference)
+                image = self._pull(reference)
                 if image is None:
                     raise BuildError(f"Error response from daemon: manifest for {reference} not found")
                 self.local[full(reference)] = image.digest
@@ -125,20 +135,30 @@ class Docker:
         return parsed, digest
 
     def _build(self, command: BuildCommand, folder: Path) -> None:
-        context = folder / posixpath.normpath(command.context)
-        if not context.is_dir():
+        context = (folder / command.context).resolve()
+        if not context.is_dir() or not context.is_relative_to(self.workspace.resolve()):
             raise BuildError(f"unable to prepare context: path {command.context!r} not found")
         # -f is relative to the folder that docker runs in, not to the context.
-        file = posixpath.relpath(posixpath.join(folder, command.file), context) if command.file else "Dockerfile"
+        file = posixpath.relpath((folder / (command.file or context / "Dockerfile")).resolve(), context)
+        if file.startswith("../"):
+            raise BuildError(
+                f"unable to prepare context: the Dockerfile ({command.file}) must be within the build context"
+            )
         image = self.images.build(
-            context, file, command.args, self.log, target=command.target, cancelled=self.cancelled
-        )
+            context, file, command.args, self.log,
+            target=command.target, cancelled=self.cancelled, resolve=self._base,
+        )  # fmt: skip
         for tag in command.tags:
             self.local[full(tag)] = image.digest
             self.log(f"Successfully tagged {full(tag)}")
         if command.push:
             for tag in command.tags:
                 self.push(tag)
+
+    def _base(self, reference: str) -> Image | None:
+        """What FROM means: an image that an earlier step built, or one to pull."""
+        digest = self.local.get(full(reference))
+        return self.images.get(digest) if digest else self._pull(reference)
 
     def _find(self, reference: str) -> str:
         digest = self.local.get(full(reference))

@@ -26,8 +26,7 @@ BOOTSTRAP = """\
 import os, runpy, sys
 wheel = {wheel!r}
 sys.path.insert(0, wheel)
-options = [a for a in sys.argv[1:] if a.startswith("--no-")]
-sys.argv = ["pip", "install", "--disable-pip-version-check", "--no-index", wheel, *options]
+sys.argv = ["pip", "install", "--disable-pip-version-check", "--no-index", wheel]
 runpy.run_module("pip", run_name="__main__")
 """
 

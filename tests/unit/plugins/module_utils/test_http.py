@@ -166,3 +166,68 @@ def test_version_is_the_collections():
 
     root = pathlib.Path(_scripted.__file__).resolve().parents[3]
     assert yaml.safe_load((root / "galaxy.yml").read_text())["version"] == _http.VERSION
+
+
+class TestTls:
+    """Real connections to a server of our own."""
+
+    @pytest.fixture
+    def server(self, tmp_path, monkeypatch):
+        import http.server
+        import ssl
+        import threading
+
+        import trustme
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b'{"ok": true}')
+
+            def log_message(self, *args):
+                """Keep the test's output clean."""
+
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(context)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        bundle = tmp_path / "ca.pem"
+        authority.cert_pem.write_to_path(bundle)
+        for name in ("HTTPS_PROXY", "https_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        yield f"https://localhost:{server.server_port}/"
+        server.shutdown()
+        server.server_close()
+
+    @staticmethod
+    def client(cloud):
+        from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials
+
+        return _http.Client(_credentials.from_params({"access_token": "t"}), clock=cloud.clock)
+
+    def test_one_reading_of_the_bundle_serves_all_connections(self, cloud, server):
+        _http._tls_context.cache_clear()
+        _http.warm_up()
+        for _again in range(2):
+            assert self.client(cloud).get(server) == {"ok": True}
+        assert _http._tls_context.cache_info().misses == 1
+
+    def test_a_stranger_is_refused(self, cloud, server, tmp_path, monkeypatch):
+        import trustme
+
+        trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
+        with pytest.raises(_errors.ConnectionFailed, match="CERTIFICATE_VERIFY_FAILED"):
+            self.client(cloud).get(server)
+
+    def test_another_name_is_refused(self, cloud, server):
+        with pytest.raises(_errors.ConnectionFailed, match="127"):
+            self.client(cloud).get(server.replace("localhost", "127.0.0.1"))
+
+    def test_a_bundle_that_is_not_there_is_no_concern_of_the_warm_up(self, monkeypatch):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/file")
+        _http.warm_up()

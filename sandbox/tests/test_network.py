@@ -20,7 +20,7 @@ from gcp_sandbox.gateway.pipeline import Drop
 from gcp_sandbox.gateway.requestlog import RequestReader
 from gcp_sandbox.gateway.sandbox import Sandbox
 from gcp_sandbox.gateway.service import Response, Service, route
-from gcp_sandbox.network.listeners import Listeners
+from gcp_sandbox.network.listeners import Listeners, bind
 
 REAL = "app-abc123.appspot.com"
 
@@ -79,11 +79,11 @@ def live(tmp_path_factory):
     """A listening sandbox with a service and a deployed application of the test's own."""
     from gcp_sandbox.config import Settings
 
-    settings = Settings(state=tmp_path_factory.mktemp("live") / "state").with_free_ports()
+    settings, sockets = bind(Settings(state=tmp_path_factory.mktemp("live") / "state"))
     sandbox = Sandbox(settings)
     sandbox.add(Echo(sandbox))
     loop = asyncio.new_event_loop()
-    listeners = Listeners(sandbox, lambda: None)
+    listeners = Listeners(sandbox, sockets, lambda: None)
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     asyncio.run_coroutine_threadsafe(listeners.start(), loop).result(10)

@@ -9,12 +9,10 @@ import hashlib
 import json
 import os
 import re
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
 DEFAULT_PROJECT = "mlflow-sandbox"
-DEFAULT_DOOR = 8080
 HOST = "127.0.0.1"
 
 
@@ -123,23 +121,6 @@ class Settings:
         given = {key: value for key, value in values.items() if value is not None}
         return dataclasses.replace(self, **given)  # type: ignore[arg-type]
 
-    def with_free_ports(self, proxy: int | None = None) -> Settings:
-        """Keep the ports of an earlier run where they are still free; choose others where they are not."""
-        wanted = proxy or self.ports.proxy
-        if proxy and not _free(proxy):
-            raise ConfigError(f"port {proxy} is in use")
-        taken: set[int] = set()
-
-        def pick(port: int) -> int:
-            if not port or port in taken or not _free(port):
-                port = _any_port(taken)
-            taken.add(port)
-            return port
-
-        door = self.ports.door or next((p for p in range(DEFAULT_DOOR, DEFAULT_DOOR + 100) if _free(p)), 0)
-        ports = Ports(proxy=pick(wanted), tls=pick(self.ports.tls), door=pick(door))
-        return dataclasses.replace(self, ports=ports)
-
 
 def project_number(project: str) -> str:
     """A stable twelve-digit number for a project id."""
@@ -173,22 +154,3 @@ def write_private(path: Path, text: str | bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
     temporary.replace(path)
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
-
-
-def _any_port(taken: set[int]) -> int:
-    while True:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = probe.getsockname()[1]
-        if port not in taken:
-            return port

@@ -60,11 +60,11 @@ def running_pid(state: Path) -> int | None:
     return None
 
 
-async def serve(settings: Settings, ready: int | None) -> None:
-    """Serve until told to stop."""
+async def serve(settings: Settings, port: int | None, ready: int | None) -> None:
+    """Serve until told to stop; the proxy on `port`, where one is given."""
     from gcp_sandbox.gateway.media import free_spool
     from gcp_sandbox.gateway.sandbox import Sandbox
-    from gcp_sandbox.network.listeners import Listeners
+    from gcp_sandbox.network.listeners import Listeners, bind
 
     began = time.monotonic()
     loop = asyncio.get_running_loop()
@@ -73,8 +73,9 @@ async def serve(settings: Settings, ready: int | None) -> None:
         loop.add_signal_handler(number, stop.set)
     settings.folders()
     free_spool(settings.spool)
+    settings, sockets = bind(settings, port)
     sandbox = Sandbox(settings)
-    listeners = Listeners(sandbox, stop.set)
+    listeners = Listeners(sandbox, sockets, stop.set)
     try:
         # First the sockets: what services start may already ask for them.
         await listeners.start()
@@ -119,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = Settings.load(options.state).changed(
             latency=options.latency, rtt=options.rtt, project=options.project
         )
-        asyncio.run(serve(settings.with_free_ports(options.port), options.ready_fd))
+        asyncio.run(serve(settings, options.port, options.ready_fd))
     except AlreadyRunning:
         log.error("another sandbox serves %s", options.state)
         return 1

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from gcp_sandbox.config import HOST
+from gcp_sandbox.config import HOST, ConfigError, Ports, Settings
 from gcp_sandbox.gateway.sandbox import Sandbox
 from gcp_sandbox.network.app import App
 from gcp_sandbox.network.ca import Authority
@@ -23,6 +25,8 @@ from gcp_sandbox.network.proxy import Proxy
 
 # Longer than clients keep an idle connection in their pools, so that they are the ones who close it.
 _KEEP_ALIVE = 620
+# What the front door tries first: addresses with it are typed by hand.
+DOORS = range(8080, 8180)
 # Linux only, and for the moment only: the kernel forgets it with the next answer.
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
@@ -49,11 +53,48 @@ class _Http(H11Protocol):
         super().data_received(data)
 
 
-class Listeners:
-    """Opens and closes the sandbox's sockets."""
+def bind(settings: Settings, proxy: int | None = None) -> tuple[Settings, dict[str, socket.socket]]:
+    """Listening sockets for a sandbox, by the names of `Ports`, and the settings with their ports.
 
-    def __init__(self, sandbox: Sandbox, stop: Callable[[], None]) -> None:
+    Ports of an earlier run are kept where they are free and replaced where they are not; `proxy` is a must.
+    They listen from here on, because a port that is only looked up can be gone a moment later.
+    """
+    old = settings.ports
+    wanted = {
+        "proxy": [proxy] if proxy else [old.proxy, 0],
+        "tls": [old.tls, 0],
+        "door": [*([old.door] if old.door else DOORS), 0],
+    }
+    sockets = {name: _listen(ports) for name, ports in wanted.items()}
+    ports = Ports(**{name: bound.getsockname()[1] for name, bound in sockets.items()})
+    return dataclasses.replace(settings, ports=ports), sockets
+
+
+def _listen(ports: Iterable[int]) -> socket.socket:
+    """A socket on the first free one of `ports`; 0 is any."""
+    taken = ""
+    for port in dict.fromkeys(ports):
+        # asyncio switches Nagle's algorithm off only where the protocol is named.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+            listener.listen(128)
+            return listener
+        except OSError as error:
+            listener.close()
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            taken = f"port {port} is in use"
+    raise ConfigError(taken)
+
+
+class Listeners:
+    """Serves on the sandbox's sockets, as `bind` gives them."""
+
+    def __init__(self, sandbox: Sandbox, sockets: dict[str, socket.socket], stop: Callable[[], None]) -> None:
         self._sandbox = sandbox
+        self._sockets = sockets
         self._authority = Authority(sandbox.settings)
         self._app = App(sandbox)
         self._control = Control(sandbox, stop)
@@ -66,15 +107,14 @@ class Listeners:
         return control_socket(self._sandbox.settings.runtime)
 
     async def start(self) -> None:
-        """Listen; OSError when a port is taken."""
+        """Begin to answer."""
         loop = asyncio.get_running_loop()
-        ports = self._sandbox.settings.ports
         context = self._authority.server_context()
         http = self._http(self._app)
         self._servers = [
-            await loop.create_server(http, HOST, ports.tls, ssl=context),
-            await loop.create_server(lambda: Proxy(http, context, self._tunnels), HOST, ports.proxy),
-            await loop.create_server(self._http(Door(self._sandbox, self._app)), HOST, ports.door),
+            await loop.create_server(http, sock=self._sockets["tls"], ssl=context),
+            await loop.create_server(lambda: Proxy(http, context, self._tunnels), sock=self._sockets["proxy"]),
+            await loop.create_server(self._http(Door(self._sandbox, self._app)), sock=self._sockets["door"]),
         ]
         self.control_socket.unlink(missing_ok=True)
         self._servers.append(await loop.create_unix_server(self._http(self._control), str(self.control_socket)))

@@ -69,7 +69,10 @@ def test_a_container_gets_its_environment_and_nothing_of_the_daemons(sandbox, mo
 
 def test_volumes_are_private_and_their_mount_paths_lead_to_them(sandbox):
     volume = Volume("/secrets/db", files={"password": b"hunter2"})
-    show = "import os, sys; p = sys.argv[1]; print(open(p).read(), oct(os.stat(p).st_mode & 0o777), os.environ['FILE'] == p)"
+    show = (
+        "import os, sys; p = sys.argv[1]; "
+        "print(open(p).read(), oct(os.stat(p).st_mode & 0o777), os.environ['FILE'] == p)"
+    )
     process = sandbox.processes.run(
         make(
             sandbox,

@@ -193,6 +193,21 @@ def test_deploying_wants_the_permission_and_the_service_account(run):
     assert f"'iam.serviceaccounts.actAs' denied on service account {run.account}" in answer.json["error"]["message"]
 
 
+def test_opening_a_service_to_everybody_wants_the_right_to_set_its_policy(run):
+    run.sandbox.iam.add_binding(run.project.name, "roles/run.developer", "user:bob@example.com")
+    run.sandbox.iam.add_binding(run.project.name, "roles/iam.serviceAccountUser", "user:bob@example.com")
+    run.sandbox.iam.add_binding(run.project.name, "roles/artifactregistry.reader", "user:bob@example.com")
+    answer = run.create("hello", run.service(), as_="bob@example.com")
+    assert answer.status == 403 and "run.services.setIamPolicy" in answer.json["error"]["message"]
+    assert run.create("hello", run.service(invokerIamDisabled=False), as_="bob@example.com").status == 200
+
+
+def test_an_unknown_region_is_refused(run):
+    location = run.location.replace("europe-west1", "nowhere-1")
+    answer = run.api.post(f"{BASE}/{location}/services?serviceId=hello", run.service())
+    assert answer.status == 403 and "locations/nowhere-1" in answer.json["error"]["message"]
+
+
 def test_an_unknown_service_account_is_refused(run):
     body = run.service(template={"serviceAccount": f"nobody@{run.project.id}.iam.gserviceaccount.com"})
     answer = run.create("hello", body)
@@ -287,6 +302,42 @@ def test_a_missing_secret_fails_the_revision(run):
     run.sandbox.iam.add_binding(run.project.name, "roles/secretmanager.secretAccessor", f"serviceAccount:{run.account}")
     message = failed(run, "hello", env={"PASSWORD": reference("nothing")})["terminalCondition"]["message"]
     assert "secrets/nothing/versions/latest was not found" in message
+
+
+# -- Cloud SQL
+
+
+def test_a_cloud_sql_volume_leads_to_the_server_for_who_may_connect(run):
+    root = f"https://sqladmin.googleapis.com/v1/projects/{run.project.id}"
+    settings = {"tier": "db-f1-micro", "edition": "ENTERPRISE"}
+    instance = {"name": "db", "region": "europe-west1", "databaseVersion": "POSTGRES_16", "settings": settings}
+    operation = run.api.ok("POST", f"{root}/instances", instance)
+    deadline = time.monotonic() + 60
+    while operation["status"] != "DONE":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+        operation = run.api.ok("GET", f"{root}/operations/{operation['name']}")
+    connection = f"{run.project.id}:europe-west1:db"
+    template = {
+        "volumes": [{"name": "cloudsql", "cloudSqlInstance": {"instances": [connection]}}],
+        "container": {"volumeMounts": [{"name": "cloudsql", "mountPath": "/cloudsql"}]},
+    }
+    service = run.deploy("hello", env={"DATABASE": f"postgresql://u@/d?host=/cloudsql/{connection}"}, template=template)
+    env = run.get(f"{service['uri']}/env").json()
+    folder = f"{env['CLOUDSQL_SOCKET_DIR']}/{connection}"
+    assert env["DATABASE"] == f"postgresql://u@/d?host={folder}"
+    assert run.get(f"{service['uri']}/postgres", params={"folder": folder}).content == b""
+    run.sandbox.iam.add_binding(run.project.name, "roles/cloudsql.client", f"serviceAccount:{run.account}")
+    assert run.get(f"{service['uri']}/postgres", params={"folder": folder}).content in (b"N", b"S")
+    assert "cloudsql.instances.connect" in run.sandbox.processes.log_path("hello").read_text()
+
+
+def test_a_cloud_sql_instance_that_is_not_there_does_not_keep_a_service_from_starting(run):
+    template = {
+        "volumes": [{"name": "cloudsql", "cloudSqlInstance": {"instances": ["p:r:nothing"]}}],
+        "container": {"volumeMounts": [{"name": "cloudsql", "mountPath": "/cloudsql"}]},
+    }
+    assert run.deploy("hello", template=template)["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
 
 
 # -- traffic

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The instances of one revision: started on demand between a minimum and a maximum, probed, and given requests.
 
-A request leases an instance (`Pool.acquire`). An instance takes as many at a time as its concurrency says; when all are busy another
-is started, up to the maximum, and the request waits for whichever is ready first. Idle instances are stopped after a while, down to
-the minimum. A dead instance is replaced by the next request or, below the minimum, at once.
+A request leases an instance (`Pool.acquire`). An instance takes as many at a time as its concurrency says; when all
+are busy another is started, up to the maximum, and the request waits for whichever is ready first. Idle instances are
+stopped after a while, down to the minimum. A dead instance is replaced by the next request or, below the minimum, at
+once.
 """
 
 from __future__ import annotations
@@ -23,18 +24,24 @@ from gcp_sandbox.backends.processes import GRACE, Process
 
 log = logging.getLogger(__name__)
 
-# How long Cloud Run may keep an idle instance before it scales to zero (cloud.google.com/run/docs/about-instance-autoscaling).
+# How long Cloud Run may keep an idle instance before it scales to zero
+# (cloud.google.com/run/docs/about-instance-autoscaling).
 IDLE = 900.0
 TICK = 1.0
-# Between two tries of a start-up probe. The time allowed is the probe's own; success is only seen sooner than at its next period.
+# Between two tries of a start-up probe. The time allowed is the probe's own; success is only seen sooner than at its
+# next period.
 RETRY = 0.1
-# Instances that the minimum asks for and that keep failing are tried again after 2, 4, 8 ... seconds, at most this many.
+# Instances that the minimum asks for and that keep failing are tried again after 2, 4, 8 ... seconds, at most this
+# many.
 LONGEST_BACKOFF = 60.0
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A probe of Cloud Run's Container resource; `path` is None for a TCP probe. Times in seconds."""
+    """A probe of Cloud Run's Container resource; `path` is None for a TCP probe. Times in seconds.
+
+    `port` is only given where it is not the one that the container serves on.
+    """
 
     path: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +58,7 @@ class Probe:
 
     def check(self, port: int, timeout: float | None = None) -> bool:
         """One attempt against 127.0.0.1:port. An HTTP answer from 200 to 399 passes."""
+        port = self.port or port
         limit = min(self.timeout, timeout) if timeout is not None else self.timeout
         try:
             if self.path is None:
@@ -164,7 +172,8 @@ class Pool:
     # -- requests
 
     def acquire(self) -> Future[Instance]:
-        """An instance with room for one more request, which `release` must be given back. The future fails with StartFailed, or
+        """An instance with room for one more request, which `release` must be given back. The future fails with
+        StartFailed, or
         with Exhausted when the pool is closed or may have no instance."""
         future: Future[Instance] = Future()
         with self._lock:

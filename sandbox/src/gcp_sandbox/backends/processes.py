@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Containers as processes: one process group an instance, with what Cloud Run gives a container.
 
-What a container finds on Cloud Run and finds here: its environment (secrets included), a metadata server that hands out tokens of
-its own service account, PORT, its volumes, a private HOME and temporary folder, a log. What is simulated, because an unprivileged
-process shares the machine's file system and network:
+What a container finds on Cloud Run and finds here: its environment (secrets included), a metadata server that hands
+out tokens of its own service account, PORT, its volumes, a private HOME and temporary folder, a log. What is
+simulated, because an unprivileged process shares the machine's file system and network:
 
 - PORT is a free port and not the declared one: instances share one network.
-- Nothing can be mounted at `/cloudsql` or `/secrets`. A volume is a private folder, and where its mount path stands in the value of
-  a variable or in an argument, the folder's path is put instead. CLOUDSQL_SOCKET_DIR names the folder of the Cloud SQL sockets.
-- Python programs that bind to all interfaces are bound to 127.0.0.1 (`GUEST`): a container is alone behind its port, a process on a
-  developer's machine is not.
+- Nothing can be mounted at `/cloudsql` or `/secrets`. A volume is a private folder, and where its mount path stands
+  in the value of a variable or in an argument, the folder's path is put instead. CLOUDSQL_SOCKET_DIR names the folder
+  of the Cloud SQL sockets.
+- Python programs that bind to all interfaces are bound to 127.0.0.1 (`GUEST`): a container is alone behind its port,
+  a process on a developer's machine is not.
 - Memory and CPU limits are not enforced.
 
-Processes outlive the daemon when it is killed. Their records (never their environment) are in the store, and the next start adopts
-those that are still alive: same process, same metadata server's port, same sockets.
+Processes outlive the daemon when it is killed. Their records (never their environment) are in the store, and the next
+start adopts those that are still alive: same process, same metadata server's port, same sockets.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ if TYPE_CHECKING:
 
 KIND = "processes.process"
 
-# Below Linux's ephemeral range, so that no outgoing connection takes a port between its choice and the container's bind.
+# Below Linux's ephemeral range: no outgoing connection takes a port between its choice and the container's bind.
 PORTS = range(20000, 30000)
 
-# Cloud Run sends SIGTERM, and SIGKILL ten seconds later (cloud.google.com/run/docs/container-contract#instance-shutdown).
+# Cloud Run sends SIGTERM, and SIGKILL ten seconds later
+# (cloud.google.com/run/docs/container-contract#instance-shutdown).
 GRACE = 10.0
 
-# Runs the command it is given and leaves its exit code in a file: whoever adopts a process that is not its child cannot ask the kernel.
+# Runs the command it is given and leaves its exit code in a file: whoever adopts a process that is not its child
+# cannot ask the kernel.
 SUPERVISOR = 'code=$1; shift; "$@"; echo $? > "$code.part" && mv "$code.part" "$code"'
 
 GUEST = '''\
@@ -57,13 +60,14 @@ GUEST = '''\
 import socket
 
 _bind = socket.socket.bind
-_LOCAL = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def bind(self, address):
-    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] in _LOCAL:
-        local = "::1" if self.family == socket.AF_INET6 else "127.0.0.1"
-        address = (local, *address[1:])
+    if self.family == socket.AF_INET and address[0] in ("", "0.0.0.0"):
+        address = ("127.0.0.1", *address[1:])
+    elif self.family == socket.AF_INET6 and address[0] in ("", "::"):
+        only = self.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        address = ("::1" if only else "::ffff:127.0.0.1", *address[1:])
     return _bind(self, address)
 
 
@@ -73,7 +77,11 @@ socket.socket.bind = bind
 
 @dataclass(frozen=True)
 class Volume:
-    """What a container sees at `mount`: files (path below the mount -> content), Cloud SQL sockets, or an empty folder."""
+    """What a container sees at `mount`.
+
+    :param files: content by path below the mount.
+    :param sql: connection names of Cloud SQL instances; without them and files, the folder is empty.
+    """
 
     mount: str
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -250,7 +258,7 @@ class Processes:
         return path
 
     def log(self, name: str, line: str) -> None:
-        """Add one line of the platform's own to a log, as Cloud Run mixes its request and system logs with the container's output."""
+        """Add a line of the platform's own, as Cloud Run mixes its system logs with the container's output."""
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         with self.log_path(name).open("a") as file:
             file.write(f"{stamp} {line}\n")
@@ -425,10 +433,12 @@ class Processes:
 
 
 def replace_mounts(text: str, mounts: Mapping[str, str]) -> str:
-    """Put the folders' paths where mount paths stand as whole path prefixes: `/cloudsql/p:r:i` but not `/var/cloudsql`."""
-    for mount in sorted(mounts, key=len, reverse=True):
-        text = re.sub(rf"(?<![\w./-]){re.escape(mount)}(?![\w.-])", lambda _: mounts[mount], text)  # noqa: B023 - used at once
-    return text
+    """Put folders where their mount paths stand, as whole prefixes: `/cloudsql/p:r:i` but not `/var/cloudsql`."""
+    if not mounts:
+        return text
+    longest_first = sorted(mounts, key=len, reverse=True)
+    pattern = rf"(?<![\w./-])({'|'.join(map(re.escape, longest_first))})(?![\w.-])"
+    return re.sub(pattern, lambda found: mounts[found[1]], text)
 
 
 _taken: set[int] = set()

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-# cloud.google.com/iap/docs/deprecations. What the API answers since is not documented; any error will do for clients that must
-# not depend on it.
+# cloud.google.com/iap/docs/deprecations. What the API answers since is not documented; any error will do for clients
+# that must not depend on it.
 SHUT_DOWN = (
-    "The IAP OAuth Admin APIs were shut down on March 19, 2026. Use a Google-managed OAuth client, or create an OAuth client in "
+    "The IAP OAuth Admin APIs were shut down on March 19, 2026. Use a Google-managed OAuth client, or create an "
+    "OAuth client in "
     "the Google Cloud console. See https://cloud.google.com/iap/docs/deprecations."
 )
 

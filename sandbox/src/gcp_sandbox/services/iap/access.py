@@ -5,9 +5,10 @@
     if isinstance(decision, Response): answer with it
     else: pass the request on, without `decision.remove` and with `decision.headers`
 
-A browser without a session goes to the sign-in page and comes back with a cookie. A program presents, in Proxy-Authorization or
-Authorization, an OpenID Connect token for the custom OAuth client (or one that is allow-listed), or a JWT signed by a service
-account for the application's address. Whoever it is must hold iap.webServiceVersions.accessViaIAP on the application.
+A browser without a session goes to the sign-in page and comes back with a cookie. A program presents, in
+Proxy-Authorization or Authorization, an OpenID Connect token for the custom OAuth client (or one that is
+allow-listed), or a JWT signed by a service account for the application's address. Whoever it is must hold
+iap.webServiceVersions.accessViaIAP on the application.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Protected:
 
 @dataclass(frozen=True)
 class WebRequest:
-    """The parts of a request that IAP looks at; header names in lower case. `door`: origin that the browser sees, if another."""
+    """The parts of a request that IAP looks at; header names in lower case. `door`: origin that the browser sees, if
+    another.
+    """
 
     method: str
     host: str
@@ -70,7 +73,9 @@ class WebRequest:
 
     @property
     def browser(self) -> bool:
-        """Whether the client can be sent to a sign-in page: it follows redirects and shows HTML (cloud.google.com/iap/docs/faq)."""
+        """Whether the client can be sent to a sign-in page: it follows redirects and shows HTML
+        (cloud.google.com/iap/docs/faq).
+        """
         accepted = self.headers.get("accept", "")
         ajax = self.headers.get("x-requested-with", "").lower() == "xmlhttprequest"
         return self.method in ("GET", "HEAD") and not ajax and ("text/html" in accepted or "*/*" in accepted)
@@ -131,7 +136,8 @@ class Access:
             try:
                 return self._verify(token.strip(), request, oauth), frozenset({header})
             except Refused:
-                # Behind a good Proxy-Authorization the other header is the application's own; a bad one lets IAP look on.
+                # Behind a good Proxy-Authorization the other header is the application's own; a bad one lets IAP look
+                # on.
                 if header == "proxy-authorization" and request.headers.get("authorization", "").lower().startswith(
                     "bearer "
                 ):
@@ -161,7 +167,8 @@ class Access:
         accepted = {client, *oauth.get("programmaticClients", ())} - {""}
         if payload.get("aud") not in accepted:
             raise Refused(
-                f"JWT audience doesn't match this application ('aud' claim ({payload.get('aud')}) doesn't match expected value "
+                f"JWT audience doesn't match this application ('aud' claim ({payload.get('aud')}) doesn't match "
+                "expected value "
                 f"({client or 'a custom OAuth client: this application has a Google-managed one'}))"
             )
         if not isinstance(payload.get("email"), str):

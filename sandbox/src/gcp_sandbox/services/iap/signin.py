@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A browser's way through IAP: to the account chooser, back through iap.googleapis.com, to a cookie of the application's host.
+"""A browser's way through IAP: to the account chooser, back through iap.googleapis.com, to a cookie of the
+application's host.
 
-The steps are Google's; the account chooser is the sandbox's own and asks for no password. Everything that travels through the
-browser is signed with a key that only this sandbox has.
+The steps are Google's; the account chooser is the sandbox's own and asks for no password. Everything that travels
+through the browser is signed with a key that only this sandbox has.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class SignIn:
         if principal is None or principal.kind != "user":
             return self._error(400, "Couldn't find your account", f"The sandbox knows nobody called {email}.")
         if state["managed"] and principal.domain != self._domain():
-            text = "Error 403: org_internal. The application's Google-managed OAuth client is for members of its organization."
+            text = "Error 403: org_internal. This application's OAuth client is for members of its organization only."
             return self._error(403, "Access blocked", text)
         code = self._seal({"use": "code", "email": email, "client": form.get("client_id", "")}, CODE_LIFETIME)
         client = form.get("client_id", "")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a template to a container: its image, environment, secrets and volumes, read with the permissions that it will have."""
+"""From a template to a container: its image, environment, secrets and volumes, read with the permissions that it will
+have.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Failure(ApiError):
 
 
 def image(sandbox: Sandbox, ref: str, digest: str = "") -> Image:
-    """The image that a template names, or the one that its tag named when the revision was made; Failure if there is none."""
+    """The image that a template names, or the one that its tag named when the revision was made; Failure if there is
+    none.
+    """
     found = sandbox.images.get(digest) if digest else None
     found = found or sandbox.images.resolve(ref)
     if found is None:
@@ -141,8 +145,10 @@ def secret(sandbox: Sandbox, name: Name, ref: str, version: str, email: str, at:
         if error.code == 403:
             raise Failure(
                 "PERMISSION_DENIED",
-                f"{at}: Permission denied on secret: {shown} for Revision service account {email}. The service account used "
-                "must be granted the 'Secret Manager Secret Accessor' role (roles/secretmanager.secretAccessor) at the secret, "
+                f"{at}: Permission denied on secret: {shown} for Revision service account {email}. The service "
+                "account used "
+                "must be granted the 'Secret Manager Secret Accessor' role (roles/secretmanager.secretAccessor) at "
+                "the secret, "
                 "project or higher level.",
                 reason="SECRETS_ACCESS_CHECK_FAILED",
             ) from error
@@ -156,7 +162,8 @@ def secret(sandbox: Sandbox, name: Name, ref: str, version: str, email: str, at:
 def check_access(sandbox: Sandbox, caller: Any, name: Name, template: Mapping[str, Any]) -> None:
     """What must hold of the caller and the project's service agent before a template is accepted.
 
-    :raises ApiError: 403 in Google's words: the caller may not act as the service account, or nobody may read the image.
+    :raises ApiError: 403 in Google's words: the caller may not act as the service account, or nobody may read the
+        image.
     """
     email = template["serviceAccount"]
     home = sandbox.identities.project_of(email)
@@ -184,10 +191,14 @@ def _check_image(sandbox: Sandbox, caller: Any, name: Name, ref: str) -> None:
     reader = sandbox.identities.service_account(agent["email"])
     if not sandbox.iam.test(reader, resource, [permission]):
         raise errors.permission_denied(
-            f"Google Cloud Run Service Agent {agent['email']} must have permission to read the image, {ref}. Ensure that the "
-            "provided container image URL is correct and that the above account has permission to access the image. If you "
-            "just enabled the Cloud Run API, the permissions might take a few minutes to propagate. Note that the image is "
-            f"from project [{repository.split('/')[1]}], which is not the same as this project [{name.project}]. Permission "
+            f"Google Cloud Run Service Agent {agent['email']} must have permission to read the image, {ref}. Ensure "
+            "that the "
+            "provided container image URL is correct and that the above account has permission to access the "
+            "image. If you "
+            "just enabled the Cloud Run API, the permissions might take a few minutes to propagate. Note that the "
+            "image is "
+            f"from project [{repository.split('/')[1]}], which is not the same as this project [{name.project}]. "
+            "Permission "
             "must be granted to the Google Cloud Run Service Agent from this project."
         )
     if not sandbox.iam.test(caller, resource, [permission]):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests to deployed services: who may come in, and the way to an instance and back.
 
-In Cloud Run's order: the host leads to a service and its ingress setting lets the request in (404 otherwise); IAP or the invoker
-check says who it is (302, 401, 403); the body is within bounds (413); an instance takes it (429, 503) and answers in time (504).
+In Cloud Run's order: the host leads to a service and its ingress setting lets the request in (404 otherwise); IAP or
+the invoker check says who it is (302, 401, 403); the body is within bounds (413); an instance takes it (429, 503) and
+answers in time (504).
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 # cloud.google.com/run/quotas: HTTP/1 requests, and responses that say their length instead of being streamed.
 MAX_BODY = 32 << 20
 
-# How long a request waits for an instance to start, at least: Cloud Run's pending queue (cloud.google.com/run/docs/troubleshooting).
+# How long a request waits for an instance to start, at least: Cloud Run's pending queue
+# (cloud.google.com/run/docs/troubleshooting).
 LEAST_WAIT = 10.0
 
 HOP_BY_HOP = {
@@ -56,7 +58,8 @@ HOP_BY_HOP = {
 UNSIGNED = "SIGNATURE_REMOVED_BY_GOOGLE"
 
 NO_AGENT = (
-    "The IAP service account is not provisioned. Please follow the instructions to create service account and rectify IAP and "
+    "The IAP service account is not provisioned. Please follow the instructions to create service account and "
+    "rectify IAP and "
     "Cloud Run setup: https://cloud.google.com/iap/docs/enabling-cloud-run"
 )
 
@@ -100,7 +103,7 @@ def unauthorized(path: str, problem: str) -> Refusal:
     """401 of the invoker check: a token that is there and not good."""
     text = f"Your client does not have permission to the requested URL <code>{html.escape(path)}</code>."
     header = f'Bearer error="invalid_token" error_description="{problem}"'
-    note = "The request was not authenticated. Either allow unauthenticated invocations or set the proper Authorization header."
+    note = f"The request was not authenticated: {problem}."
     return Refusal(401, "Unauthorized", text, note, {"www-authenticate": header})
 
 
@@ -228,7 +231,8 @@ class RunIngress:
             if self.sandbox.iam.allowed(ANONYMOUS, resource, "run.routes.invoke"):
                 return Granted(None)
             note = (
-                "The request was not authenticated. Either allow unauthenticated invocations or set the proper Authorization "
+                "The request was not authenticated. Either allow unauthenticated invocations or set the proper "
+                "Authorization "
                 "header. Read more at https://cloud.google.com/run/docs/securing/authenticating"
             )
             raise forbidden(request.path, note)
@@ -239,7 +243,8 @@ class RunIngress:
             raise unauthorized(request.path, "The access token could not be verified")
         if not self.sandbox.iam.allowed(principal, resource, "run.routes.invoke"):
             note = (
-                f"The request was authenticated as {principal.email}, which lacks the run.routes.invoke permission on the "
+                f"The request was authenticated as {principal.email}, which lacks the run.routes.invoke permission "
+                "on the "
                 "service (roles/run.invoker)."
             )
             raise forbidden(request.path, note)
@@ -334,7 +339,7 @@ class RunIngress:
             length = incoming.headers.get("content-length", "0")
             if length.isdigit() and int(length) > MAX_BODY and request.method != "HEAD":
                 note = "Response size was too large. Please consider reducing response size."
-                text = "The server encountered an error and could not complete your request.<p>Please try again in 30 seconds."
+                text = "The server encountered an error and could not complete your request."
                 raise Refusal(500, "Server Error", text, note)
             await exchange.start(incoming.status_code, answer_headers(incoming))
             if request.method != "HEAD":

@@ -107,6 +107,7 @@ class Jobs(Common, Service):
         )
 
     def _create_job(self, call: Call, name: str) -> Json:
+        names.check_region(Name.parse(name).region)
         if self.store.get(JOB_KIND, name) is not None:
             raise errors.already_exists(f"Resource '{Name.parse(name).id}' already exists.")
         spec = self._job_spec(

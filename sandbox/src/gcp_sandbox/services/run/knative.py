@@ -48,7 +48,9 @@ SELECTOR = re.compile(r"\s*([\w./-]+)\s*(?:==?\s*([\w.-]*))?\s*")
 
 
 class Knative(Common, Service):
-    """namespaces.* and the v1 projects.locations.* of services, configurations, routes, revisions, jobs, executions, tasks."""
+    """namespaces.* and the v1 projects.locations.* of services, configurations, routes, revisions, jobs, executions,
+    tasks.
+    """
 
     @method("namespaces.services.get", permission="run.services.get", on=lambda call: _project(call))
     @method(
@@ -133,7 +135,7 @@ class Knative(Common, Service):
                 "displayName": region,
                 "labels": {"cloud.googleapis.com/region": region},
             }
-            for region in sorted(names.REGION_CODES)
+            for region in sorted(names.regions())
         ]
         return call.page(found, key="locations", default=100, maximum=100)
 
@@ -175,6 +177,7 @@ class Knative(Common, Service):
     def _metadata(self, body: Json, **annotations: str) -> Json:
         name = Name.parse(body["name"])
         project = self.sandbox.projects.get(name.project)
+        namespace = project.number if project else name.project
         labels = {**body.get("labels", {}), "cloud.googleapis.com/location": name.region}
         given = {
             "serving.knative.dev/creator": body.get("creator", ""),
@@ -184,8 +187,8 @@ class Knative(Common, Service):
         }
         return {
             "name": body["name"].rpartition("/")[2],
-            "namespace": project.number if project else name.project,
-            "selfLink": f"/apis/{SERVING}/namespaces/{project.number if project else name.project}/{name.collection}/{name.id}",
+            "namespace": namespace,
+            "selfLink": f"/apis/{SERVING}/namespaces/{namespace}/{name.collection}/{name.id}",
             "uid": body["uid"],
             "resourceVersion": base64.b64encode(body["etag"].encode()).decode()[:11],
             "generation": int(body["generation"]),

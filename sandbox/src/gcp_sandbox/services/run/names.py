@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
-from gcp_sandbox.gateway import errors
+from gcp_sandbox.gateway import catalog, errors
 
-# Two letters stand for the region in the older form of a service's address. Google publishes no list; these are the ones that are
-# widely seen, and any other region gets two letters derived from its name.
+# Two letters stand for the region in the older form of a service's address. Google publishes no list; these are the
+# ones that are widely seen, and any other region gets two letters derived from its name.
 REGION_CODES = {
     "africa-south1": "bq",
     "asia-east1": "de",
@@ -102,9 +104,23 @@ def check_id(field: str, value: str, *, pattern: re.Pattern[str] = SERVICE_ID, l
     """ApiError 400 unless `value` may name a service or a job."""
     if not pattern.fullmatch(value):
         raise errors.invalid(
-            f"Violation in {field}: {value!r} must use only lowercase letters, digits and hyphens, begin with a letter, "
+            f"Violation in {field}: {value!r} must use only lowercase letters, digits and hyphens, begin with a "
+            "letter, "
             f"not end with a hyphen, and be at most {longest} characters long."
         )
+
+
+@lru_cache
+def regions() -> frozenset[str]:
+    """Regions that Cloud Run is in: those with an endpoint of their own in the discovery document."""
+    document = json.loads((catalog.DOCUMENTS / "run.v2.json").read_text())
+    return frozenset(endpoint["location"] for endpoint in document["endpoints"])
+
+
+def check_region(region: str) -> None:
+    """ApiError 403, as for everything that may or may not exist, unless Cloud Run is in the region."""
+    if region not in regions():
+        raise errors.permission_denied(f"Permission denied on 'locations/{region}' (or it may not exist).")
 
 
 def suffix(length: int) -> str:

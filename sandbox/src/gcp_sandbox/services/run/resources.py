@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies of Cloud Run v2 resources: what a user may set, what the server adds, how a change becomes a revision. Pure."""
+"""Bodies of Cloud Run v2 resources: what a user may set, what the server adds, what makes a revision. Pure."""
 
 from __future__ import annotations
 
@@ -133,7 +133,8 @@ def check_etag(given: str | None, body: Json) -> None:
     """ApiError 409 ABORTED when the caller's etag is not the resource's. A mangled quote is still the same etag."""
     if given and given.strip('"') != body["etag"].strip('"'):
         raise errors.aborted(
-            f"Conflict for resource '{Name.parse(body['name']).id}': version '{given}' was specified but current version "
+            f"Conflict for resource '{Name.parse(body['name']).id}': version '{given}' was specified but current "
+            "version "
             f"is '{body['etag']}'."
         )
 
@@ -197,7 +198,9 @@ def touch(body: Json, *, now: str, modifier: str) -> None:
 
 
 def changed_service(existing: Json, spec: Json, number: str, *, now: str, modifier: str) -> Json:
-    """The service after a patch whose user fields are `spec`. The generation counts changes of what the user asks for."""
+    """The service after a patch whose user fields are `spec`. The generation counts changes of what the user asks
+    for.
+    """
     body = {key: value for key, value in existing.items() if key not in SERVICE_FIELDS} | spec
     if {key: existing.get(key) for key in SERVICE_FIELDS} != {key: spec.get(key) for key in SERVICE_FIELDS}:
         body["generation"] = str(int(existing["generation"]) + 1)
@@ -242,6 +245,8 @@ def log_uri(service: Name, revision: str) -> str:
         f"resource.labels.revision_name%3D%22{revision}%22"
     )
     return (
+        ""
+        ""
         f"https://console.cloud.google.com/logs/viewer?project={service.project}&resource=cloud_run_revision/service_name/"
         f"{service.id}/revision_name/{revision}&advancedFilter={query}"
     )
@@ -277,7 +282,7 @@ def check_traffic(traffic: list[Json], revisions: Iterable[str]) -> None:
 
 
 def targets(service: Json) -> list[tuple[str, int, str]]:
-    """(revision's short name, percent, tag) of each traffic target; targets of the latest revision once one is ready."""
+    """(revision's short name, percent, tag) of each traffic target; of the latest revision once one is ready."""
     latest = service.get("latestReadyRevision", "").rpartition("/")[2]
     found = []
     for target in service.get("traffic", []):

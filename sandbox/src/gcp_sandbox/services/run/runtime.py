@@ -28,16 +28,21 @@ Json = dict[str, Any]
 SERVICE_KIND = "run.service"
 REVISION_KIND = "run.revision"
 
-# A start-up probe's own time is long enough to hide a broken image for four minutes. Where time is scaled down the wait is too, but
-# not below this: a real server on a busy machine still takes its real time to start.
-LEAST_WINDOW = 60.0
+# A start-up probe's own time is long enough to hide a broken image for four minutes. Where time is scaled down the
+# wait is too, but not below this: a real server on a busy machine still takes its real time to start.
+LEAST_WINDOW = 120.0
 
 NOT_LISTENING = (
-    "The user-provided container failed to start and listen on the port defined provided by the PORT={port} environment variable "
-    "within the allocated timeout. This can happen when the container port is misconfigured or if the timeout is too short. The "
+    "The user-provided container failed to start and listen on the port defined provided by the PORT={port} "
+    "environment variable "
+    "within the allocated timeout. This can happen when the container port is misconfigured or if the timeout is "
+    "too short. The "
     "health check timeout can be extended. Logs for this revision might contain more information."
 )
-NOT_STARTED = "The user-provided container failed the configured startup probe checks. Logs for this revision might contain more information."
+NOT_STARTED = (
+    "The user-provided container failed the configured startup probe checks. Logs for this revision might contain more "
+    "information."
+)
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,7 @@ class Runtime:
                 try:
                     pool.start_one()
                 except StartFailed as error:
+                    self.sandbox.processes.log(Name.parse(name).id, f"{Name.parse(name).child}: {error}")
                     raise self._why(revision, error) from error
         except BaseException:
             self.retire(name)
@@ -209,12 +215,13 @@ class Runtime:
     def _new_pool(self, revision: Json, limits: Limits | None) -> Pool:
         name = Name.parse(revision["name"])
         container = revision["containers"][0]
-        startup = probe(container["startupProbe"]) or Probe()
+        serving = container["ports"][0]["containerPort"]
+        startup = probe(container["startupProbe"], serving) or Probe()
         return Pool(
             name.child,
             lambda: self._launch(revision),
             startup=startup,
-            liveness=probe(container.get("livenessProbe")),
+            liveness=probe(container.get("livenessProbe"), serving),
             limits=limits
             or Limits(revision["maxInstanceRequestConcurrency"], 0, revision["scaling"]["maxInstanceCount"]),
             note=lambda line: self.sandbox.processes.log(name.id, line),

@@ -83,6 +83,7 @@ class Services(Common, Service):
 
     def _create_service(self, call: Call, name: str) -> Json:
         project = call.project(Name.parse(name).project)
+        names.check_region(Name.parse(name).region)
         if self.store.get(SERVICE_KIND, name) is not None:
             raise errors.already_exists(f"Resource '{Name.parse(name).id}' already exists.")
         asked = resources.merge({}, call.body, "", resources.SERVICE_FIELDS)
@@ -125,6 +126,10 @@ class Services(Common, Service):
         resources.check_traffic(spec["traffic"], revisions + ([wanted] if wanted else []))
         if spec.get("iapEnabled") and spec.get("invokerIamDisabled"):
             raise errors.invalid(f"Violation in {at}: iap_enabled and invoker_iam_disabled exclude each other.")
+        if spec.get("invokerIamDisabled"):
+            # Whoever opens a service to everybody must be allowed to
+            # (cloud.google.com/run/docs/securing/managing-access).
+            call.require("run.services.setIamPolicy", f"//run.googleapis.com/{name}")
         containers.check_access(self.sandbox, call.caller, Name.parse(name), spec["template"])
 
     def _deploy(self, call: Call, body: Json, *, new_revision: bool, verb: str) -> Json:
@@ -272,7 +277,8 @@ class Services(Common, Service):
         latest = service and service.get("latestCreatedRevision") == body["name"]
         if name.child in used or latest:
             raise errors.failed_precondition(
-                f"Revision '{name.child}' cannot be deleted: it is the service's latest revision or has traffic or a tag."
+                f"Revision '{name.child}' cannot be deleted: it is the service's latest revision or has traffic or "
+                "a tag."
             )
         if call.query.get("validateOnly"):
             return self.validated(call, body, "Revision")

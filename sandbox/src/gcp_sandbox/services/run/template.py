@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a revision or a task is made from: checks and defaults of templates. Pure: bodies in, bodies out.
 
-Templates are the JSON of GoogleCloudRunV2RevisionTemplate and GoogleCloudRunV2TaskTemplate, already checked against the schema.
+Templates are the JSON of GoogleCloudRunV2RevisionTemplate and GoogleCloudRunV2TaskTemplate, already checked against
+the schema.
 """
 
 from __future__ import annotations
@@ -31,15 +32,7 @@ RESERVED_ENV = {
 RESERVED_NAMESPACES = ("run.googleapis.com", "cloud.googleapis.com", "serving.knative.dev", "autoscaling.knative.dev")
 
 # vCPU -> (least, most) memory in MiB (cloud.google.com/run/docs/configuring/services/memory-limits).
-MEMORY_OF_CPU = (
-    (0.5, 128, 512),
-    (1, 128, 1024),
-    (1.001, 128, 4096),
-    (2, 128, 8192),
-    (4, 2048, 16384),
-    (6, 4096, 24576),
-)
-WHOLE_CPUS = (1, 2, 4, 6, 8)
+MEMORY_OF_CPU = {1: (128, 4096), 2: (128, 8192), 4: (2048, 16384), 6: (4096, 24576), 8: (4096, 32768)}
 UNIT = {"": 1 / 2**20, "k": 1000 / 2**20, "M": 1e6 / 2**20, "G": 1e9 / 2**20, "Ki": 1 / 1024, "Mi": 1, "Gi": 1024}
 
 SERVICE_TIMEOUT = 3600
@@ -143,6 +136,8 @@ def check(template: Json, *, kind: str, at: str) -> None:
     """
     for message in _violations(template, kind, at):
         raise errors.invalid(message)
+    if any(port["name"] == "h2c" for item in template["containers"] for port in item.get("ports", [])):
+        raise errors.unimplemented("HTTP/2 to containers of Cloud Run (port name h2c)")
     if len(template["containers"]) > 1:
         raise errors.unimplemented("more than one container in a Cloud Run template")
     for volume in template.get("volumes", []):
@@ -158,7 +153,8 @@ def check_metadata(body: Json, at: str) -> None:
             space = key.partition("/")[0] if "/" in key else ""
             if any(space == reserved or space.endswith(f".{reserved}") for reserved in RESERVED_NAMESPACES):
                 raise errors.invalid(
-                    f"Violation in {at}.{kind}: key '{key}' is reserved for the system; the v2 API has a field of its own "
+                    f"Violation in {at}.{kind}: key '{key}' is reserved for the system; the v2 API has a field of "
+                    "its own "
                     "for what it stands for."
                 )
 
@@ -227,27 +223,32 @@ def _container_violations(
 
 def _resource_violations(resources: Json, kind: str, at: str, template: Json) -> Iterator[str]:
     cpus, amount = cpu(resources["limits"]["cpu"]), memory(resources["limits"]["memory"])
-    if (cpus >= 1 and cpus not in WHOLE_CPUS) or cpus < 0.08:
-        yield f"{at}.resources.limits.cpu: Invalid value specified for cpu. Expected 1, 2, 4, 6, 8 or a value from 0.08 to 1."
+    bad_cpu = f"{at}.resources.limits.cpu: Invalid value specified for cpu."
+    bad_memory = f"{at}.resources.limits.memory: Invalid value specified for container memory."
+    if (cpus >= 1 and cpus not in MEMORY_OF_CPU) or cpus < 0.08:
+        yield f"{bad_cpu} Expected 1, 2, 4, 6, 8 or a value from 0.08 to 1."
         return
-    least, most = next(
-        ((low, high) for limit, low, high in MEMORY_OF_CPU if cpus < limit or cpus == limit > 1), (4096, 32768)
-    )
+    least, most = memory_of(cpus)
     if not least <= amount <= most:
-        yield (
-            f"{at}.resources.limits.memory: Invalid value specified for container memory. For {cpus:.1f} CPU, memory must be "
-            f"between {_mib(least)} and {_mib(most)} inclusive."
-        )
+        limits = f"between {_mib(least)} and {_mib(most)}"
+        yield f"{bad_memory} For {cpus:.1f} CPU, memory must be {limits} inclusive."
     if kind == "services":
         always = not resources.get("cpuIdle", False)
         if cpus < 1 and template.get("maxInstanceRequestConcurrency", 1) > 1:
-            yield f"{at}.resources.limits.cpu: Invalid value specified for cpu. Total cpu < 1 is not supported with concurrency > 1."
+            yield f"{bad_cpu} Total cpu < 1 is not supported with concurrency > 1."
         if cpus < 1 and always:
-            yield f"{at}.resources.limits.cpu: Invalid value specified for cpu. Total cpu < 1 is not supported with cpu always allocated."
+            yield f"{bad_cpu} Total cpu < 1 is not supported with cpu always allocated."
         if amount < 512 and always:
-            yield f"{at}.resources.limits.memory: Invalid value specified for container memory. Total memory < 512 Mi is not supported with cpu always allocated."
-    if amount < 512 and template["executionEnvironment"] == "EXECUTION_ENVIRONMENT_GEN2" and kind == "jobs":
-        yield f"{at}.resources.limits.memory: Invalid value specified for container memory. Total memory < 512 Mi is not supported with gen2 execution environment."
+            yield f"{bad_memory} Total memory < 512 Mi is not supported with cpu always allocated."
+    elif amount < 512:
+        yield f"{bad_memory} Total memory < 512 Mi is not supported with gen2 execution environment."
+
+
+def memory_of(cpus: float) -> tuple[int, int]:
+    """Least and most memory in MiB for a number of vCPUs."""
+    if cpus < 1:
+        return (128, 512) if cpus < 0.5 else (128, 1024)
+    return MEMORY_OF_CPU[int(cpus)]
 
 
 def _mib(amount: float) -> str:
@@ -278,8 +279,11 @@ def _probe_violations(probe: Json, name: str, at: str) -> Iterator[str]:
         yield f"Violation in {place}: failure_threshold * period_seconds must not exceed {STARTUP_WINDOW} seconds."
 
 
-def probe(body: Json | None) -> Probe | None:
-    """The probe to run for a completed probe of a container. A gRPC probe only connects: no gRPC client is at hand."""
+def probe(body: Json | None, serving: int) -> Probe | None:
+    """The probe to run for a completed probe of a container that serves on port `serving`.
+
+    A gRPC probe only connects: no gRPC client is at hand.
+    """
     if not body:
         return None
     http = body.get("httpGet")
@@ -287,7 +291,7 @@ def probe(body: Json | None) -> Probe | None:
     return Probe(
         path=http["path"] if http else None,
         headers={item["name"]: item.get("value", "") for item in (http or {}).get("httpHeaders", [])},
-        port=action.get("port"),
+        port=None if action.get("port") == serving else action.get("port"),
         initial_delay=body.get("initialDelaySeconds", 0),
         period=body["periodSeconds"],
         timeout=body["timeoutSeconds"],

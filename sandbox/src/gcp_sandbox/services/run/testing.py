@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For the sandbox's own tests of Cloud Run: a small image, a client for deployed services, and the requests that deploy one.
+"""For the sandbox's own tests of Cloud Run: a small image, a client for deployed services, and the requests that
+deploy one.
 
 run = Deployments(sandbox)                     # enables the APIs, makes the service account and the image
 service = run.deploy("hello", env={"A": "b"})  # the service once its operation is done
@@ -28,7 +29,7 @@ APIS = ("run", "iap", "iam", "secretmanager", "artifactregistry", "iamcredential
 
 # Says what it was given; does as it is told by its environment and by the paths it is asked for.
 PROGRAM = """
-import http.server, json, os, sys, time
+import http.server, json, os, socket, struct, sys, time
 from urllib.parse import parse_qs, urlsplit
 
 if os.environ.get("EXIT"):
@@ -70,6 +71,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(float(query["seconds"]))
         elif url.path == "/file":
             body = open(query["path"], "rb").read()
+        elif url.path == "/postgres":
+            with socket.socket(socket.AF_UNIX) as server:
+                server.settimeout(10)
+                server.connect(f"{query['folder']}/.s.PGSQL.5432")
+                server.sendall(struct.pack("!ii", 8, 80877103))  # SSLRequest: a server answers S or N
+                try:
+                    body = server.recv(1)
+                except ConnectionResetError:
+                    body = b""
         elif url.path == "/big":
             body = b"x" * int(query["size"])
         elif url.path == "/sick":

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cloud Run over the network: unmodified google-cloud-run (REST), requests, a browser's front door, and kill -9."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import google.auth
+import pytest
+import requests
+from google.api_core import exceptions
+from google.auth.transport.requests import AuthorizedSession, Request
+from google.cloud import run_v2
+from google.oauth2 import id_token
+
+APIS = ["run.googleapis.com", "iap.googleapis.com", "iam.googleapis.com", "iamcredentials.googleapis.com"]
+HELLO, JOB = "gcr.io/cloudrun/hello", "us-docker.pkg.dev/cloudrun/container/job"
+
+
+class Daemon:
+    """A sandbox driven by its command line."""
+
+    def __init__(self, state):
+        self.command = [str(Path(sys.executable).parent / "gcp-sandbox"), "--state", str(state)]
+
+    def run(self, *arguments):
+        return subprocess.run([*self.command, *arguments], check=True, capture_output=True, text=True).stdout
+
+    def up(self):
+        # The daemon keeps its parent's pipes open: it must not get any.
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run([*self.command, "up"], check=True, **quiet)
+
+    @property
+    def status(self):
+        done = subprocess.run([*self.command, "status", "--json"], capture_output=True, text=True, check=False)
+        return json.loads(done.stdout)
+
+    def kill(self):
+        os.kill(self.status["pid"], signal.SIGKILL)
+        while self.status["running"]:
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory):
+    daemon = Daemon(tmp_path_factory.mktemp("daemon") / "state")
+    daemon.up()
+    before = dict(os.environ)
+    os.environ.update(json.loads(daemon.run("env", "--json")))
+    yield daemon
+    os.environ.clear()
+    os.environ.update(before)
+    daemon.run("down")
+
+
+@pytest.fixture(scope="module")
+def session(daemon):
+    credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+    session = AuthorizedSession(credentials)
+    usage = "https://serviceusage.googleapis.com/v1"
+    project = f"{usage}/projects/{os.environ['GOOGLE_CLOUD_PROJECT']}"
+    operation = session.post(f"{project}/services:batchEnable", json={"serviceIds": APIS}).json()
+    while not operation.get("done"):
+        time.sleep(0.1)
+        operation = session.get(f"{usage}/{operation['name']}").json()
+    return session
+
+
+@pytest.fixture(scope="module")
+def parent(session):
+    return f"projects/{os.environ['GOOGLE_CLOUD_PROJECT']}/locations/europe-west1"
+
+
+@pytest.fixture(scope="module")
+def services(session):
+    return run_v2.ServicesClient(transport="rest")
+
+
+def hello(**fields):
+    container = run_v2.Container(image=HELLO, env=[run_v2.EnvVar(name="A", value="b")])
+    return run_v2.Service(template=run_v2.RevisionTemplate(containers=[container]), **fields)
+
+
+def deploy(services, parent, name, **fields):
+    return services.create_service(parent=parent, service=hello(**fields), service_id=name).result(60)
+
+
+def test_services_and_revisions(services, parent):
+    with pytest.raises(exceptions.NotFound):
+        services.get_service(name=f"{parent}/services/client")
+    service = deploy(services, parent, "client", invoker_iam_disabled=True)
+    assert service.terminal_condition.state == run_v2.Condition.State.CONDITION_SUCCEEDED
+    assert not service.reconciling and service.observed_generation == service.generation == 1
+    assert requests.get(service.uri, timeout=30).status_code == 200
+    with pytest.raises(exceptions.Conflict):
+        services.create_service(parent=parent, service=hello(), service_id="client")
+    service.template.containers[0].env[0].value = "c"
+    updated = services.update_service(service=service).result(60)
+    assert updated.generation == 2
+    revisions = list(run_v2.RevisionsClient(transport="rest").list_revisions(parent=service.name))
+    assert [revision.name for revision in revisions] == [updated.latest_ready_revision, service.latest_ready_revision]
+    assert [item.name for item in services.list_services(parent=parent)] == [service.name]
+    stale = run_v2.Service(service)
+    with pytest.raises(exceptions.Conflict):
+        services.update_service(service=stale)
+    assert services.delete_service(name=service.name).result(60).name == service.name
+    with pytest.raises(exceptions.NotFound):
+        services.get_service(name=service.name)
+
+
+def test_a_refused_service(services, parent):
+    with pytest.raises(exceptions.BadRequest, match="service_id"):
+        services.create_service(parent=parent, service=hello(), service_id="Not-A-Name")
+
+
+def test_a_revision_that_fails(services, parent):
+    service = hello()
+    service.template.containers[0].image = "europe-west1-docker.pkg.dev/nobody/nothing/here:1"
+    operation = services.create_service(parent=parent, service=service, service_id="broken")
+    with pytest.raises(exceptions.GoogleAPICallError, match="not found"):
+        operation.result(60)
+    assert services.get_service(name=f"{parent}/services/broken").terminal_condition.state.name == "CONDITION_FAILED"
+
+
+def test_jobs_and_executions(session, parent):
+    jobs = run_v2.JobsClient(transport="rest")
+    task = run_v2.TaskTemplate(containers=[run_v2.Container(image=JOB)], max_retries=0)
+    body = run_v2.Job(template=run_v2.ExecutionTemplate(template=task, task_count=2))
+    job = jobs.create_job(parent=parent, job=body, job_id="client").result(60)
+    execution = jobs.run_job(name=job.name).result(60)
+    assert execution.succeeded_count == 2
+    executions = run_v2.ExecutionsClient(transport="rest")
+    assert executions.get_execution(name=execution.name).completion_time == execution.completion_time
+    tasks = list(run_v2.TasksClient(transport="rest").list_tasks(parent=execution.name))
+    assert [item.index for item in tasks] == [0, 1]
+    assert jobs.get_job(name=job.name).latest_created_execution.completion_status.name == "EXECUTION_SUCCEEDED"
+    jobs.delete_job(name=job.name).result(60)
+
+
+def test_an_identity_token_of_the_deployer_gets_in(services, session, parent):
+    service = deploy(services, parent, "private")
+    assert requests.get(service.uri, timeout=30).status_code == 403
+    email = session.credentials.service_account_email
+    policy = {"bindings": [{"role": "roles/run.invoker", "members": [f"serviceAccount:{email}"]}]}
+    url = f"https://run.googleapis.com/v2/{service.name}:setIamPolicy"
+    assert session.post(url, json={"policy": policy}).status_code == 200
+    token = id_token.fetch_id_token(Request(), service.uri)
+    assert requests.get(service.uri, headers={"Authorization": f"Bearer {token}"}, timeout=30).status_code == 200
+
+
+def test_a_browser_without_a_proxy_signs_in_at_the_front_door(daemon, services, session, parent):
+    service = deploy(services, parent, "guarded", iap_enabled=True)
+    number = service.urls[0].partition("guarded-")[2].partition(".")[0]
+    usage = f"https://serviceusage.googleapis.com/v1beta1/projects/{number}/services/iap.googleapis.com"
+    session.post(f"{usage}:generateServiceIdentity").raise_for_status()
+    agent = f"serviceAccount:service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
+    grants = (
+        (f"https://run.googleapis.com/v2/{service.name}", "roles/run.invoker", agent),
+        (
+            f"https://iap.googleapis.com/v1/projects/{number}/iap_web/cloud_run-europe-west1/services/guarded",
+            "roles/iap.httpsResourceAccessor",
+            "user:alice@example.com",
+        ),
+    )
+    for url, role, member in grants:
+        policy = {"bindings": [{"role": role, "members": [member]}]}
+        session.post(f"{url}:setIamPolicy", json={"policy": policy}).raise_for_status()
+    door = daemon.status["ports"]["door"]
+    cookies = {}
+
+    def ask(method, url, **more):
+        """As a browser does it: names below localhost are this machine."""
+        parts = urlsplit(url)
+        assert parts.hostname.endswith(".localhost") and parts.port == door
+        headers = {"Host": parts.netloc, "Accept": "text/html", "Cookie": cookies.get(parts.hostname, "")}
+        with requests.Session() as plain:
+            plain.trust_env = False
+            local = parts._replace(netloc=f"127.0.0.1:{door}").geturl()
+            answer = plain.request(method, local, headers=headers, allow_redirects=False, timeout=30, **more)
+        if answer.cookies:
+            jar = dict(part.split("=", 1) for part in cookies.get(parts.hostname, "").split("; ") if part)
+            jar.update(answer.cookies.get_dict())
+            cookies[parts.hostname] = "; ".join(f"{name}={value}" for name, value in jar.items())
+        if answer.status_code == 302:
+            return ask("GET", urljoin(url, answer.headers["Location"]))
+        return url, answer
+
+    url, page = ask("GET", f"http://guarded.localhost:{door}/runs?x=1")
+    assert "Sandbox sign-in" in page.text
+    fields = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
+    url, page = ask("POST", url, data={**fields, "email": "alice@example.com"})
+    assert url == f"http://guarded.localhost:{door}/runs?x=1"
+    assert page.status_code == 200 and "It's running!" in page.text
+
+
+def test_instances_outlive_the_daemon_and_are_taken_over(daemon, services, parent):
+    service = deploy(services, parent, "durable", invoker_iam_disabled=True)
+    assert requests.get(service.uri, timeout=30).status_code == 200
+    before = containers()
+    daemon.kill()
+    assert containers() == before
+    daemon.up()
+    assert requests.get(service.uri, timeout=30).status_code == 200
+    assert containers() == before
+    assert services.get_service(name=service.name).terminal_condition.state.name == "CONDITION_SUCCEEDED"
+
+
+def containers():
+    """Process ids of everything that runs as an instance of a service `durable`."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        try:
+            environment = (folder / "environ").read_bytes() if folder.name.isdigit() else b""
+        except OSError:
+            continue
+        if b"K_SERVICE=durable\0" in environment:
+            found.add(int(folder.name))
+    return found

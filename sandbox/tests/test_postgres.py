@@ -23,6 +23,7 @@ from gcp_sandbox.backends.pgbuilds import Home, nearest, purge
 from gcp_sandbox.backends.postgres import Postgres, SqlServers
 from gcp_sandbox.backends.sql import Configuration, Missing, SqlError, User
 from gcp_sandbox.config import Settings
+from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.store import Store
 
 NAME = "proj:europe-west1:orders"
@@ -391,5 +392,5 @@ class TestMounts:
         assert ask(connect(server, host=str(folder / NAME), port=5432), "SELECT 1") == [(1,)]
 
     def test_a_path_that_is_too_long_is_named(self, servers, tmp_path):
-        with pytest.raises(SqlError, match="107 bytes"):
+        with pytest.raises(ApiError, match="107 bytes"):
             servers.mount(NAME, tmp_path / ("x" * 90), lambda: None)

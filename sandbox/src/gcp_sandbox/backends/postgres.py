@@ -287,7 +287,7 @@ class Postgres(Server):
     def destroy(self) -> None:
         with self._lock:
             self._record["ready"] = False  # so that nobody starts it again
-            self._halt()
+            self._halt(signal.SIGQUIT)  # what it holds is not needed any more
             shutil.rmtree(self._folder, ignore_errors=True)
             shutil.rmtree(self.sockets, ignore_errors=True)
 
@@ -329,9 +329,9 @@ class Postgres(Server):
         self._halt()
         raise SqlError(f"the server did not answer within {START_TIMEOUT:.0f} s; see {logfile}")
 
-    def _halt(self) -> None:
+    def _halt(self, first: signal.Signals = signal.SIGINT) -> None:
         """Fast shutdown: sessions are ended, data are checkpointed. Immediate when that takes too long."""
-        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        for number in (first, signal.SIGQUIT, signal.SIGKILL):
             pid = self.pid
             if pid is None:
                 return
@@ -725,7 +725,7 @@ class SqlServers:
         closed, as Cloud Run's proxy does it, and `report` gets a line with the reason (by default the sandbox's own
         log). The instance need not exist yet.
 
-        :raises SqlError: the socket's path would be longer than unix sockets allow.
+        :raises ApiError: the socket's path would be longer than unix sockets allow.
         """
 
         def admit() -> str:

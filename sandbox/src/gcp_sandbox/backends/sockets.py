@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gcp_sandbox.backends.sql import SqlError
+from gcp_sandbox.gateway.errors import invalid
 
 SOCKET = ".s.PGSQL.5432"
 SOCKET_PATH_LIMIT = 107  # bytes, sizeof(sockaddr_un.sun_path) - 1 on Linux
@@ -49,7 +50,7 @@ class Sockets:
         """Serve `<folder>/.s.PGSQL.5432`; why a connection was not admitted goes to `report`."""
         path = folder / SOCKET
         if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
-            raise SqlError(f"{path} is longer than the {SOCKET_PATH_LIMIT} bytes that a unix socket's path may have")
+            raise invalid(f"{path} is longer than the {SOCKET_PATH_LIMIT} bytes that a unix socket's path may have")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # of a daemon that was killed
 

@@ -12,7 +12,7 @@ import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 
 class SqlError(Exception):
@@ -90,9 +90,6 @@ class Flag:
 
 class Server(abc.ABC):
     """The database server of one instance. Methods block until the work is done, and may be repeated after a crash."""
-
-    #: The user every instance is born with.
-    administrator: ClassVar[str]
 
     @property
     @abc.abstractmethod

@@ -8,7 +8,7 @@ through a mounted socket is refused, and the reason is logged.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.backends.sql import Configuration, Database, Flag, Missing, Server, SqlError, User
 
@@ -28,8 +28,6 @@ INSTALLED = {
 
 class Stored(Server):
     """Databases and users in the store, under the instance's connection name."""
-
-    administrator: ClassVar[str] = "root"
 
     def __init__(self, store: Store, name: str, configuration: Configuration) -> None:
         self._store = store
@@ -52,11 +50,16 @@ class Stored(Server):
         system = [
             {"name": n, "charset": "utf8mb4", "collation": "utf8mb4_0900_ai_ci"} for n in self._system_databases()
         ]
-        users = [{"name": "root", "host": "%", "kind": "BUILT_IN", "roles": []}]
+        name, host = ("root", "%") if self._mysql else ("sqlserver", "")
+        users = [{"name": name, "host": host, "kind": "BUILT_IN", "roles": []}]
         self._store.put(KIND, self._name, {"databases": system, "users": users})
 
+    @property
+    def _mysql(self) -> bool:
+        return self._configuration.version.startswith("MYSQL_")
+
     def _system_databases(self) -> tuple[str, ...]:
-        if self._configuration.version.startswith("MYSQL"):
+        if self._mysql:
             return ("information_schema", "mysql", "performance_schema", "sys")
         return ("master", "model", "msdb", "tempdb")
 

@@ -208,7 +208,7 @@ class Instances(Base):
         key = self._key(call)
         instance = self._load(key)
         body = call.body
-        for field in ("name", "region", "instanceType", "project"):
+        for field in ("name", "region", "instanceType"):
             if body.get(field) is not None and body[field] != instance[field]:
                 raise invalid(f"Invalid request: {field} cannot be changed ({instance[field]} to {body[field]}).")
         if instance["state"] == "FAILED":

@@ -35,6 +35,10 @@ class Response:
         self.content = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
         self.headers = headers
 
+    @property
+    def text(self):
+        return self.content.decode()
+
     def json(self):
         return json.loads(self.content)
 

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+
+import pytest
+from ansible_collections.mlplatform.gcp.plugins.modules import image_build
+from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
+
+IMAGE = "europe-west1-docker.pkg.dev/p/r/mlflow:3.17-abc"
+DIGEST = "sha256:" + "1" * 64
+TAG = "https://artifactregistry.googleapis.com/v1/projects/p/locations/europe-west1/repositories/r/packages/mlflow/tags/3.17-abc"
+BUILDS = "https://cloudbuild.googleapis.com/v1/projects/p/locations/europe-west1/builds"
+STORAGE = "https://storage.googleapis.com"
+MARK = "image-" + hashlib.sha256(IMAGE.encode()).hexdigest()[:32]
+BUILD = {"id": "b1", "status": "QUEUED", "logsBucket": "gs://bkt"}
+DONE = dict(BUILD, status="SUCCESS", results={"images": [{"name": IMAGE, "digest": DIGEST}]})
+
+
+@pytest.fixture
+def options(tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM python:3.11-slim\n")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").write_text("print()\n")
+    return {
+        "image": IMAGE,
+        "context": str(tmp_path),
+        "location": "europe-west1",
+        "source_bucket": "bkt",
+        "service_account": "b@p.iam.gserviceaccount.com",
+        "build_args": {"VERSION": "1"},
+    }
+
+
+def no_tag(cloud):
+    cloud.expect_error("GET", TAG, 404, code="NOT_FOUND")
+
+
+def nothing_under_way(cloud):
+    no_tag(cloud)
+    cloud.expect("GET", BUILDS, body={})
+
+
+def uploaded(cloud):
+    cloud.expect("POST", f"{STORAGE}/upload/storage/v1/b/bkt/o", body={"generation": "7"})
+
+
+def test_an_image_that_is_there_is_one_request(cloud, options):
+    cloud.expect(
+        "GET", TAG, body={"name": "x", "version": f"projects/p/locations/l/repositories/r/packages/m/versions/{DIGEST}"}
+    )
+    result = cloud.run(image_build, **options)
+    assert not result["changed"]
+    assert result["image"] == f"europe-west1-docker.pkg.dev/p/r/mlflow@{DIGEST}"
+
+
+def test_build(cloud, options):
+    nothing_under_way(cloud)
+    uploaded(cloud)
+    cloud.expect("POST", BUILDS, body={"name": "operations/1", "metadata": {"build": BUILD}})
+    cloud.expect("GET", f"{BUILDS}/b1", body=dict(BUILD, status="WORKING"))
+    cloud.expect("GET", f"{BUILDS}/b1", body=DONE)
+    result = cloud.run(image_build, **options)
+    assert result["changed"]
+    assert result["image"].endswith(DIGEST)
+    upload, create = cloud.requests[2], cloud.requests[3]
+    assert upload.query["ifGenerationMatch"] == "0"
+    assert upload.query["name"] == f"source/{hashlib.sha256(upload.data).hexdigest()}.tar.gz"
+    with tarfile.open(fileobj=io.BytesIO(upload.data)) as tar:
+        assert tar.getnames() == ["Dockerfile", "app/main.py"]
+    assert create.body["source"]["storageSource"] == {
+        "bucket": "bkt",
+        "object": upload.query["name"],
+        "generation": "7",
+    }
+    assert create.body["steps"][0]["args"] == [
+        "build",
+        "-t",
+        IMAGE,
+        "-f",
+        "Dockerfile",
+        "--build-arg",
+        "VERSION=1",
+        ".",
+    ]
+    assert create.body["serviceAccount"] == "projects/p/serviceAccounts/b@p.iam.gserviceaccount.com"
+    assert MARK in create.body["tags"]
+
+
+def test_a_context_that_was_uploaded_before_is_used(cloud, options):
+    nothing_under_way(cloud)
+    cloud.expect_error("POST", f"{STORAGE}/upload/storage/v1/b/bkt/o", 412, legacy=True, reason="conditionNotMet")
+    name = hashlib.sha256(image_build.pack(options["context"], "Dockerfile")).hexdigest()
+    cloud.expect("GET", f"{STORAGE}/storage/v1/b/bkt/o/source%2F{name}.tar.gz", body={"generation": "3"})
+    cloud.expect("POST", BUILDS, body={"name": "operations/1", "metadata": {"build": BUILD}})
+    result = cloud.run(image_build, wait=False, machine_type="E2_HIGHCPU_8", **options)
+    assert result["operation"] == "b1"
+    assert result["image"] == IMAGE
+    assert cloud.requests[-1].body["options"]["machineType"] == "E2_HIGHCPU_8"
+
+
+def test_the_build_of_an_earlier_task_is_joined(cloud, options):
+    no_tag(cloud)
+    cloud.expect("GET", f"{BUILDS}/b1", body=BUILD)
+    cloud.expect("GET", f"{BUILDS}/b1", body=DONE)
+    result = cloud.run(image_build, operation="b1", **options)
+    assert not result["changed"]
+    assert result["image"].endswith(DIGEST)
+
+
+def test_the_build_of_another_run_is_joined(cloud, options):
+    no_tag(cloud)
+    cloud.expect("GET", BUILDS, body={"builds": [BUILD]})
+    cloud.expect("GET", f"{BUILDS}/b1", body=DONE)
+    assert not cloud.run(image_build, **options)["changed"]
+    assert MARK in cloud.requests[1].query["filter"]
+
+
+def test_a_build_that_failed_shows_the_end_of_its_log(cloud, options):
+    no_tag(cloud)
+    failed = dict(BUILD, status="FAILURE", failureInfo={"detail": "step 0 failed"})
+    cloud.expect("GET", f"{BUILDS}/b1", body=failed)
+    cloud.expect("GET", f"{BUILDS}/b1", body=failed)
+    log = "\n".join(f"line {n}" for n in range(100)) + "\nERROR: no such package"
+    cloud.expect("GET", f"{STORAGE}/storage/v1/b/bkt/o/log-b1.txt", query={"alt": "media"}, body=log.encode())
+    with pytest.raises(Failed) as failure:
+        cloud.run(image_build, operation="b1", **options)
+    message = failure.value.result["msg"]
+    assert "ended with FAILURE: step 0 failed" in message
+    assert "ERROR: no such package" in message
+    assert "line 5\n" not in message
+
+
+def test_a_log_that_is_not_there(cloud, options):
+    no_tag(cloud)
+    failed = dict(BUILD, status="TIMEOUT")
+    cloud.expect("GET", f"{BUILDS}/b1", body=failed)
+    cloud.expect("GET", f"{BUILDS}/b1", body=failed)
+    cloud.expect_error("GET", f"{STORAGE}/storage/v1/b/bkt/o/log-b1.txt", 404, legacy=True)
+    with pytest.raises(Failed, match=r"TIMEOUT: no reason given.*is not there"):
+        cloud.run(image_build, operation="b1", **options)
+
+
+def test_check_mode_starts_nothing(cloud, options):
+    no_tag(cloud)
+    result = cloud.run(image_build, True, **options)
+    assert result["changed"]
+    assert result["diff"]["after"]["build_args"] == {"VERSION": "1"}
+
+
+def test_check_mode_on_an_empty_project(cloud, options):
+    metadata = {"service": "artifactregistry.googleapis.com", "consumer": "projects/p"}
+    cloud.expect_error("GET", TAG, 403, code="PERMISSION_DENIED", reason="SERVICE_DISABLED", metadata=metadata)
+    cloud.expect("GET", "...services/artifactregistry.googleapis.com", body={"state": "DISABLED"})
+    assert cloud.run(image_build, True, **options)["changed"]
+    assert "is not enabled" in cloud.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": "docker.io/x:1"}, "not an image of Artifact Registry with a tag"),
+        ({"context": "/nonexistent"}, "is not a folder"),
+        ({"dockerfile": "Containerfile"}, "has no Containerfile"),
+    ],
+)
+def test_bad_options(cloud, options, change, message):
+    if "image" not in change:
+        nothing_under_way(cloud)
+    with pytest.raises(Failed, match=message):
+        cloud.run(image_build, **dict(options, **change))
+
+
+def test_the_same_files_make_the_same_archive(tmp_path):
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "run.sh").write_text("#!/bin/sh\n")
+        (folder / "run.sh").chmod(0o755)
+        (folder / "Dockerfile").write_text("FROM x\n")
+        (folder / "notes.md").write_text(name)
+        (folder / ".dockerignore").write_text("# comment\n*.md\n")
+    assert image_build.pack(str(tmp_path / "a"), "Dockerfile") == image_build.pack(str(tmp_path / "b"), "Dockerfile")
+
+
+def test_an_exception_in_dockerignore_sends_everything(tmp_path):
+    (tmp_path / ".dockerignore").write_text("*\n!Dockerfile\n")
+    assert image_build.ignored(str(tmp_path)) == []

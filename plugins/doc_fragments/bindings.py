@@ -13,7 +13,6 @@ options:
     description: Roles and who has them.
     type: list
     elements: dict
-    required: true
     suboptions:
       role:
         description: A predefined role, such as C(roles/run.invoker), or the name of a custom one.
@@ -43,6 +42,3 @@ options:
             description: What it is for.
             type: str
 """
-
-    # The same for modules that manage something else and its bindings with it.
-    OPTIONAL = DOCUMENTATION.replace("    required: true\n    suboptions:", "    suboptions:", 1)

@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Adds members to roles in the IAM policy of a resource, or takes them away.
   - All bindings of the task are one read and at most one write of the policy, guarded against changes that others make
-    at the same time.
+    at the same time. O(bindings) must be given.
   - Waits for service accounts that were just made and that policies do not know yet.
 author:
   - the mlplatform.gcp authors (@mlplatform)
@@ -95,9 +95,11 @@ OPTIONS = (
     + Options(
         {
             "resource": {"type": "str", "required": True},
-            "bindings": {"type": "list", "elements": "dict", "options": BINDINGS, "required": True},
+            "bindings": {"type": "list", "elements": "dict", "options": BINDINGS},
             "authoritative": {"type": "bool", "default": False},
-        }
+        },
+        # Not "required", for the option's documentation is shared with modules where it is not.
+        required_one_of=(("bindings",),),
     )
 )
 

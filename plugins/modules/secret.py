@@ -77,7 +77,7 @@ options:
     type: bool
     default: false
 extends_documentation_fragment:
-  - mlplatform.gcp.bindings.optional
+  - mlplatform.gcp.bindings
   - mlplatform.gcp.gcp
   - mlplatform.gcp.labels
   - mlplatform.gcp.state

@@ -63,10 +63,8 @@ def test_fragments_match_their_option_group(name):
 
 
 def test_the_bindings_fragment():
-    bindings = {"bindings": {"type": "list", "elements": "dict", "options": _options.BINDINGS, "required": True}}
+    bindings = {"bindings": {"type": "list", "elements": "dict", "options": _options.BINDINGS}}
     assert list(differences(fragment("bindings"), bindings)) == []
-    bindings["bindings"]["required"] = False
-    assert list(differences(fragment("bindings", "OPTIONAL"), bindings)) == []
 
 
 def test_environment_variables_are_documented():

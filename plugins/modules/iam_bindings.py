@@ -99,7 +99,7 @@ OPTIONS = (
             "authoritative": {"type": "bool", "default": False},
         },
         # Not "required", for the option's documentation is shared with modules where it is not.
-        required_one_of=(("bindings",),),
+        required_if=tuple(("state", state, ("bindings",)) for state in ("present", "absent")),
     )
 )
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gcp_sandbox.backends.pgbuilds import purge
 from gcp_sandbox.config import Settings
 from gcp_sandbox.gateway.sandbox import Sandbox
 from gcp_sandbox.testing import Client
@@ -37,6 +38,7 @@ def settings(tmp_path, first_state) -> Iterator[Settings]:
     shutil.copytree(first_state, settings.state)
     yield settings
     shutil.rmtree(settings.runtime, ignore_errors=True)
+    purge(settings)  # databases lie elsewhere under root
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import psycopg2
 import pytest
 from gcp_sandbox.backends import pgbuilds
-from gcp_sandbox.backends.pgbuilds import Home, nearest, purge
+from gcp_sandbox.backends.pgbuilds import Home, nearest
 from gcp_sandbox.backends.postgres import Postgres, SqlServers
 from gcp_sandbox.backends.sql import Configuration, Missing, SqlError, User
 from gcp_sandbox.config import Settings
@@ -46,9 +46,7 @@ class Iam:
 @pytest.fixture
 def parts(settings):
     settings.folders()
-    parts = SimpleNamespace(settings=settings, store=Store(settings.state / "db"), iam=Iam())
-    yield parts
-    purge(settings)
+    return SimpleNamespace(settings=settings, store=Store(settings.state / "db"), iam=Iam())
 
 
 @pytest.fixture

@@ -131,6 +131,10 @@ def test_bad_names_are_refused(run, name):
         ({"container": {"volumeMounts": [{"name": "x", "mountPath": "/x"}]}}, "no volume is named 'x'"),
         ({"container": {"startupProbe": {"tcpSocket": {}, "timeoutSeconds": 20}}}, "timeout_seconds must be less"),
         ({"maxInstanceRequestConcurrency": 2000}, "must be between 1 and 1000"),
+        (
+            {"volumes": [{"name": "s", "secret": {"secret": "x", "items": [{"path": "../up", "version": "1"}]}}]},
+            "must not contain '..'",
+        ),
         ({"timeout": "3601s"}, "timeout: must be between"),
         ({"scaling": {"minInstanceCount": 3, "maxInstanceCount": 2}}, "max_instance_count"),
         ({"annotations": {"run.googleapis.com/x": "y"}}, "is reserved"),
@@ -261,6 +265,43 @@ def test_a_missing_image_fails_the_revision(run):
 def test_a_failed_service_recovers(run):
     failed(run, "hello", env={"EXIT": "1"})
     assert run.deploy("hello")["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
+
+
+def test_a_change_without_a_revision_does_not_mend_a_service_and_a_forced_revision_does(run, tmp_path):
+    later = run.image.replace(":1", ":2")
+    template = {"container": {"image": later}}
+    failed(run, "hello", template={"container": {"image": later}})
+    digest = run.sandbox.images.resolve(run.image).digest
+    run.sandbox.images.tag(later, digest)
+    body = run.service(template=template)
+    operation = run.finish(patch(run, "hello", {**body, "labels": {"a": "b"}}).json)
+    assert "not found" in operation["error"]["message"]
+    assert run.show("hello")["terminalCondition"]["state"] == "CONDITION_FAILED"
+    run.finish(patch(run, "hello", body, "?forceNewRevision=true").json)
+    assert run.show("hello")["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
+
+
+def test_a_newer_change_does_not_wait_for_a_revision_that_hangs(run):
+    slow = {"tcpSocket": {}, "periodSeconds": 60, "timeoutSeconds": 60, "failureThreshold": 1}
+    hanging = run.service(env={"DELAY": "300"}, template={"container": {"startupProbe": slow}})
+    first = run.create("hello", hanging).json
+    deadline = time.monotonic() + 10
+    while not run.sandbox.processes.all():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    began = time.monotonic()
+    service = run.deploy("hello")
+    assert service["terminalCondition"]["state"] == "CONDITION_SUCCEEDED" and time.monotonic() - began < 20
+    assert "given up" in run.finish(first)["error"]["message"]
+
+
+def test_a_service_whose_revision_hangs_can_be_deleted(run):
+    slow = {"tcpSocket": {}, "periodSeconds": 60, "timeoutSeconds": 60, "failureThreshold": 1}
+    run.create("hello", run.service(env={"DELAY": "300"}, template={"container": {"startupProbe": slow}}))
+    began = time.monotonic()
+    run.finish(run.api.ok("DELETE", f"{BASE}/{run.location}/services/hello"))
+    assert time.monotonic() - began < 20
+    assert run.api.get(f"{BASE}/{run.location}/services/hello").status == 404
 
 
 # -- secrets

@@ -83,7 +83,7 @@ class Limits:
 
 
 class StartFailed(Exception):
-    """An instance did not become ready. `reason`: "exit" (with `returncode`), "probe" or "command"."""
+    """An instance did not become ready. `reason`: "exit" (with `returncode`), "probe", "command" or "closed"."""
 
     def __init__(self, reason: str, message: str, returncode: int | None = None) -> None:
         super().__init__(message)
@@ -238,7 +238,7 @@ class Pool:
                 self._add(instance)
         if closed:
             instance.process.stop()
-            raise StartFailed("exit", "The revision was deleted while it started.")
+            raise StartFailed("closed", "The revision was given up while it started.")
         return instance
 
     def tick(self) -> None:
@@ -291,12 +291,15 @@ class Pool:
     def _boot(self) -> Instance:
         try:
             process = self._launch()
-        except OSError as error:
-            raise StartFailed("command", f"The container's command cannot be run: {error.strerror}.") from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL in an argument or a variable
+            raise StartFailed("command", f"The container's command cannot be run: {error}.") from error
         began = time.monotonic()
         if self._delay:
             process.wait(self._delay)
         while process.alive():
+            if self._closed:
+                process.stop(grace=1)
+                raise StartFailed("closed", "The revision was given up while it started.")
             left = self.window - (time.monotonic() - began)
             if left <= 0:
                 process.stop(grace=1)

@@ -450,7 +450,9 @@ def free_port() -> int:
     with _taken_lock:
         if len(_taken) > len(PORTS) // 2:
             _taken.clear()
-        for port in PORTS:
+        # From anywhere in the range: another sandbox on this machine looks for ports at the same time.
+        first = secrets.randbelow(len(PORTS))
+        for port in (*PORTS[first:], *PORTS[:first]):
             if port in _taken:
                 continue
             _taken.add(port)

@@ -97,7 +97,11 @@ def _environment(sandbox: Sandbox, name: Name, container: Mapping[str, Any], ema
             continue
         at = f"spec.template.spec.containers[0].env[{index}].value_from.secret_key_ref.name"
         payload = secret(sandbox, name, selector["secret"], selector.get("version") or "latest", email, at)
-        env[item["name"]] = payload.decode()
+        try:
+            env[item["name"]] = payload.decode()
+        except UnicodeDecodeError:
+            message = f"{at}: the payload of secret {selector['secret']} is not UTF-8 text; mount it as a volume."
+            raise Failure("FAILED_PRECONDITION", message) from None
     return env
 
 

@@ -195,6 +195,16 @@ class Runtime:
             self.retire(name, drain=seconds(service["template"]["timeout"]))
         self.refresh()
 
+    def give_up(self, service: str, *, keep: str = "") -> None:
+        """Stop deploying the revisions of a service, but for `keep`: it is to be deleted, or something newer is there.
+
+        Revisions that serve are left alone.
+        """
+        with self._lock:
+            pending = [name for name in self._deploying if name.startswith(f"{service}/revisions/") and name != keep]
+        for name in pending:
+            self.retire(name)
+
     def retire(self, revision: str, *, drain: float = 0) -> None:
         """Stop a revision's instances in the background, after at most `drain` seconds for requests under way."""
         with self._lock:
@@ -246,6 +256,8 @@ class Runtime:
 
     @staticmethod
     def _why(revision: Json, error: StartFailed) -> Failure:
+        if error.reason == "closed":
+            return Failure("ABORTED", str(error))
         container = revision["containers"][0]
         port = container["ports"][0]["containerPort"]
         custom = "httpGet" in container["startupProbe"] or "grpc" in container["startupProbe"]

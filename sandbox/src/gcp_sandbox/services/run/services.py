@@ -79,6 +79,8 @@ class Services(Common, Service):
         self.mark_deleted(body, call, SERVICE_KIND)
         resources.settle(body, resources.SERVICE_CONDITIONS, resources.RECONCILING, call.now)
         self.save(SERVICE_KIND, body)
+        self.store.after_commit(lambda: self.runtime.give_up(body["name"]))
+        self.store.after_commit(self.runtime.refresh)
         return self.operation(call, body, "Service", "run.services.delete", DELETE_SECONDS, {"service": body["name"]})
 
     def _create_service(self, call: Call, name: str) -> Json:
@@ -145,6 +147,7 @@ class Services(Common, Service):
         if revision is not None:
             body["latestCreatedRevision"] = args["revision"] = revision["name"]
             self.save(REVISION_KIND, revision, parent=body["name"])
+            self.store.after_commit(lambda: self.runtime.give_up(body["name"], keep=revision["name"]))
         self.save(SERVICE_KIND, body)
         self.store.after_commit(self.runtime.refresh)
         seconds = DEPLOY_SECONDS if new_revision else UPDATE_SECONDS
@@ -159,15 +162,15 @@ class Services(Common, Service):
             failure = self._start_revision(revision) if revision else None
             op.elapse()
             with self.store.transaction():
-                body = self._settle_service(service, op.args["generation"], failure)
+                body = self._settle_service(service, op.args["generation"])
             if body is not None:
                 self.runtime.activate(body)
         if failure is not None:
-            raise ApiError(
-                failure.code, body["terminalCondition"]["message"] if body else failure.message, status=failure.status
-            )
+            raise ApiError(failure.code, _not_ready(revision, failure.message), status=failure.status)
         if body is None:
             raise errors.aborted(f"Service '{Name.parse(service).id}' was deleted.")
+        if earlier := self._failure_of(body):
+            raise earlier
         return resources.shown(body, "Service")
 
     def _start_revision(self, name: str) -> Failure | None:
@@ -196,7 +199,7 @@ class Services(Common, Service):
             self.save(REVISION_KIND, body, parent=name.partition("/revisions/")[0])
         return failure
 
-    def _settle_service(self, name: str, generation: str, failure: Failure | None) -> Json | None:
+    def _settle_service(self, name: str, generation: str) -> Json | None:
         """Write a deployment's outcome into the service, unless a later change has taken over; the service, or None."""
         body = self.store.get(SERVICE_KIND, name)
         if body is None or body.get("deleteTime"):
@@ -206,17 +209,29 @@ class Services(Common, Service):
             body["latestReadyRevision"] = ready
         if body["generation"] == generation:
             number = self.sandbox.projects.get(Name.parse(name).project).number
+            failure = self._failure_of(body)
+            kinds, now = resources.SERVICE_CONDITIONS, self.now()
             if failure is None:
                 body["trafficStatuses"] = resources.traffic_statuses(body, number)
-                resources.settle(body, resources.SERVICE_CONDITIONS, resources.SUCCEEDED, self.now())
+                resources.settle(body, kinds, resources.SUCCEEDED, now)
             else:
-                short = Name.parse(body["latestCreatedRevision"]).child
-                message = f"Revision '{short}' is not ready and cannot serve traffic. {failure.message}"
-                resources.settle(
-                    body, resources.SERVICE_CONDITIONS, resources.FAILED, self.now(), message=message, **failure.cause
-                )
+                resources.settle(body, kinds, resources.FAILED, now, message=failure.message, **failure.cause)
         self.save(SERVICE_KIND, body)
         return body
+
+    def _failure_of(self, service: Json) -> Failure | None:
+        """Why the newest revision is not ready, in the service's words; None when it is.
+
+        A service stays failed until a new revision is ready: a change that makes no revision does not mend it.
+        """
+        revision = self.store.get(REVISION_KIND, service["latestCreatedRevision"])
+        condition = revision["conditions"][0] if revision else None
+        if condition is None or condition["state"] != resources.FAILED:
+            return None
+        message = _not_ready(service["latestCreatedRevision"], condition["message"])
+        cause = {key: condition[key] for key in ("reason", "revisionReason") if key in condition}
+        missing = {"CONTAINER_MISSING": "NOT_FOUND", "SECRETS_ACCESS_CHECK_FAILED": "PERMISSION_DENIED"}
+        return Failure(missing.get(cause.get("reason", ""), "FAILED_PRECONDITION"), message, **cause)
 
     def _latest_ready(self, service: Json) -> str | None:
         """The newest revision that became ready."""
@@ -295,3 +310,7 @@ class Services(Common, Service):
         self.store.delete(REVISION_KIND, name)
         self.runtime.retire(name)
         return resources.shown(body, "Revision") if body else op.body["metadata"]
+
+
+def _not_ready(revision: str, why: str) -> str:
+    return f"Revision '{Name.parse(revision).child}' is not ready and cannot serve traffic. {why}"

@@ -168,6 +168,11 @@ def _violations(template: Json, kind: str, at: str) -> Iterator[str]:
         yield f"Violation in {at}.volumes: names must be unique."
     for index, container in enumerate(containers):
         yield from _container_violations(container, volumes, kind, f"{at}.containers[{index}]", template)
+    for volume in template.get("volumes", []):
+        for item in volume.get("secret", {}).get("items", []):
+            parts = item.get("path", "").split("/")
+            if "" in parts or ".." in parts:
+                yield f"Violation in {at}.volumes: path '{item.get('path', '')}' must be relative and must not contain '..'."
     longest = SERVICE_TIMEOUT if kind == "services" else TASK_TIMEOUT
     if not 0 < seconds(template["timeout"]) <= longest:
         yield f"Violation in {at}.timeout: must be between 1s and {longest}s."

@@ -170,9 +170,9 @@ def _violations(template: Json, kind: str, at: str) -> Iterator[str]:
         yield from _container_violations(container, volumes, kind, f"{at}.containers[{index}]", template)
     for volume in template.get("volumes", []):
         for item in volume.get("secret", {}).get("items", []):
-            parts = item.get("path", "").split("/")
-            if "" in parts or ".." in parts:
-                yield f"Violation in {at}.volumes: path '{item.get('path', '')}' must be relative and must not contain '..'."
+            path = item.get("path", "")
+            if {"", ".."} & set(path.split("/")):
+                yield f"Violation in {at}.volumes: path '{path}' must be relative and must not contain '..'."
     longest = SERVICE_TIMEOUT if kind == "services" else TASK_TIMEOUT
     if not 0 < seconds(template["timeout"]) <= longest:
         yield f"Violation in {at}.timeout: must be between 1s and {longest}s."

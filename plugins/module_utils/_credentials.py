@@ -81,16 +81,33 @@ class Credentials(Base):
                 source = self._source = source.with_always_use_jwt_access(False)
             try:
                 source.refresh(request)
+            except google.auth.exceptions.TransportError:
+                raise  # the client tries again
             except google.auth.exceptions.GoogleAuthError as error:
-                raise CredentialsError(
-                    "No access token for {}: {}".format(self.email or "the given credentials", error),
-                    "Check that the key or login is not expired, revoked or of a deleted account"
-                    " and that %s can be reached." % (getattr(source, "_token_uri", None) or "the token endpoint"),
-                ) from error
+                raise _no_token(self, source, error) from error
             self.token, self.expiry = source.token, source.expiry
             if self.expiry:
                 until = self.expiry.replace(tzinfo=datetime.UTC).timestamp() - _MARGIN
                 known[self._key] = {"until": until, "value": self.token}
+
+
+def _no_token(credentials, source, error):
+    """The error for a token that was refused, in the service's own words where google-auth quotes a whole response."""
+    words, *quoted = [str(part) for part in error.args] or [str(error)]
+    for part in quoted:
+        with contextlib.suppress(ValueError, AttributeError):
+            problem = json.loads(part).get("error")
+            words += ": " + (problem["message"] if isinstance(problem, dict) else str(problem))
+    whose = credentials.email or "the given credentials"
+    if "getAccessToken" in words:
+        hint = f"Grant whoever runs this roles/iam.serviceAccountTokenCreator on {whose}."
+    else:
+        endpoint = getattr(source, "_token_uri", None) or "the token endpoint"
+        hint = (
+            "Check that the key or login is not expired, revoked or of a deleted account"
+            f" and that {endpoint} can be reached."
+        )
+    return CredentialsError(f"No access token for {whose}: {words}", hint)
 
 
 def _utc(epoch):

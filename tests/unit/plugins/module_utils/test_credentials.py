@@ -181,6 +181,26 @@ def test_refused_login_says_who(key, tmp_path):
         del os.environ["GOOGLE_APPLICATION_CREDENTIALS"]
 
 
+def test_refused_impersonation_says_what_to_grant(key_file):
+    params = {"service_account_file": str(key_file), "impersonate_service_account": "other@p.iam.gserviceaccount.com"}
+    message = "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist)."
+    with pytest.raises(CredentialsError) as raised:
+        _credentials.from_params(params).refresh(Endpoint(403, error={"code": 403, "message": message}))
+    text = str(raised.value)
+    assert message in text and "{" not in text
+    assert "roles/iam.serviceAccountTokenCreator on other@p.iam.gserviceaccount.com" in text
+
+
+def test_an_endpoint_that_is_away_is_the_clients_to_try_again(key_file):
+    def away(*args, **kwargs):
+        raise google.auth.exceptions.TransportError("away")
+
+    credentials = _credentials.from_params({"service_account_file": str(key_file)})
+    credentials.refresh(no_request)
+    with pytest.raises(google.auth.exceptions.TransportError):
+        credentials.refresh(away)
+
+
 @pytest.mark.parametrize(
     ("params", "error", "words"),
     [

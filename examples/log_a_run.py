@@ -18,7 +18,7 @@ import google.auth.transport.requests
 
 def token_for(url: str, account: str) -> str:
     """A JWT for `url`, signed by the service account through the IAM Credentials API; no key file is needed."""
-    credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+    credentials, _project = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
     session = google.auth.transport.requests.AuthorizedSession(credentials)
     now = int(time.time())
     claims = {"iss": account, "sub": account, "aud": f"{url}/*", "iat": now, "exp": now + 3600}

@@ -8,7 +8,7 @@ import time
 import google.auth
 import google.auth.transport.requests
 
-credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+credentials, _project = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
 session = google.auth.transport.requests.AuthorizedSession(credentials)
 project = os.environ["GOOGLE_CLOUD_PROJECT"]
 base = "https://serviceusage.googleapis.com/v1"

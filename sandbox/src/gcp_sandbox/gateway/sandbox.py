@@ -15,6 +15,7 @@ Each may have start() and stop(), called in the order of `Sandbox.parts`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import logging
@@ -118,6 +119,9 @@ class Sandbox:
         self._started.clear()
         self.requests.close()
         self.store.close()
+        with contextlib.suppress(OSError):
+            # Only when it is empty: what still runs keeps its sockets.
+            self.settings.runtime.rmdir()
 
     def _part(self, attribute: str, module: str, cls: str) -> Any:
         try:

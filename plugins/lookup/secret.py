@@ -73,11 +73,7 @@ class LookupModule(LookupBase):
         params = self.get_options()
         try:
             credentials = _credentials.from_params(params)
-            client = secretmanager.SecretManagerServiceClient(
-                credentials=credentials,
-                transport="rest",
-                client_options={"quota_project_id": params["quota_project"]} if params.get("quota_project") else None,
-            )
+            client = secretmanager.SecretManagerServiceClient(credentials=credentials, transport="rest")
             names = [version_name(term, lambda: _project(params, credentials)) for term in terms]
             return [_value(client, name) for name in names]
         except GcpError as error:

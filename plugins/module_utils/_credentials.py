@@ -48,8 +48,10 @@ class Credentials(Base):
     of regional access boundaries, a request in each fork, does not happen.
     """
 
-    def __init__(self, key, load):
+    def __init__(self, key, load, quota_project=None):
         super().__init__()
+        # google-auth's base class sends it with every request.
+        self._quota_project_id = quota_project
         self._key = key
         self._load = load
         self._source = None
@@ -132,7 +134,19 @@ def from_params(params):
             source = impersonated_credentials.Credentials(source, target_principal=target, target_scopes=list(scopes))
         return source, project
 
-    return Credentials(_key(kind, scopes, params), load)
+    return Credentials(_key(kind, scopes, params), load, _quota_project(kind, params))
+
+
+def _quota_project(kind, params):
+    """The project that pays for the requests, or None: the option, or what gcloud wrote into a user's login."""
+    path = _application_file()
+    if params.get("quota_project") or kind != "application" or not path:
+        return params.get("quota_project")
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream).get("quota_project_id")
+    except (OSError, ValueError, AttributeError):
+        return None  # told when the credentials are loaded
 
 
 def _default_kind(params):

@@ -98,18 +98,15 @@ def _session(credentials):
 class Client:
     """Requests as one identity.
 
-    ``credentials`` are those of ``_credentials``; ``project`` is only named in messages; ``quota_project`` is the
-    project that pays for the requests, where it is not the caller's own.
+    ``credentials`` are those of ``_credentials``; ``project`` is only named in messages.
     """
 
-    def __init__(self, credentials, *, project="", quota_project="", session=None, clock=None):
+    def __init__(self, credentials, *, project="", session=None, clock=None):
         self._credentials = credentials
         self._project = project
         self._session = session or _session(credentials)
         self.clock = clock or Clock()
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
-        if quota_project:
-            self._headers["X-Goog-User-Project"] = quota_project
 
     def get(self, url, query=None, **options):
         return self.request("GET", url, query=query, **options)

@@ -44,9 +44,7 @@ class Task:
 
     @functools.cached_property
     def client(self):
-        return _http.Client(
-            self.credentials, project=self.params.get("project") or "", quota_project=self.params.get("quota_project")
-        )
+        return _http.Client(self.credentials, project=self.params.get("project") or "")
 
     @functools.cached_property
     def project(self):

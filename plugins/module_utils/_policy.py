@@ -10,7 +10,7 @@ A resource is named by its full resource name (https://cloud.google.com/iam/docs
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
@@ -52,19 +52,19 @@ class _Api:
     read: str = "GET"
     options: str = "query"
     storage: bool = False
-    query: dict = field(default_factory=dict)
 
 
 _VERSION_3 = {"options.requestedPolicyVersion": "3"}
 _APIS = {
-    "cloudresourcemanager.googleapis.com": (
+    "cloudresourcemanager.googleapis.com": tuple(
         _Api(
-            "((?:projects|folders|organizations)/[^/]+)",
+            f"({kind}/[^/]+)",
             "https://cloudresourcemanager.googleapis.com/v3/{0}",
-            "resourcemanager.projects",
+            f"resourcemanager.{kind}",
             read="POST",
             options="body",
-        ),
+        )
+        for kind in ("projects", "folders", "organizations")
     ),
     "iam.googleapis.com": (
         _Api(

@@ -37,13 +37,12 @@ def lookup(monkeypatch):
 def test_reads(lookup):
     assert lookup("projects/p/secrets/s", "s", project="p") == ["value", "value"]
     assert Client.made["transport"] == "rest"
-    assert Client.made["client_options"] is None
 
 
 def test_quota_project_and_environment(lookup, monkeypatch):
     monkeypatch.setenv("GCP_PROJECT", "p")
     assert lookup("s", quota_project="payer") == ["value"]
-    assert Client.made["client_options"] == {"quota_project_id": "payer"}
+    assert Client.made["credentials"].quota_project_id == "payer"
 
 
 @pytest.mark.parametrize(

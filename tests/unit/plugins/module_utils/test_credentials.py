@@ -249,3 +249,19 @@ def test_default_is_googles_own(monkeypatch, key):
     credentials = _credentials.from_params({})
     assert credentials.source._always_use_jwt_access
     assert credentials.project == "q"
+
+
+def test_who_pays(key_file, tmp_path, monkeypatch):
+    def payer(**params):
+        headers = {}
+        _credentials.from_params(params).apply(headers, "t")
+        return headers.get("x-goog-user-project")
+
+    assert payer() is None
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "adc.json"))
+    assert payer() is None
+    (tmp_path / "adc.json").write_text('{"type": "authorized_user", "quota_project_id": "of-the-login"}')
+    assert payer() == "of-the-login"
+    assert payer(quota_project="asked") == "asked"
+    assert payer(service_account_file=str(key_file)) is None
+    assert payer(access_token="t", quota_project="asked") == "asked"

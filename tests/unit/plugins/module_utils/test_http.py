@@ -15,13 +15,11 @@ LOST = requests.exceptions.ConnectionError("Connection aborted.")
 UNSENT = requests.exceptions.ConnectTimeout("no answer")
 
 
-def test_headers_name_the_collection_and_the_payer(cloud):
-    client = _http.Client(None, quota_project="payer", session=cloud, clock=cloud.clock)
+def test_headers_name_the_collection(cloud):
     cloud.expect("GET", URL, body={"a": 1})
-    assert client.get(URL, {"q": 1}) == {"a": 1}
+    assert cloud.client.get(URL, {"q": 1}) == {"a": 1}
     headers = cloud.requests[0].headers
     assert headers["User-Agent"].startswith(f"mlplatform.gcp/{_http.VERSION} ")
-    assert headers["X-Goog-User-Project"] == "payer"
     assert cloud.requests[0].query == {"q": 1}
 
 

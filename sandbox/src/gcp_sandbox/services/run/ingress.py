@@ -269,6 +269,8 @@ class RunIngress:
         decision = self.sandbox.services["iap"].access.authorize(protected, request)
         if isinstance(decision, Response):
             return decision
+        if route.service.get("invokerIamDisabled"):
+            return decision
         # Only then does IAP itself have to be let in, as its service agent.
         agent = f"service-{route.number}@gcp-sa-iap.iam.gserviceaccount.com"
         resource = f"//run.googleapis.com/{route.service['name']}"

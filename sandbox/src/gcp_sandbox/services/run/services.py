@@ -126,8 +126,6 @@ class Services(Common, Service):
                     f"hyphen ('{short}-') and have at most 63 lowercase letters, digits and hyphens."
                 )
         resources.check_traffic(spec["traffic"], revisions + ([wanted] if wanted else []))
-        if spec.get("iapEnabled") and spec.get("invokerIamDisabled"):
-            raise errors.invalid(f"Violation in {at}: iap_enabled and invoker_iam_disabled exclude each other.")
         if spec.get("invokerIamDisabled"):
             # Whoever opens a service to everybody must be allowed to
             # (cloud.google.com/run/docs/securing/managing-access).

@@ -42,7 +42,8 @@ PARTS: dict[str, list[Step]] = {
         Step(
             "antsibull-docs lint",
             [
-                "antsibull-docs",
+                PYTHON,
+                "scripts/antsibull.py",
                 "lint-collection-docs",
                 "--plugin-docs",
                 "--validate-collection-refs=self",

@@ -83,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--latency", help="how long operations take: instant, real, or scaled:N (real durations / N)")
     up.add_argument("--rtt", help="time added to every request, e.g. 50ms")
     up.add_argument("--project", help="id of the default project (only for a new sandbox)")
+    up.add_argument(
+        "--no-organization",
+        action="store_true",
+        help="make the default project in no organization and without a display name (only for a new sandbox)",
+    )
     up.add_argument("--port", type=int, help="port of the proxy (default: any free one, then always the same)")
 
     command("down", _down, "Stop the sandbox; its state stays.")
@@ -124,6 +129,8 @@ def _up(options: Any, settings: Settings) -> int:
     wanted = settings.changed(latency=options.latency, rtt=rtt)
     if options.project and options.project != settings.project and (settings.state / "config.json").exists():
         raise Failure(f"{settings.state} belongs to project {settings.project}; `reset` it or choose another --state")
+    if options.no_organization and (settings.state / "config.json").exists():
+        raise Failure(f"the project of {settings.state} is there already; `reset` it or choose another --state")
     if (pid := running_pid(settings.state)) is not None:
         health = _wait_ready(settings, pid)
         if wanted == settings and options.port in (None, settings.ports.proxy):
@@ -156,6 +163,8 @@ def _start(state: Path, options: Any, rtt: float | None) -> None:
     ):
         if value is not None:
             command += [f"--{name}", str(value)]
+    if getattr(options, "no_organization", False):
+        command.append("--no-organization")
     with log.open("ab") as output:
         os.fchmod(output.fileno(), 0o600)
         offset = output.tell()
@@ -313,6 +322,9 @@ def _introduce(settings: Settings, health: dict[str, Any]) -> None:
     print(f"  browser    {settings.door_url}")
     for label in health["deployed"]:
         print(f"             http://{label}.localhost:{settings.ports.door}/")
+    for database in health["databases"]:
+        address = f"127.0.0.1:{database['port']}" if database["running"] else "stopped"
+        print(f"  database   {database['connection']} ({address})")
     for name, reason in health["broken"].items():
         print(f"  BROKEN     {name}: {reason}")
     print("Run a program against it:  gcp-sandbox exec -- COMMAND")

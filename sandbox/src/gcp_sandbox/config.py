@@ -37,6 +37,8 @@ class Settings:
     latency: str = "instant"
     rtt: float = 0.0
     project: str = DEFAULT_PROJECT
+    # Whether the default project is made inside the organization; matters at the first start only.
+    organization: bool = True
     ports: Ports = field(default_factory=Ports)
 
     @property

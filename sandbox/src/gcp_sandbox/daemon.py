@@ -105,6 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--latency")
     parser.add_argument("--rtt", type=float)
     parser.add_argument("--project")
+    parser.add_argument("--no-organization", dest="organization", action="store_false", default=None)
     parser.add_argument("--port", type=int, help="of the proxy")
     parser.add_argument("--ready-fd", type=int, help="told when requests are answered")
     options = parser.parse_args(arguments)
@@ -118,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         lock(options.state)
         settings = Settings.load(options.state).changed(
-            latency=options.latency, rtt=options.rtt, project=options.project
+            latency=options.latency, rtt=options.rtt, project=options.project, organization=options.organization
         )
         asyncio.run(serve(settings, options.port, options.ready_fd))
     except AlreadyRunning:

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from gcp_sandbox.config import private_folder, write_private
 from gcp_sandbox.gateway import catalog, tokens
 from gcp_sandbox.gateway.errors import ApiError, error_info, permission_denied, unauthenticated
-from gcp_sandbox.gateway.projects import DOMAIN, Project
-from gcp_sandbox.gateway.seed import seed
+from gcp_sandbox.gateway.projects import Project
+from gcp_sandbox.gateway.seed import USERS, seed
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.sandbox import Sandbox
@@ -32,8 +32,6 @@ KEY_KIND = "iam.serviceAccountKey"
 SYSTEM_KEY_KIND = "iam.systemManagedKey"
 GOOGLE_KEY_KIND = "identity.signingKey"
 
-ADMIN = f"admin@{DOMAIN}"
-USERS = {ADMIN: "Sandbox Admin", f"alice@{DOMAIN}": "Alice Example", f"bob@{DOMAIN}": "Bob Example"}
 
 # The etag of every service account on Google Cloud.
 ACCOUNT_ETAG = "MDEwMjE5MjA="

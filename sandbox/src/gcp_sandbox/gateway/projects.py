@@ -80,7 +80,8 @@ class Projects:
     def create(self, project_id: str, now: str, *, number: str | None = None, **fields: Any) -> Project:
         """Store a new project. Who may do this, and who becomes its owner, is the caller's business.
 
-        :param fields: name, parent ({type, id}), labels, billingAccountName; empty ones are left out.
+        :param fields: name (by default the id), parent ({type, id}), labels, billingAccountName; empty ones are
+            left out.
         """
         serial = self.sandbox.store.next_id("cloudresourcemanager.project")
         # Later projects follow the first one in steps of a prime: no two numbers alike, and plainly not one by one.
@@ -93,7 +94,7 @@ class Projects:
             "createTime": now,
             "updateTime": now,
         }
-        body |= {key: value for key, value in fields.items() if value}
+        body = {key: value for key, value in {**body, **fields}.items() if value}
         self.sandbox.store.put(NUMBER_KIND, number, {"projectId": project_id})
         return self.save(Project(project_id, number, body))
 

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 DEPLOYER = "deployer"
 ADMIN = f"admin@{DOMAIN}"
+# A person who does by hand what the deployer does by program.
+OWNER = f"user@{DOMAIN}"
+USERS = {
+    ADMIN: "Sandbox Admin",
+    f"alice@{DOMAIN}": "Alice Example",
+    f"bob@{DOMAIN}": "Bob Example",
+    OWNER: "Project Owner",
+}
 GROUP = f"mlflow-users@{DOMAIN}"
 
 ORGANIZATION_KIND = "cloudresourcemanager.organization"
@@ -55,10 +63,8 @@ def seed(sandbox: Sandbox) -> None:
         store.put(BILLING_KIND, name, {**account, "masterBillingAccount": "", "parent": projects.organization})
     store.put("identity.group", GROUP, {"members": [f"user:alice@{DOMAIN}"]})
 
-    parent = {"type": "organization", "id": number}
-    project = projects.create(
-        sandbox.settings.project, now, number=number, parent=parent, billingAccountName=BILLING_ACCOUNT
-    )
+    place = {"parent": {"type": "organization", "id": number}} if sandbox.settings.organization else {"name": ""}
+    project = projects.create(sandbox.settings.project, now, number=number, billingAccountName=BILLING_ACCOUNT, **place)
     sandbox.enablement.enable(project, list(SEED_SERVICES), at_once=True)
     email = f"{DEPLOYER}@{project.id}.iam.gserviceaccount.com"
     account = sandbox.identities.create_account(project, email, displayName="Deployer")
@@ -68,7 +74,11 @@ def seed(sandbox: Sandbox) -> None:
     top = f"{MANAGER}{projects.organization}"
     for role in ADMIN_ROLES:
         sandbox.iam.add_binding(top, role, f"user:{ADMIN}")
-    for role in DEPLOYER_ROLES:
-        sandbox.iam.add_binding(top, role, f"serviceAccount:{email}")
-    sandbox.iam.add_binding(project.name, "roles/owner", f"user:{ADMIN}")
-    sandbox.iam.add_binding(project.name, "roles/owner", f"serviceAccount:{email}")
+    owners = (f"serviceAccount:{email}", f"user:{OWNER}")
+    for member in owners:
+        for role in DEPLOYER_ROLES:
+            sandbox.iam.add_binding(top, role, member)
+            if not sandbox.settings.organization:  # nothing is inherited
+                sandbox.iam.add_binding(project.name, role, member)
+    for member in (f"user:{ADMIN}", *owners):
+        sandbox.iam.add_binding(project.name, "roles/owner", member)

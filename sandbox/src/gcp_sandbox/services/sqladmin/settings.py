@@ -150,11 +150,12 @@ def patched(old: Settings, asked: Settings, version: str, was: str) -> Settings:
     out = merge(old, asked)
     if not out.get("userLabels", True):
         del out["userLabels"]
-    network = dict(out["ipConfiguration"])
-    sent = asked.get("ipConfiguration") or {}
-    if "requireSsl" in sent and "sslMode" not in sent:
-        network.pop("sslMode")
-    out["ipConfiguration"] = _network(network)
+    sent = asked.get("ipConfiguration")
+    if sent is not None:
+        network = dict(out["ipConfiguration"])
+        if "requireSsl" in sent and "sslMode" not in sent:
+            network.pop("sslMode")
+        out["ipConfiguration"] = _network(network)
     edition = out.get("edition")
     if version != was and edition is None and catalog.default_edition(version) == catalog.PLUS:
         out |= {"edition": catalog.PLUS}

@@ -7,6 +7,7 @@ driver, MLflow with its client.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -120,6 +121,22 @@ def sandbox(tmp_path_factory):
     box.down()
 
 
+@pytest.fixture
+def another_sandbox(tmp_path):
+    """Start a sandbox with other settings, `another_sandbox("--latency", "scaled:20")`; it ends with the test."""
+    boxes = []
+
+    def start(*options: str) -> Sandbox:
+        box = Sandbox(tmp_path / f"sandbox-{len(boxes)}", *options)
+        boxes.append(box)
+        box.up()
+        return box
+
+    yield start
+    for box in boxes:
+        box.down()
+
+
 @pytest.fixture(scope="session")
 def api(sandbox) -> requests.Session:
     return sandbox.session()
@@ -139,9 +156,8 @@ def wait_for(session: requests.Session, url: str, *, seconds: float = 60) -> dic
         time.sleep(0.1)
 
 
-@pytest.fixture
-def project(api) -> str:
-    """A project of the test's own, with billing, inside the organization; no API enabled."""
+def new_project(api: requests.Session) -> str:
+    """A project with billing, inside the organization; no API enabled but those that every project has."""
     name = f"test-{secrets.token_hex(4)}"
     crm = "https://cloudresourcemanager.googleapis.com"
     made = api.post(f"{crm}/v3/projects", json={"projectId": name, "parent": organization(api)})
@@ -153,44 +169,72 @@ def project(api) -> str:
     return name
 
 
+@pytest.fixture(scope="session")
+def make_project(api):
+    """A function that makes a project; see `new_project`."""
+    return lambda: new_project(api)
+
+
+@pytest.fixture
+def project(api) -> str:
+    """A project of the test's own; see `new_project`."""
+    return new_project(api)
+
+
 def organization(api: requests.Session) -> str:
     answer = api.get("https://cloudresourcemanager.googleapis.com/v3/organizations:search")
     answer.raise_for_status()
     return answer.json()["organizations"][0]["name"]
 
 
+def play(
+    sandbox: Sandbox,
+    folder: pathlib.Path,
+    playbook,
+    variables: dict | None = None,
+    *options: str,
+    host: str = "demo",
+    env: dict[str, str | None] | None = None,
+    principal: str | None = None,
+    timeout: float = 600,
+) -> Play:
+    """Run a playbook, given as a file or as plays, inside the sandbox's environment.
+
+    :param folder: for the playbook and the inventory; nobody else's.
+    :param variables: of the one host in the inventory.
+    :param options: more arguments of ansible-playbook.
+    :param env: changes to the environment; None removes a variable.
+    :param principal: whose credentials are in the environment; by default the deployer's.
+    """
+    if not isinstance(playbook, (str, pathlib.Path)):
+        path = folder / "playbook.yml"
+        path.write_text(yaml.safe_dump(playbook, sort_keys=False))
+        playbook = path
+    hosts = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **(variables or {})}
+    inventory = folder / "inventory.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"hosts": {host: hosts}}}))
+    environment = os.environ | BASE_ENV | sandbox.env(principal) | (env or {})
+    started = time.monotonic()
+    done = subprocess.run(
+        ["ansible-playbook", "-i", str(inventory), str(playbook), *options],
+        cwd=ROOT,
+        env={name: value for name, value in environment.items() if value is not None},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+    return Play(done.returncode, done.stdout, time.monotonic() - started)
+
+
+@pytest.fixture(scope="session")
+def playbook():
+    """The function `play`, for runs that serve several tests or need a sandbox of their own."""
+    return play
+
+
 @pytest.fixture
 def run_play(sandbox, tmp_path):
-    """Run a playbook, given as a file or as plays, inside the sandbox's environment; see the arguments of `run`."""
-
-    def run(
-        playbook,
-        variables: dict | None = None,
-        *options: str,
-        host: str = "demo",
-        env: dict | None = None,
-        principal: str | None = None,
-        timeout: float = 600,
-    ) -> Play:
-        if not isinstance(playbook, (str, pathlib.Path)):
-            path = tmp_path / "playbook.yml"
-            path.write_text(yaml.safe_dump(playbook))
-            playbook = path
-        hosts = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **(variables or {})}
-        inventory = tmp_path / "inventory.yml"
-        inventory.write_text(yaml.safe_dump({"all": {"hosts": {host: hosts}}}))
-        command = ["ansible-playbook", "-i", str(inventory), str(playbook), *options]
-        started = time.monotonic()
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=os.environ | BASE_ENV | sandbox.env(principal) | (env or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-        )
-        return Play(done.returncode, done.stdout, time.monotonic() - started)
-
-    return run
+    """Run a playbook in the sandbox of all tests; the arguments are those of `play` after the folder."""
+    return functools.partial(play, sandbox, tmp_path)

@@ -28,7 +28,7 @@ class Control:
         status, answer = 404, {"error": "no such command"}
         match scope["method"], scope["path"]:
             case "GET", "/health":
-                status, answer = 200, self._health()
+                status, answer = 200, await asyncio.to_thread(self._health)
             case "GET", "/credentials":
                 status, answer = await asyncio.to_thread(self._credentials, query.get("email", ""))
             case "POST", "/flush":
@@ -44,13 +44,18 @@ class Control:
 
     def _health(self) -> dict[str, Any]:
         sandbox = self._sandbox
+        ready = sandbox.gateway is not None
         return {
-            "ready": sandbox.gateway is not None,
+            "ready": ready,
             "pid": os.getpid(),
             "started": self._started,
             "services": sorted(sandbox.services),
             "broken": sandbox.broken,
             "deployed": sorted(sandbox.ingress.labels()),
+            "databases": [
+                {"connection": name, "port": port, "running": running}
+                for name, port, running in (sandbox.sql.endpoints() if ready else ())
+            ],
         }
 
     def _credentials(self, email: str) -> tuple[int, dict[str, Any]]:

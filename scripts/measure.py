@@ -40,7 +40,9 @@ class Run:
     changed: int
 
     def __str__(self) -> str:
-        return f"{self.seconds:.1f} s ({self.cpu:.1f} s of CPU), {self.requests.total()} requests, changed={self.changed}"
+        return (
+            f"{self.seconds:.1f} s ({self.cpu:.1f} s of CPU), {self.requests.total()} requests, changed={self.changed}"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first deployment, a run that has nothing to do, and the verification by MLflow's own client."""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.mlplatform.gcp.scripts import measure
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, VERIFY, slowest_chain
+
+# What preflight, the plan and the report need on top of the operations.
+SPARE_SECONDS = 15
+
+
+def test_a_check_of_an_empty_project_changes_nothing(fresh):
+    assert fresh["plan"].ok, fresh["plan"]
+    assert fresh["after the plan"] == fresh["before"]
+
+
+def test_a_check_of_an_empty_project_shows_the_whole_plan(fresh, deployed):
+    plan = fresh["plan"]
+    assert plan.changed == fresh["deploy"].changed
+    made = {name.split("/")[1] for name in deployed.resources().keys() - fresh["resources before"].keys()}
+    assert len(made) >= 12
+    missing = [name for name in made if not re.search(rf"^\+.*{re.escape(name)}", plan.output, re.M)]
+    assert not missing, f"{missing} not in the plan: {plan}"
+
+
+def test_a_fresh_deployment_takes_no_longer_than_its_slowest_chain(fresh, deployed):
+    chain = slowest_chain(fresh["operations"])
+    taken = fresh["deploy"].seconds
+    print(f"\n    deployed in {taken:.1f} s, slowest chain of operations {chain:.1f} s", end="")
+    assert taken <= 1.15 * chain + SPARE_SECONDS
+
+
+def test_the_image_and_everything_else_are_made_while_the_database_is(fresh, deployed, box):
+    def of(service, job):
+        return next(o for o in fresh["operations"] if o.service == service and job in o.job)
+
+    database, build = of("sqladmin", "create"), of("cloudbuild", "build")
+    assert database.began < build.began < database.ended
+    since = fresh["began"]
+    for method in ("secrets.create", "buckets.insert", "serviceAccounts.create"):
+        times = [time for time, *_ in box.asked(since, method)]
+        assert times, method
+        assert database.began < max(times) < database.ended, method
+
+
+def test_a_check_after_the_deployment_shows_nothing(deployed, controller):
+    play = controller.run(DEPLOY, "--check", "--diff", verbosity=0).check()
+    assert play.changed == 0, play
+    assert not re.search(r"^(\+|-|@@)", play.output, re.M), play
+
+
+def test_a_second_run_changes_nothing_within_its_budget(deployed, box):
+    report = measure.measure(state=str(box.state), runs=2)
+    print(f"\n{report}", end="")
+    assert report.good, report
+
+
+def test_the_verification_passes(deployed, controller):
+    play = controller.run(VERIFY).check()
+    for check in ("an artifact of 1 MiB", "an artifact of 40 MiB", "registered model", "metrics"):
+        assert re.search(rf"passed .*{check}", play.output), play
+    assert len(re.findall(r"passed .*refused: ", play.output)) >= 3

@@ -42,8 +42,7 @@ PARTS: dict[str, list[Step]] = {
         Step(
             "antsibull-docs lint",
             [
-                PYTHON,
-                "scripts/antsibull.py",
+                "antsibull-docs",
                 "lint-collection-docs",
                 "--plugin-docs",
                 "--validate-collection-refs=self",

@@ -11,6 +11,7 @@ import yaml
 from ansible.plugins.loader import fragment_loader
 from ansible.utils.plugin_docs import add_fragments
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _options
+from ansible_collections.mlplatform.gcp.plugins.plugin_utils import controller
 from ansible_collections.mlplatform.gcp.tests.unit.plugins import _scripted
 
 ROOT = pathlib.Path(_scripted.__file__).resolve().parents[3]
@@ -106,5 +107,8 @@ def test_examples_use_options_that_exist(name):
 def test_every_module_runs_in_the_controller():
     runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())
     assert sorted(runtime["action_groups"]["gcp"]) == NAMES
-    routing = runtime["plugin_routing"]["action"]
-    assert routing == {name: {"redirect": "mlplatform.gcp.gcp"} for name in NAMES}
+    actions = sorted(path.stem for path in (ROOT / "plugins/action").glob("*.py"))
+    assert actions == NAMES
+    for name in actions:
+        action = importlib.import_module(f"ansible_collections.mlplatform.gcp.plugins.action.{name}")
+        assert action.ActionModule is controller.ActionModule

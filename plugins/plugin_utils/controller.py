@@ -4,8 +4,10 @@
 
 """Runs every module of the collection: inside the controller where the connection is local, else as a module.
 
-meta/runtime.yml redirects the actions of all modules here. The strategy loads this file in Ansible's parent process,
-so what it imports and the memory it shares serve all forks.
+Each module has an action plugin of its name, which is this class. The strategy loads it in Ansible's parent process, so
+what this file imports and the memory it shares serve all forks. (A redirect of the actions in meta/runtime.yml would do
+the same; but ansible-lint and antsibull-docs take it for a new name of the module, and module_defaults of one module
+would reach all.)
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import os
 import sys
 from pathlib import Path
 
-from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
@@ -61,7 +62,6 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         result = super().run(tmp, task_vars)
         name = self._task.action.rsplit(".", 1)[-1]
-        self._refuse_defaults_of_one_module(name)
         if not self._in_controller(task_vars):
             return merge_hash(result, self._as_module(name, task_vars))
         with self._environment():
@@ -131,18 +131,6 @@ class ActionModule(ActionBase):
         finally:
             os.environ.clear()
             os.environ.update(before)
-
-    def _refuse_defaults_of_one_module(self, name):
-        """Ansible resolves ``module_defaults`` of a redirected module to this plugin: they would reach all modules."""
-        defaults = {}
-        for item in self._task.module_defaults or []:
-            defaults.update(item)
-        if f"{COLLECTION}.gcp" in defaults:
-            raise AnsibleActionFail(
-                f"module_defaults for a single module of {COLLECTION} would apply to all of its modules, so"
-                f" {COLLECTION}.{name} does not run. Use module_defaults for group/{COLLECTION}.gcp, or set the"
-                " options on the task."
-            )
 
 
 def _same_python(interpreter):

@@ -9,13 +9,12 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
-from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.mlplatform.gcp.plugins.action import gcp
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
+from ansible_collections.mlplatform.gcp.plugins.plugin_utils import controller
 
 NAME = "probe"
 
@@ -46,7 +45,7 @@ def probe(monkeypatch):
         mutually_exclusive=(("size", "password"),),
     )
     module = SimpleNamespace(OPTIONS=options, run=run)
-    monkeypatch.setitem(sys.modules, f"{gcp.MODULES}.{NAME}", module)
+    monkeypatch.setitem(sys.modules, f"{controller.MODULES}.{NAME}", module)
     return seen
 
 
@@ -79,7 +78,7 @@ def act(probe):
             module_defaults=list(defaults),
             delegate_to=None,
         )
-        action = gcp.ActionModule(
+        action = controller.ActionModule(
             task=task,
             connection=connection,
             play_context=SimpleNamespace(),
@@ -187,7 +186,7 @@ def test_errors_fail_the_task(act, probe):
 
 def test_warnings_and_progress(act, probe, monkeypatch):
     lines = []
-    monkeypatch.setattr(gcp.display, "display", lines.append)
+    monkeypatch.setattr(controller.display, "display", lines.append)
 
     def run(task):
         task.warn("careful")
@@ -201,18 +200,12 @@ def test_warnings_and_progress(act, probe, monkeypatch):
 
 def test_deprecations_are_told(act, probe, monkeypatch):
     told = []
-    monkeypatch.setattr(gcp.display, "deprecated", lambda message, **more: told.append(message))
+    monkeypatch.setattr(controller.display, "deprecated", lambda message, **more: told.append(message))
     act({"name": "x", "old": "1"})
     assert len(told) == 1 and "old" in told[0]
 
 
-def test_defaults_of_one_module_are_refused(act, probe):
-    with pytest.raises(AnsibleActionFail, match=r"Use module_defaults for group/mlplatform\.gcp\.gcp"):
-        act({"name": "x"}, defaults=[{"mlplatform.gcp.gcp": {"name": "y"}}])
-    act({"name": "x"}, defaults=[{"group/mlplatform.gcp.gcp": {"name": "y"}}])
-
-
 def test_a_missing_library_is_named(act, probe, monkeypatch):
-    monkeypatch.setattr(gcp, "missing_library", lambda: ("needs google-auth", "why"))
+    monkeypatch.setattr(controller, "missing_library", lambda: ("needs google-auth", "why"))
     assert act({"name": "x"})["msg"] == "needs google-auth"
-    gcp._prepare()
+    controller._prepare()

@@ -37,6 +37,7 @@ class Rules:
     write_only  paths that are sent but never read back, and not shown
     hidden      paths that are compared like others, and not shown
     normalise   path -> function applied to both sides before they are compared
+    merge       path of a list that differs -> (desired, existing) -> the list to send; without it, the desired one
     """
 
     immutable: Mapping[str, str] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Rules:
     write_only: tuple = ()
     hidden: tuple = ()
     normalise: Mapping[str, Callable] = field(default_factory=dict)
+    merge: Mapping[str, Callable] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,8 @@ def _merged(path, desired, existing, rules):
         return merged
     if existing is not None and _covers(path, desired, existing, rules) and _dotted(path) not in rules.write_only:
         return copy.deepcopy(existing)
+    if _dotted(path) in rules.merge and existing:
+        return rules.merge[_dotted(path)](copy.deepcopy(desired), copy.deepcopy(existing))
     return copy.deepcopy(desired)
 
 

@@ -11,6 +11,7 @@ import re
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import PENDING, READY
 
 BASE = "https://run.googleapis.com/v2"
@@ -163,9 +164,38 @@ def require_image(params, plan, title):
 
 # Rules common to the templates of services (prefix ``template``) and jobs (``template.template``).
 def rules(prefix):
-    """Paths of lists inside the template at ``prefix`` whose elements are known by a field, for ``Rules.keyed``."""
-    return {
-        f"{prefix}.containers.env": "name",
-        f"{prefix}.containers.volumeMounts": "name",
-        f"{prefix}.volumes": "name",
-    }
+    """``Rules`` for the template at ``prefix``."""
+    return Rules(
+        keyed={
+            f"{prefix}.containers.env": "name",
+            f"{prefix}.containers.volumeMounts": "name",
+            f"{prefix}.volumes": "name",
+        },
+        unordered=(f"{prefix}.volumes.cloudSqlInstance.instances",),
+        merge={f"{prefix}.containers": merged_containers},
+    )
+
+
+def merged_containers(desired, existing):
+    """Containers to send: those that are there with what the task sets over it. Lists are sent whole."""
+    if len(desired) != len(existing):
+        return desired
+    return [_merged_container(new, old) for new, old in zip(desired, existing, strict=True)]
+
+
+def _merged_container(new, old):
+    merged = dict(old, **new)
+    if "resources" in new:
+        known = old.get("resources") or {}
+        merged["resources"] = dict(known, **new["resources"])
+        if "limits" in new["resources"]:
+            merged["resources"]["limits"] = dict(known.get("limits") or {}, **new["resources"]["limits"])
+    probe = (old.get("startupProbe") or {}).get("tcpSocket")
+    if "ports" in new and "startupProbe" not in new and probe and probe.get("port") == _port(old):
+        # Cloud Run gives a container without a probe one that connects to its port: it has to make that anew.
+        del merged["startupProbe"]
+    return merged
+
+
+def _port(container):
+    return next((item.get("containerPort") for item in container.get("ports") or []), None)

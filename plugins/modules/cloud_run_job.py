@@ -78,7 +78,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _run
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules, plan
+from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import plan
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Update
 
 JOB = Resource(
@@ -93,12 +93,10 @@ JOB = Resource(
     version="etag",
     state=_run.state,
     transient=_run.TRANSIENT,
-    rules=Rules(
-        keyed=_run.rules("template.template"), unordered=("template.template.volumes.cloudSqlInstance.instances",)
-    ),
+    rules=_run.rules("template.template"),
 )
 # What an execution keeps of the job that it was started from.
-_EXECUTED = Rules(keyed=_run.rules("template"), unordered=("template.volumes.cloudSqlInstance.instances",))
+_EXECUTED = _run.rules("template")
 
 OPTIONS = (
     GCP

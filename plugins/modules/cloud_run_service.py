@@ -163,7 +163,6 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _run
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
 
 
@@ -187,7 +186,7 @@ SERVICE = Resource(
     state=_run.state,
     transient=_run.TRANSIENT,
     explain=explain,
-    rules=Rules(keyed=_run.rules("template"), unordered=("template.volumes.cloudSqlInstance.instances",)),
+    rules=_run.rules("template"),
 )
 
 _PROBE = {

@@ -91,7 +91,6 @@ password_version:
 
 import dataclasses
 import hashlib
-import re
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import (
     AlreadyExists,
@@ -104,7 +103,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN, Rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Result
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import BASE as SECRETS
-from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret, read_version
+from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret, read_version, version_name
 from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, OPERATION
 
 USER = Resource(
@@ -195,7 +194,7 @@ class User:
             )
         if task.check_mode:
             plan = self.remote.plan(self.desired(HIDDEN if task.params["password_secret"] else None), None)
-            return self.tell(Result(True, plan.diff(self.remote.title), plan.after), version)
+            return self.tell(Result(True, plan.diff(self.remote.title, self.remote.path), plan.after), version)
         result = self.remote.apply(self.remote.plan(self.desired(version and read_secret(task, version)), None))
         self.note(version)
         return self.tell(result, version)
@@ -248,16 +247,17 @@ class User:
         secret = self.task.params["password_secret"]
         if not secret:
             return None
-        if re.search(r"/versions/\d+$", secret):
-            return secret
+        full, _slash, number = version_name(secret, lambda: self.task.project).rpartition("/")
         try:
-            return read_version(self.task, secret)["name"]
+            if not number.isdigit():
+                number = read_version(self.task, secret)["name"].rsplit("/", 1)[-1]
         except (NotFound, ApiDisabled) as error:
             if not self.task.check_mode:
                 raise
             if isinstance(error, ApiDisabled):
                 self.task.assume_enabled(error)
             return None
+        return f"{full}/{number}"
 
     @property
     def annotation(self):

@@ -32,7 +32,7 @@ def latest(cloud, number):
 def secret(cloud, annotations):
     cloud.expect(
         "GET",
-        "https://secretmanager.googleapis.com/v1/projects/1/secrets/pw",
+        SECRET,
         body={"name": "projects/1/secrets/pw", "etag": '"e"', "annotations": annotations},
     )
 
@@ -41,7 +41,7 @@ def noted(cloud, annotations):
     secret(cloud, {})
     cloud.expect(
         "PATCH",
-        "https://secretmanager.googleapis.com/v1/projects/1/secrets/pw",
+        SECRET,
         query={"updateMask": "annotations"},
         sent={"annotations": annotations, "etag": '"e"'},
         body={},
@@ -54,7 +54,7 @@ def test_a_user_with_the_latest_password_is_left_alone(cloud, note):
     secret(cloud, {note: "3"})
     result = cloud.run(sql_user, **NAMES)
     assert not result["changed"]
-    assert result["password_version"] == "projects/1/secrets/pw/versions/3"
+    assert result["password_version"] == "projects/p/secrets/pw/versions/3"
 
 
 def test_a_new_user_gets_the_password_and_it_is_nowhere_in_the_result(cloud, note):

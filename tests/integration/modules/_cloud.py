@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a test sees of a project without the code under test: through the APIs and through PostgreSQL's driver."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import pathlib
+import time
+
+import psycopg2
+
+USAGE = "https://serviceusage.googleapis.com"
+MANAGER = "https://cloudresourcemanager.googleapis.com"
+IAM = "https://iam.googleapis.com/v1"
+SECRETS = "https://secretmanager.googleapis.com/v1"
+STORAGE = "https://storage.googleapis.com/storage/v1"
+SQL = "https://sqladmin.googleapis.com/v1"
+REGISTRY = "https://artifactregistry.googleapis.com/v1"
+BUILD = "https://cloudbuild.googleapis.com/v1"
+RUN = "https://run.googleapis.com/v2"
+IAP = "https://iap.googleapis.com/v1"
+REGION = "europe-west1"
+
+
+class Cloud:
+    """One project, seen and changed by its owner."""
+
+    def __init__(self, sandbox, project: str, folder: pathlib.Path) -> None:
+        self.api = sandbox.session()
+        # The deployer is of another project, whose APIs would have to be enabled.
+        self.api.headers["X-Goog-User-Project"] = project
+        self.anonymous = sandbox.anonymous()
+        self.sandbox = sandbox
+        self.project = project
+        #: For files of tasks, which know it as `{{ files }}`.
+        self.folder = folder
+        # Service Usage is enabled in every project.
+        usage = self.ask("GET", f"{USAGE}/v1/projects/{project}/services/serviceusage.googleapis.com")
+        self.number = usage["name"].split("/")[1]
+        #: Values that must not appear in any output.
+        self.confidential: set[str] = set()
+
+    # Any API
+
+    def ask(self, method: str, url: str, body=None, **more):
+        """The answer's JSON; fails unless it is a success."""
+        answer = self.api.request(method, url, json=body, **more)
+        assert answer.ok, f"{method} {url}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else None
+
+    def get(self, url: str, **query):
+        """The resource, or None when it is not there."""
+        answer = self.api.get(url, params=query)
+        if answer.status_code == 404:
+            return None
+        assert answer.ok, f"GET {url}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    def make(self, url: str, body: dict, *, base: str = "", method: str = "POST", **query):
+        """Create something; `base` is the address of the service's operations where it answers with one."""
+        operation = self.ask(method, url, body, params=query)
+        deadline = time.monotonic() + 60
+        while base and not operation.get("done") and operation.get("status") != "DONE":
+            assert time.monotonic() < deadline, operation
+            time.sleep(0.1)
+            operation = self.ask("GET", f"{base}/{operation['name']}")
+        assert not operation.get("error"), operation
+        return operation
+
+    # Names
+
+    @property
+    def home(self) -> str:
+        return f"projects/{self.project}"
+
+    @property
+    def region(self) -> str:
+        return f"projects/{self.project}/locations/{REGION}"
+
+    def email(self, account: str) -> str:
+        return f"{account}@{self.project}.iam.gserviceaccount.com"
+
+    # What tests need before their first task
+
+    def enable(self, *services: str) -> None:
+        names = [f"{service}.googleapis.com" for service in services]
+        self.make(f"{USAGE}/v1/{self.home}/services:batchEnable", {"serviceIds": names}, base=f"{USAGE}/v1")
+
+    def make_account(self, account: str) -> str:
+        """A service account; returns its address."""
+        return self.make(f"{IAM}/{self.home}/serviceAccounts", {"accountId": account})["email"]
+
+    def make_secret(self, name: str, value: str) -> str:
+        """A secret with a version; returns its name in full."""
+        if self.get(f"{SECRETS}/{self.home}/secrets/{name}") is None:
+            self.make(f"{SECRETS}/{self.home}/secrets", {"replication": {"automatic": {}}}, secretId=name)
+        self.add_version(name, value)
+        return f"{self.home}/secrets/{name}"
+
+    def add_version(self, name: str, value: str) -> None:
+        self.confidential.add(value)
+        data = base64.b64encode(value.encode()).decode()
+        self.make(f"{SECRETS}/{self.home}/secrets/{name}:addVersion", {"payload": {"data": data}})
+
+    def make_bucket(self, name: str) -> None:
+        uniform = {"uniformBucketLevelAccess": {"enabled": True}}
+        self.make(f"{STORAGE}/b", {"name": name, "location": REGION, "iamConfiguration": uniform}, project=self.project)
+
+    def make_repository(self, name: str) -> None:
+        self.make(f"{REGISTRY}/{self.region}/repositories", {"format": "DOCKER"}, base=REGISTRY, repositoryId=name)
+
+    def grant(self, policy_url: str, role: str, member: str, **call) -> None:
+        """Add a binding to the policy at `<url>:getIamPolicy`."""
+        policy = self.policy(policy_url)
+        policy.setdefault("bindings", []).append({"role": role, "members": [member]})
+        if policy_url.startswith(STORAGE):
+            self.ask("PUT", f"{policy_url}/iam", policy)
+        else:
+            self.ask("POST", f"{policy_url}:setIamPolicy", {"policy": policy})
+
+    # What is there
+
+    def policy(self, url: str) -> dict:
+        """The whole policy of a resource, conditions included."""
+        if url.startswith(STORAGE):
+            return self.ask("GET", f"{url}/iam?optionsRequestedPolicyVersion=3")
+        if url.startswith((MANAGER, IAP)):
+            return self.ask("POST", f"{url}:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
+        verb = "POST" if url.startswith(IAM) else "GET"
+        return self.ask(verb, f"{url}:getIamPolicy?options.requestedPolicyVersion=3", {} if verb == "POST" else None)
+
+    def bindings(self, url: str) -> dict[str, list[str]]:
+        """Role, with the title of its condition behind a `?`, and its members, sorted."""
+        found = {}
+        for binding in self.policy(url).get("bindings", []):
+            condition = binding.get("condition")
+            found[binding["role"] + (f"?{condition['title']}" if condition else "")] = sorted(binding["members"])
+        return found
+
+    def enabled(self) -> set[str]:
+        """Short names of the APIs that are enabled."""
+        found, page = set(), {}
+        while True:
+            page = self.get(
+                f"{USAGE}/v1/{self.home}/services",
+                filter="state:ENABLED",
+                pageSize=200,
+                pageToken=page.get("nextPageToken", ""),
+            )
+            found |= {service["config"]["name"].removesuffix(".googleapis.com") for service in page["services"]}
+            if not page.get("nextPageToken"):
+                return found
+
+    def secret(self, name: str) -> dict | None:
+        """A secret with its policy and the state and payload of each version; payload None when it cannot be read."""
+        url = f"{SECRETS}/{self.home}/secrets/{name}"
+        secret = self.get(url)
+        if secret is None:
+            return None
+        versions = {}
+        for version in self.get(f"{url}/versions").get("versions", []):
+            number = int(version["name"].rsplit("/", 1)[-1])
+            answer = self.api.get(f"{url}/versions/{number}:access")
+            payload = base64.b64decode(answer.json()["payload"]["data"]) if answer.ok else None
+            versions[number] = (version["state"], payload)
+            if payload and len(payload) > 7:
+                self.confidential.add(payload.decode(errors="replace"))
+        return {"secret": secret, "versions": versions, "bindings": self.bindings(url)}
+
+    def sql_port(self, instance: str) -> int:
+        return _sql_port(self.sandbox, f"{self.project}:{REGION}:{instance}")
+
+    def login(self, instance: str, user: str, password: str, database: str = "postgres"):
+        """A connection to a database as anybody makes it."""
+        return psycopg2.connect(
+            host="127.0.0.1",
+            port=self.sql_port(instance),
+            user=user,
+            password=password,
+            dbname=database,
+            connect_timeout=10,
+        )
+
+    def can_login(self, instance: str, user: str, password: str) -> bool:
+        try:
+            self.login(instance, user, password).close()
+        except psycopg2.OperationalError as error:
+            assert "password authentication failed" in str(error), error
+            return False
+        return True
+
+    def page(self, url: str) -> tuple[int, str]:
+        """Status and text that somebody without credentials gets from a deployed service."""
+        answer = self.anonymous.get(url, timeout=30)
+        return answer.status_code, answer.text
+
+
+@functools.cache
+def _sql_port(sandbox, connection: str) -> int:
+    databases = json.loads(sandbox.run("status", "--json").stdout)["databases"]
+    return next(item["port"] for item in databases if item["connection"] == connection)

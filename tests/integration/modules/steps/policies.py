@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""iam_bindings on each kind of resource, iam_policy_info."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import (
+    IAM,
+    IAP,
+    MANAGER,
+    REGION,
+    REGISTRY,
+    RUN,
+    SECRETS,
+    STORAGE,
+    Cloud,
+)
+from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, information
+
+ALICE, BOB, ADMIN = "user:alice@example.com", "user:bob@example.com", "user:admin@example.com"
+WHEN = {"title": "for now", "expression": 'request.time < timestamp("2040-01-01T00:00:00Z")'}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of resource with a policy.
+
+    name      the full resource name, as a task gives it
+    url       its address in the API, as the test asks for it
+    role      a role that makes sense there
+    make      makes the resource
+    """
+
+    title: str
+    name: str
+    url: Callable[[Cloud], str]
+    role: str
+    make: Callable[[Cloud], None] = lambda cloud: None
+
+
+def _service(cloud):
+    container = {"image": "us-docker.pkg.dev/cloudrun/container/hello"}
+    body = {"template": {"containers": [container]}, "iapEnabled": True}
+    cloud.make(f"{RUN}/{cloud.region}/services", body, base=RUN, serviceId="granted")
+
+
+def _job(cloud):
+    container = {"image": "us-docker.pkg.dev/cloudrun/container/job"}
+    body = {"template": {"template": {"containers": [container]}}}
+    cloud.make(f"{RUN}/{cloud.region}/jobs", body, base=RUN, jobId="granted")
+
+
+_PLACE = f"locations/{REGION}"
+KINDS = [
+    Kind(
+        "a project",
+        "//cloudresourcemanager.googleapis.com/projects/{{ project }}",
+        lambda cloud: f"{MANAGER}/v3/{cloud.home}",
+        "roles/cloudsql.client",
+    ),
+    Kind(
+        "a service account",
+        "//iam.googleapis.com/projects/{{ project }}/serviceAccounts/granted@{{ project }}.iam.gserviceaccount.com",
+        lambda cloud: f"{IAM}/{cloud.home}/serviceAccounts/{cloud.email('granted')}",
+        "roles/iam.serviceAccountTokenCreator",
+        lambda cloud: cloud.make_account("granted"),
+    ),
+    Kind(
+        "a secret",
+        "//secretmanager.googleapis.com/projects/{{ project }}/secrets/granted",
+        lambda cloud: f"{SECRETS}/{cloud.home}/secrets/granted",
+        "roles/secretmanager.secretAccessor",
+        lambda cloud: cloud.make_secret("granted", "value-of-the-secret"),
+    ),
+    Kind(
+        "a bucket",
+        "//storage.googleapis.com/projects/_/buckets/{{ project }}-granted",
+        lambda cloud: f"{STORAGE}/b/{cloud.project}-granted",
+        "roles/storage.objectViewer",
+        lambda cloud: cloud.make_bucket(f"{cloud.project}-granted"),
+    ),
+    Kind(
+        "a repository",
+        f"//artifactregistry.googleapis.com/projects/{{{{ project }}}}/{_PLACE}/repositories/granted",
+        lambda cloud: f"{REGISTRY}/{cloud.region}/repositories/granted",
+        "roles/artifactregistry.reader",
+        lambda cloud: cloud.make_repository("granted"),
+    ),
+    Kind(
+        "a Cloud Run service",
+        f"//run.googleapis.com/projects/{{{{ project }}}}/{_PLACE}/services/granted",
+        lambda cloud: f"{RUN}/{cloud.region}/services/granted",
+        "roles/run.invoker",
+        _service,
+    ),
+    Kind(
+        "a Cloud Run job",
+        f"//run.googleapis.com/projects/{{{{ project }}}}/{_PLACE}/jobs/granted",
+        lambda cloud: f"{RUN}/{cloud.region}/jobs/granted",
+        "roles/run.invoker",
+        _job,
+    ),
+    Kind(
+        "a service behind Identity-Aware Proxy",
+        f"//iap.googleapis.com/projects/{{{{ number }}}}/iap_web/cloud_run-{REGION}/services/granted",
+        lambda cloud: f"{IAP}/projects/{cloud.number}/iap_web/cloud_run-{REGION}/services/granted",
+        "roles/iap.httpsResourceAccessor",
+    ),
+]
+
+
+def _binding(role, *members, **more):
+    return {"role": role, "members": list(members), **more}
+
+
+def _steps(kind):
+    """Grant, change and take back on one kind of resource; what others were granted there stays."""
+
+    def look(cloud):
+        return cloud.bindings(kind.url(cloud))
+
+    def prepare(cloud):
+        kind.make(cloud)
+        cloud.grant(kind.url(cloud), kind.role, ADMIN)
+
+    def others(seen):
+        return {role: members for role, members in seen.items() if role.split("?")[0] != kind.role}
+
+    def granted(seen, result, cloud):
+        assert seen[kind.role] == sorted([ADMIN, ALICE, BOB])
+        assert seen[f"{kind.role}?for now"] == [ALICE]
+        known = {item["role"] for item in result["resource"]["bindings"]}
+        assert known == {role.split("?")[0] for role in seen}
+
+    def exact(seen, result, cloud):
+        assert seen[kind.role] == [BOB]
+        assert seen[f"{kind.role}?for now"] == [ALICE]
+
+    def taken(seen, result, cloud):
+        assert kind.role not in seen
+        assert seen[f"{kind.role}?for now"] == [ALICE]
+
+    def nobody(seen, result, cloud):
+        assert seen == others(seen)
+
+    def task(title, bindings, then, **options):
+        before = options.pop("before", None)
+        options = {"resource": kind.name, "bindings": bindings, **options}
+        return Step(f"{title} {kind.title}", "iam_bindings", options, look, then, before=before)
+
+    return [
+        task(
+            "Roles are granted on",
+            # as people write addresses; Google keeps them in lower case
+            [_binding(kind.role, "user:Alice@Example.com", BOB), _binding(kind.role, ALICE, condition=WHEN)],
+            granted,
+            before=prepare,
+        ),
+        task("A role has exactly one member on", [_binding(kind.role, BOB)], exact, authoritative=True),
+        task("A member is taken from", [_binding(kind.role, BOB)], taken, state="absent"),
+        task("A whole binding is taken from", [_binding(kind.role, condition=WHEN)], nobody, state="absent"),
+    ]
+
+
+def _information(kind):
+    return information(
+        f"The policy is told of {kind.title}",
+        "iam_policy_info",
+        {"resource": kind.name},
+        lambda cloud: cloud.policy(kind.url(cloud)),
+        "policy",
+    )
+
+
+STEPS = [
+    *(step for kind in KINDS for step in [*_steps(kind), _information(kind)]),
+    Step(
+        "A member that does not exist is refused",
+        "iam_bindings",
+        {
+            "resource": KINDS[2].name,
+            "bindings": [_binding(KINDS[2].role, "serviceAccount:nobody@{{ project }}.iam.gserviceaccount.com")],
+        },
+        lambda cloud: cloud.bindings(KINDS[2].url(cloud)),
+        fails="service account nobody@.* does not exist",
+    ),
+    Step(
+        "A kind of resource without support is refused",
+        "iam_bindings",
+        {"resource": "//pubsub.googleapis.com/projects/{{ project }}/topics/t", "bindings": [_binding("roles/x")]},
+        lambda cloud: None,
+        fails="is not the full resource name of something whose IAM policy is supported",
+    ),
+]

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every module, inside the controller and as an ordinary module: each step of its life in check mode, for real, again.
+
+One playbook holds all steps (steps/*.py) and runs once for each way. A callback (callback/observer.py) tells this
+process of every task, and before the next one starts the cloud is looked at from outside (_cloud.py).
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import socket
+import tempfile
+import threading
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import Cloud
+from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import AGAIN, CHECK, REAL, Moment, Story
+from ansible_collections.mlplatform.gcp.tests.integration.modules.steps import (
+    accounts,
+    apis,
+    images,
+    policies,
+    run,
+    secrets,
+    sql,
+    storage,
+)
+
+STEPS = [step for group in (apis, accounts, secrets, storage, sql, images, run, policies) for step in group.STEPS]
+WAYS = ("controller", "ordinary")
+CALLBACKS = pathlib.Path(__file__).with_name("callback")
+
+
+class Observer:
+    """Answers the callback, and keeps what the cloud looked like before and after each task."""
+
+    def __init__(self, cloud, folder) -> None:
+        self.cloud = cloud
+        self.stories = {step.title: Story(step) for step in STEPS}
+        self._tasks = {
+            task["name"]: (step, moment)
+            for step in STEPS
+            for task, moment in zip(step.tasks(), step.moments, strict=True)
+        }
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(folder / "s"))
+        self._socket.listen(1)
+        self.address = self._socket.getsockname()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        connection, _address = self._socket.accept()
+        with connection, connection.makefile("rw") as stream:
+            for line in stream:
+                message = json.loads(line)
+                step, moment = self._tasks[message["task"]]
+                story = self.stories[step.title]
+                try:
+                    self._note(story, moment, message)
+                except Exception as error:  # told by the tests of this step; the playbook goes on
+                    story.trouble.append(f"[{moment}] {message['event']}: {type(error).__name__}: {error}")
+                print("{}", file=stream, flush=True)
+
+    def _note(self, story, moment, message) -> None:
+        if message["event"] == "end":
+            story.moments[moment] = Moment(message["failed"], message["result"], None)
+            story.moments[moment].seen = story.step.look(self.cloud)
+            if moment == REAL and story.step.then and not message["failed"]:
+                self._judge(story)
+        elif moment == CHECK:
+            if story.step.before:
+                story.step.before(self.cloud)
+            story.before = story.step.look(self.cloud)
+
+    def _judge(self, story) -> None:
+        """Ask the step's own assertions now: later steps change what they look at."""
+        try:
+            story.step.then(story.moments[REAL].seen, story.moments[REAL].result, self.cloud)
+        except AssertionError as error:
+            story.verdict = error
+
+
+class Report:
+    """One way of running all steps, once it is over."""
+
+    def __init__(self, way, observer, play) -> None:
+        self.way = way
+        self.cloud = observer.cloud
+        self.stories = observer.stories
+        self.output = play.output
+        self.seconds = play.seconds
+
+
+@pytest.fixture(scope="session", params=WAYS)
+def report(request, sandbox, make_project, playbook, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    cloud = Cloud(sandbox, make_project(), folder)
+    # The deployer's key is of another project.
+    defaults = {"project": "{{ project }}", "quota_project": "{{ project }}"}
+    plays = [
+        {
+            "hosts": "all",
+            "gather_facts": False,
+            "module_defaults": {"group/mlplatform.gcp.gcp": defaults},
+            "tasks": [task for step in STEPS for task in step.tasks()],
+        }
+    ]
+    variables = {
+        "project": cloud.project,
+        "number": cloud.number,
+        "files": str(folder),
+        "gcp_in_controller": request.param == "controller",
+    }
+    with tempfile.TemporaryDirectory() as short:
+        observer = Observer(cloud, pathlib.Path(short))
+        env = {
+            "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
+            "ANSIBLE_CALLBACKS_ENABLED": "observer",
+            "OBSERVER_SOCKET": observer.address,
+        }
+        play = playbook(sandbox, folder, plays, variables, "--diff", "-vvvv", env=env)
+    (folder / "output").write_text(play.output)
+    assert play.ok, play.output[-5000:]
+    return Report(request.param, observer, play)
+
+
+def words(result) -> str:
+    """A result for a message of a test, or to be searched."""
+    return json.dumps({name: value for name, value in result.items() if name != "invocation"}, indent=1, sort_keys=True)
+
+
+def differences(result) -> list:
+    diff = result.get("diff") or []
+    return [item for item in ([diff] if isinstance(diff, dict) else diff) if item["before"] != item["after"]]
+
+
+@pytest.fixture(params=STEPS, ids=lambda step: f"{step.module}: {step.title}")
+def story(request, report):
+    return report.stories[request.param.title]
+
+
+def test_check_mode_says_what_would_change_and_changes_nothing(story):
+    moment = story[CHECK]
+    if story.step.fails and not moment.failed:
+        assert moment.result["changed"], "it is only refused once something is done: then the plan must say what"
+    else:
+        assert moment.failed == bool(story.step.fails), words(moment.result)
+    assert moment.seen == story.before
+    if not story.step.fails:
+        assert moment.result["changed"] is story.step.changes, words(moment.result)
+        assert bool(differences(moment.result)) is story.step.changes, words(moment.result)
+
+
+def test_it_is_done_as_planned(story):
+    moment = story[REAL]
+    if story.step.fails:
+        assert moment.failed and re.search(story.step.fails, moment.result["msg"]), words(moment.result)
+        assert moment.seen == story.before
+        return
+    assert not moment.failed, words(moment.result)
+    assert moment.result["changed"] is story.step.changes, words(moment.result)
+    assert differences(moment.result) == differences(story[CHECK].result)
+    if story.step.changes:
+        assert moment.seen != story.before
+    if story.verdict:
+        raise story.verdict
+
+
+def test_again_it_changes_nothing(story):
+    if story.step.fails:
+        return
+    moment = story[AGAIN]
+    assert not moment.failed, words(moment.result)
+    assert moment.result["changed"] is story.step.repeats, words(moment.result)
+    if not story.step.repeats:
+        assert differences(moment.result) == []
+        assert moment.seen == story[REAL].seen
+
+
+def test_diff_shows_the_plan(report):
+    """What `--diff` prints of one create, one change and one delete."""
+    for line in (
+        "+++ after: bucket b/",
+        '+    "storageClass": "NEARLINE"',
+        '-    "storageClass": "NEARLINE"',
+        '+    "storageClass": "STANDARD"',
+        "--- before: bucket b/",
+    ):
+        assert line in report.output, line
+
+
+def test_it_ran_the_way_that_was_asked_for(report):
+    modules = {step.module for step in STEPS}
+    wrapped = {name for name in modules if f"AnsiballZ_{name}.py" in report.output}
+    assert wrapped == (modules if report.way == "ordinary" else set())
+
+
+def test_no_secret_is_shown(report):
+    """Neither in what ansible-playbook prints at -vvvv nor in results, which may become facts."""
+    assert len(report.cloud.confidential) > 8
+    results = [moment.result for story in report.stories.values() for moment in story.moments.values()]
+    told = report.output + json.dumps(results)
+    shown = {value for value in report.cloud.confidential if value in told}
+    # keys, signed tokens, and access tokens
+    shown |= set(re.findall(r"BEGIN PRIVATE KEY|\beyJ[\w-]{20,}|\bya29\.[\w.-]{20,}", told))
+    assert not shown
+
+
+def test_every_module_has_steps():
+    modules = {path.stem for path in (pathlib.Path(__file__).parents[3] / "plugins" / "modules").glob("*.py")}
+    assert {step.module for step in STEPS} == modules

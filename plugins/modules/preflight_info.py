@@ -170,6 +170,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP
 MANAGER = "https://cloudresourcemanager.googleapis.com"
 USAGE = "https://serviceusage.googleapis.com/v1"
 BILLING = "https://cloudbilling.googleapis.com/v1"
+USERINFO = "https://openidconnect.googleapis.com/v1/userinfo"
 # https://cloud.google.com/service-usage/docs/reference/rest/v1/services/batchGet
 SERVICES_AT_ONCE = 30
 # https://cloud.google.com/resource-manager/reference/rest/v1/projects/testIamPermissions
@@ -317,10 +318,21 @@ class Preflight:
         known = self.report["services"]
         for service in self.params["services"]:
             known["enabled" if found.get(service) else "disabled"].append(service)
-        email = self.task.client.caller
+        email = self.caller()
         if email:
             kind = "serviceAccount" if email.endswith(".gserviceaccount.com") else "user"
             self.report["caller"] = {"email": email, "member": f"{kind}:{email}"}
+
+    def caller(self):
+        """The e-mail address behind the credentials. A person's login and a bare token do not tell it; Google does,
+        unless the token was given out without the scope ``email``: then it is an empty string."""
+        known = self.task.client.caller
+        if known:
+            return known
+        try:
+            return self.task.client.get(USERINFO).get("email") or ""
+        except _errors.ApiError:
+            return ""
 
     def project(self):
         try:

@@ -38,8 +38,6 @@ MIB = 1024 * 1024
 SMALL, LARGE = 1 * MIB, 40 * MIB
 # An API call: the start page would do for a browser, but MLflow's own login leaves some pages open.
 PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
-# A policy that was just set takes effect after up to a few minutes (https://cloud.google.com/iam/docs/access-change-propagation).
-PROPAGATION = 240
 
 
 class Failure(Exception):
@@ -66,8 +64,8 @@ def source_credentials(wanted):
 class Google:
     """Google Cloud as the one who runs this sees it."""
 
-    def __init__(self, credentials, project):
-        self.credentials, self.project = credentials, project
+    def __init__(self, credentials, deadline):
+        self.credentials, self.deadline = credentials, deadline
         self.session = AuthorizedSession(credentials)
 
     def call(self, method, url, what, **kwargs):
@@ -85,12 +83,11 @@ class Google:
             f"Cannot act as {account}. Whoever runs this needs roles/iam.serviceAccountTokenCreator on it "
             "(mlflow_impersonators), which roles/owner does not include"
         )
-        deadline = time.monotonic() + PROPAGATION
         while True:
             try:
                 return self.call("POST", f"{IAM}/{account}:{verb}", hint, json=body)
             except Failure as failure:
-                if ": 403 " not in str(failure) or time.monotonic() > deadline:
+                if ": 403 " not in str(failure) or time.monotonic() > self.deadline:
                     raise
                 time.sleep(3)
 
@@ -225,8 +222,7 @@ def explain(error):
 
 
 def wait_until_open(door):
-    """Wait until the server answers its authorised client."""
-    deadline = time.monotonic() + PROPAGATION
+    """Wait until the server answers its authorised client, to whom it may just have been opened."""
     while True:
         try:
             answer = requests.get(door.url + PROBE, headers=door.headers(), timeout=120, allow_redirects=False)
@@ -236,9 +232,9 @@ def wait_until_open(door):
             if answer.status_code in (200, 404):  # 404: MLflow says that the default experiment was deleted
                 return
             seen = f"{answer.status_code} {' '.join(answer.text.split())[:300]}"
-        if time.monotonic() > deadline:
+        if time.monotonic() > door.google.deadline:
             raise Failure(
-                f"{door.url} does not let its client in after {PROPAGATION} s. The last answer was: {seen}. "
+                f"{door.url} does not let its client in after {door.wanted['timeout']} s. The last answer was: {seen}. "
                 "See the logs of the service, and who has the role to get in."
             )
         time.sleep(3)
@@ -360,7 +356,9 @@ class Session:
 def verify(wanted, report):
     if wanted["access"] not in DOORS:
         raise SystemExit(f"mlflow_verify_access is {wanted['access']!r}; it must be one of {', '.join(DOORS)}.")
-    google_cloud = Google(source_credentials(wanted["credentials"]), wanted["project"])
+    # A policy that was just set takes effect after minutes (https://cloud.google.com/iam/docs/access-change-propagation).
+    deadline = time.monotonic() + wanted["timeout"]
+    google_cloud = Google(source_credentials(wanted["credentials"]), deadline)
     door = DOORS[wanted["access"]](google_cloud, wanted)
 
     with report.check(f"the client gets in at {door.url}") as opened:

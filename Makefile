@@ -20,7 +20,8 @@ demo: venv  ## deploy MLflow into the sandbox, verify it, say how to use it (tar
 down: ## stop the sandbox; its data stay
 	@if [ -x $(BIN)/gcp-sandbox ]; then $(BIN)/gcp-sandbox down; fi
 
-clean: down  ## stop the sandbox and remove it, the virtual environment and what was built
+clean:  ## stop the sandbox and remove it, the virtual environment and what was built
+	@if [ -x $(BIN)/gcp-sandbox ]; then $(BIN)/gcp-sandbox reset; fi
 	rm -rf .sandbox $(VENV) build .cache tests/output .pytest_cache .ruff_cache .coverage .ansible collections
 
 venv: $(VENV)/.demo  ## the virtual environment of the demonstration, .venv

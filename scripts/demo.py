@@ -45,6 +45,18 @@ def status() -> dict:
     return json.loads(done.stdout)
 
 
+def host_variables() -> dict:
+    """The demonstration's variables, as Ansible sees them."""
+    done = subprocess.run(
+        [BIN / "ansible-inventory", "-i", INVENTORY, "--host", HOST],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return json.loads(done.stdout)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", default="cloudrun", help="how MLflow runs: mlflow_target of the inventory")
@@ -62,22 +74,26 @@ def main() -> int:
         "playbooks/verify.yml",
     )
     here = status()
-    service = next((s for s in here["services"] if s["deployment"] == HOST), None)
-    if service is None:
-        print(f"The sandbox runs no service of the deployment '{HOST}': {here['services']}", file=sys.stderr)
+    variables = host_variables()
+    service = f"{HOST}-{variables.get('mlflow_env', 'dev')}"
+    if service not in here["deployed"]:
+        print(f"The sandbox runs no service {service}, but {here['deployed']}.", file=sys.stderr)
         return 1
-    command = f"{BIN.relative_to(ROOT)}/gcp-sandbox"
+    url = f"https://{service}-{here['project_number']}.{variables['gcp_region']}.run.app"
+    client = f"{service}-client@{here['project']}.iam.gserviceaccount.com"
+    members = ", ".join(member.partition(":")[2] for member in variables.get("mlflow_access_members", []))
+    command, python = BIN.relative_to(ROOT) / "gcp-sandbox", BIN.relative_to(ROOT) / "python"
     print(f"""
 MLflow runs ({time.monotonic() - started:.0f} s).
 
-Open             {service["door"]}
-                 (with the sandbox's proxy and certificates: {service["url"]})
-Sign in as       {", ".join(service["members"]) or "nobody yet: set mlflow_access_members"}
+Open             http://{service}.localhost:{here["ports"]["door"]}/
+Sign in as       {members or "nobody yet: set mlflow_access_members"}
                  Everybody else is refused: try bob@example.com.
-Log a run        {command} exec -- {BIN.relative_to(ROOT)}/python examples/log_a_run.py {service["url"]}
+Log a run        {command} exec -- {python} examples/log_a_run.py \\
+                   {url} {client}
 Look inside      {command} status
                  {command} requests --table
-                 {command} logs {service["name"]}
+                 {command} logs {service}
 Change it        edit {INVENTORY}, then `make demo` again
 Stop it          make down     (data stay; `make clean` removes everything)
 """)

@@ -8,6 +8,8 @@
 set -euo pipefail
 venv=$1 requirements=$2
 python=${PYTHON:-python3}
+# the machine's own certificates, as pip uses them: a company's proxy may have its own authority
+export UV_SYSTEM_CERTS=true
 
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
   echo "Python 3.11 or newer is needed; '$python' is $("$python" --version 2>&1). Name another: make PYTHON=python3.12 ..." >&2

@@ -416,7 +416,8 @@ class Environment:
             self.size = int(marker.read_text())
 
     def _make(self, target: Path, log: Log, cancelled: Callable[[], bool], projects: Mapping[str, Path]) -> None:
-        uv = [find_uv_bin(), "--no-progress", "--color=never"]
+        # With the machine's own certificates: a company's proxy may have an authority of its own.
+        uv = [find_uv_bin(), "--no-progress", "--color=never", "--system-certs"]
         run([*uv, "venv", "--quiet", "--python", interpreter(self.python)[0], str(target)], log, cancelled)
         for step in self.steps:
             log(f"Running: pip install {step['shown']}")

@@ -383,8 +383,10 @@ def verify(wanted, report):
         client = google_cloud.acting_as(wanted["client_account"])
         google.auth.default = lambda scopes=None, **_: (scoped(client, scopes), wanted["project"])
 
+    # An experiment remembers how its artifacts travel, so each way has one of its own.
+    experiment = wanted["experiment"] if direct else f"{wanted['experiment']}-proxied"
     with tempfile.TemporaryDirectory(prefix="mlflow-verify-") as folder:
-        use(Session(wanted["experiment"], report, folder), report, direct=direct, keep=wanted["keep"])
+        use(Session(experiment, report, folder), report, direct=direct, keep=wanted["keep"])
 
 
 def use(session, report, *, direct, keep):

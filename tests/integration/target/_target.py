@@ -24,9 +24,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg2
 import yaml
 from ansible_collections.mlplatform.gcp.tests.integration import conftest as base
 from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
+from gcp_sandbox.config import Settings
 
 ROOT = base.ROOT
 IMAGES = pathlib.Path(__file__).parent / "images"
@@ -62,6 +64,13 @@ class Play(base.Play):
     def check(self) -> Play:
         assert self.ok, self
         return self
+
+    def __str__(self) -> str:
+        """What matters of an output at -vvvv."""
+        hosts = dict.fromkeys(start["host"] for start in FAILURE.finditer(self.output))
+        messages = [f"{host}: {self.message(host)}" for host in hosts]
+        tail = self.output.splitlines()[-15:]
+        return "\n".join([f"exit status {self.status} after {self.seconds:.1f} s", *messages, *tail])
 
 
 class Run:
@@ -338,6 +347,12 @@ class Project(_cloud.Cloud):
             for one in binding["members"]
             if member in one
         }
+
+    def connect(self, instance: str, user: str, password: str, database: str = "mlflow"):
+        """A connection to the database through the socket that an instance of a deployed service has."""
+        connection = f"{self.project}:{REGION}:{instance}"
+        socket = next(Settings.load(self.sandbox.state).runtime.rglob(f"{connection}/.s.PGSQL.5432"))
+        return psycopg2.connect(host=str(socket.parent), user=user, password=password, dbname=database)
 
     def service(self, name: str) -> dict:
         return self.ask("GET", f"{_cloud.RUN}/{self.region}/services/{name}")

@@ -46,7 +46,7 @@ def box(tmp_path_factory):
     box.options = ("--latency", LATENCY)
     box.up()
     yield box
-    box.down()
+    box.run("reset")
 
 
 @pytest.fixture(scope="session")

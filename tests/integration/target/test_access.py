@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other ways in than Identity-Aware Proxy, and artifacts through the server: changes the deployment `demo`."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, REGION, VERIFY
+
+PROJECT = {"gcp_project": "mlflow-sandbox", "gcp_region": REGION}
+IAM = PROJECT | {"mlflow_access": "iam", "mlflow_access_members": ["user:alice@example.com"]}
+PASSWORD = PROJECT | {
+    "mlflow_access": "password",
+    "mlflow_access_password_accepted": True,
+    "mlflow_artifacts": "proxied",
+}
+pytestmark = pytest.mark.usefixtures("instant")
+
+
+@pytest.fixture(scope="module")
+def by_token(deployed, controller, box):
+    box.latency("instant")
+    return controller.run(DEPLOY, hosts={"demo": IAM}).check()
+
+
+@pytest.fixture(scope="module")
+def by_password(by_token, controller):
+    return controller.run(DEPLOY, hosts={"demo": PASSWORD}).check()
+
+
+def invokers(project):
+    return project.bindings(f"{_cloud.RUN}/{project.region}/services/demo-dev").get("roles/run.invoker", [])
+
+
+def test_changes_to_iam_lets_in_the_members_alone(by_token, deployed, box, controller):
+    assert not deployed.service("demo-dev").get("iapEnabled", False)
+    members = ["user:alice@example.com", f"serviceAccount:{deployed.email('demo-dev-client')}"]
+    assert invokers(deployed) == sorted(members)
+    assert box.anonymous().get(deployed.address("demo-dev")).status_code == 403
+    play = controller.run(VERIFY, hosts={"demo": IAM}).check()
+    assert re.search(r"passed .*an artifact of 40 MiB", play.output), play
+
+
+def test_changes_to_a_password_leaves_the_login_alone_before_the_internet(by_password, deployed, box):
+    assert invokers(deployed) == ["allUsers"]
+    url = f"{deployed.address('demo-dev')}/api/2.0/mlflow/experiments/get?experiment_id=0"
+    login = [
+        deployed.secret(f"demo-dev-tracking-{kind}")["versions"][1][1].decode() for kind in ("username", "password")
+    ]
+    anybody = box.anonymous()
+    assert anybody.get(url).status_code == 401
+    assert anybody.get(url, auth=("admin", "password1234")).status_code == 401
+    assert anybody.get(url, auth=tuple(login)).status_code == 200
+
+
+def test_the_login_is_in_no_environment(by_password, deployed):
+    environment = deployed.service("demo-dev")["template"]["containers"][0]["env"]
+    hidden = {item["name"] for item in environment if "valueSource" in item}
+    assert {"MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "DB_PASSWORD"} <= hidden
+    for secret in ("tracking-password", "session-key", "db-password"):
+        (_, payload) = deployed.secret(f"demo-dev-{secret}")["versions"][1]
+        assert payload.decode() not in str(environment)
+
+
+def test_with_artifacts_proxied_the_server_writes_and_clients_do_not(by_password, deployed):
+    roles = deployed.bindings(f"{_cloud.STORAGE}/b/mlflow-sandbox-demo-dev-artifacts")
+    assert roles["roles/storage.objectUser"] == [f"serviceAccount:{deployed.email('demo-dev-server')}"]
+    assert "serviceAccount:" not in str(roles.get("roles/storage.objectViewer", []))
+
+
+def test_with_artifacts_proxied_40_mib_are_refused_and_that_is_explained(by_password, controller):
+    play = controller.run(VERIFY, hosts={"demo": PASSWORD}).check()
+    assert re.search(r"passed .*40 MiB.*32 MiB", play.output), play
+    assert "at most 32 MiB" in by_password.output
+
+
+def test_the_same_again_changes_nothing(by_password, controller):
+    assert controller.run(DEPLOY, hosts={"demo": PASSWORD}).check().changed == 0

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What somebody has changed by hand in the deployment `demo`: the next run repairs it and says what it was.
+
+All changes are made at once, one run repairs all of them, and each test looks at one.
+"""
+
+from __future__ import annotations
+
+import secrets as random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, VERIFY
+
+BUCKET = f"{_cloud.STORAGE}/b/mlflow-sandbox-demo-dev-artifacts"
+INSTANCE = f"{_cloud.SQL}/projects/mlflow-sandbox/instances/demo-dev"
+NEW_PASSWORD = random.token_urlsafe(24)
+
+
+@dataclass(frozen=True)
+class Change:
+    """make   changes the deployment by hand
+    seen   what is there, which the repair has to bring back
+    told   what the run has to show, as lines of its diff
+    """
+
+    make: Callable
+    seen: Callable
+    told: tuple[str, ...] = ()
+
+
+def service(project):
+    return f"{_cloud.RUN}/{project.region}/services/demo-dev"
+
+
+def set_environment(project):
+    body = project.service("demo-dev")
+    (item,) = [
+        item for item in body["template"]["containers"][0]["env"] if item["name"] == "MLFLOW_CORS_ALLOWED_ORIGINS"
+    ]
+    item["value"] = "https://elsewhere.example.com"
+    # A name of a revision cannot be used again.
+    body["template"].pop("revision", None)
+    project.make(service(project), body, base=_cloud.RUN, method="PATCH")
+
+
+def environment(project):
+    return {item["name"]: item.get("value") for item in project.service("demo-dev")["template"]["containers"][0]["env"]}
+
+
+def version_bucket(project):
+    project.ask(
+        "PATCH", BUCKET, {"versioning": {"enabled": True}, "softDeletePolicy": {"retentionDurationSeconds": "0"}}
+    )
+
+
+def bucket(project):
+    body = project.get(BUCKET)
+    return body.get("versioning", {}).get("enabled", False), body["softDeletePolicy"]["retentionDurationSeconds"]
+
+
+def close_bucket(project):
+    policy = project.policy(BUCKET)
+    policy["bindings"] = [item for item in policy["bindings"] if item["role"] != "roles/storage.objectUser"]
+    project.ask("PUT", f"{BUCKET}/iam", policy)
+
+
+def let_bob_in(project):
+    project.grant(service(project), "roles/run.invoker", "user:bob@example.com")
+
+
+def hide_password(project):
+    url = f"{_cloud.SECRETS}/{project.home}/secrets/demo-dev-db-password"
+    project.ask("POST", f"{url}:setIamPolicy", {"policy": {"etag": project.policy(url)["etag"]}})
+
+
+def set_flag(project):
+    flags = {"settings": {"databaseFlags": [{"name": "log_min_duration_statement", "value": "500"}]}}
+    project.make(INSTANCE, flags, base=f"{_cloud.SQL}/{project.home}/operations", method="PATCH")
+
+
+def open_database(project):
+    everybody = [{"name": "everybody", "value": "0.0.0.0/0"}]
+    body = {"settings": {"ipConfiguration": {"authorizedNetworks": everybody}}}
+    project.make(INSTANCE, body, base=f"{_cloud.SQL}/{project.home}/operations", method="PATCH")
+
+
+def settings(project):
+    return project.get(INSTANCE)["settings"]
+
+
+def rename_account(project):
+    url = f"{_cloud.IAM}/{project.home}/serviceAccounts/{project.email('demo-dev-client')}"
+    body = {"serviceAccount": {"displayName": "Somebody"}, "updateMask": "displayName"}
+    project.ask("PATCH", url, body)
+
+
+def account(project):
+    return project.resources()["account/demo-dev-client"]["displayName"]
+
+
+def delete_migration(project):
+    project.make(f"{_cloud.RUN}/{project.region}/jobs/demo-dev-migrate", None, base=_cloud.RUN, method="DELETE")
+
+
+CHANGES = {
+    "the environment of the service": Change(
+        set_environment, lambda p: environment(p)["MLFLOW_CORS_ALLOWED_ORIGINS"], ("elsewhere.example.com",)
+    ),
+    "settings of the bucket": Change(version_bucket, bucket),
+    "a binding on the bucket removed": Change(
+        close_bucket, lambda p: p.bindings(BUCKET)["roles/storage.objectUser"], ("roles/storage.objectUser",)
+    ),
+    "an invoker added to the service": Change(let_bob_in, lambda p: p.bindings(service(p)), ("user:bob@example.com",)),
+    "the server's right to read its password": Change(
+        hide_password,
+        lambda p: p.bindings(f"{_cloud.SECRETS}/{p.home}/secrets/demo-dev-db-password"),
+        ("roles/secretmanager.secretAccessor",),
+    ),
+    "a flag of the database": Change(
+        set_flag, lambda p: settings(p).get("databaseFlags", []), ("log_min_duration_statement",)
+    ),
+    "a network that may reach the database": Change(
+        open_database, lambda p: settings(p)["ipConfiguration"].get("authorizedNetworks", []), ("0.0.0.0/0",)
+    ),
+    "the name of an account": Change(rename_account, account, ("Somebody",)),
+    "the migration job deleted": Change(
+        delete_migration, lambda p: "job/demo-dev-migrate" in p.resources(), ("demo-dev-migrate",)
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def repaired(deployed, box, controller):
+    """What was seen before the changes and with them, the check, and the run that repairs them."""
+    box.latency("instant")
+    before = {name: change.seen(deployed) for name, change in CHANGES.items()}
+    for change in CHANGES.values():
+        change.make(deployed)
+    deployed.add_version("demo-dev-db-password", NEW_PASSWORD)
+    return {"before": before, "run": controller.run(DEPLOY, "--diff").check()}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_by_hand_is_told_and_repaired(repaired, deployed, name):
+    change = CHANGES[name]
+    assert change.seen(deployed) == repaired["before"][name]
+    for words in change.told:
+        assert any(words in line for line in repaired["run"].output.splitlines() if line.startswith(("+", "-"))), words
+
+
+def test_a_rotated_password_is_applied_everywhere(repaired, deployed):
+    deployed.connect("demo-dev", "mlflow", NEW_PASSWORD).close()
+    versions = deployed.secret("demo-dev-database-url")["versions"]
+    assert NEW_PASSWORD in versions[max(versions)][1].decode()
+    (used,) = [
+        item["valueSource"]["secretKeyRef"]["version"]
+        for item in deployed.service("demo-dev")["template"]["containers"][0]["env"]
+        if item["name"] == "DB_PASSWORD"
+    ]
+    assert used == "2"
+
+
+def test_after_the_repair_nothing_is_left_to_do_and_mlflow_works(repaired, controller):
+    assert controller.run(DEPLOY).check().changed == 0
+    controller.run(VERIFY).check()

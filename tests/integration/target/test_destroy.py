@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of the deployment `demo`: first without its data, which the next deployment finds again, then with them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, ROOT
+
+DATA = {
+    "instance/demo-dev",
+    "bucket/mlflow-sandbox-demo-dev-artifacts",
+    "secret/demo-dev-db-username",
+    "secret/demo-dev-db-password",
+    "secret/demo-dev-database-url",
+    "secret/demo-dev-artifact-url",
+}
+LOGIN = {f"secret/demo-dev-{name}" for name in ("tracking-username", "tracking-password", "session-key")}
+WITH_DATA = ("-e", "mlflow_destroy_data=true")
+CONFIRMED = (*WITH_DATA, "-e", "mlflow_destroy_confirm=demo")
+# Named as if it was the deployment's own, but made by somebody else.
+FOREIGN = "demo-dev-session-key"
+
+
+def log_a_run(project, box):
+    """Log a run as the README says; returns its id."""
+    address, account = project.address("demo-dev"), project.email("demo-dev-client")
+    command = [sys.executable, "examples/log_a_run.py", address, account]
+    done = subprocess.run([*box.command, "exec", "--", *command], cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout.strip().splitlines()[-1].rsplit("/", 1)[-1]
+
+
+def find_run(project, box, run):
+    """The run as MLflow's API has it."""
+    address = project.address("demo-dev")
+    token = project.signed("demo-dev-client", f"{address}/*")
+    url = f"{address}/api/2.0/mlflow/runs/get?run_id={run}"
+    answer = box.anonymous().get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+    answer.raise_for_status()
+    return answer.json()["run"]
+
+
+@pytest.fixture(scope="module")
+def before(deployed, box, controller):
+    """The deployment as its inventory has it, with a run logged, and what belongs to others."""
+    box.latency("instant")
+    controller.run(DEPLOY).check()
+    if f"secret/{FOREIGN}" in deployed.resources():
+        deployed.ask("DELETE", f"{_cloud.SECRETS}/{deployed.home}/secrets/{FOREIGN}")
+    deployed.make_secret(FOREIGN, "somebody else's")
+    deployed.make_bucket("somebody-elses-bucket")
+    return {"run": log_a_run(deployed, box), "resources": deployed.resources()}
+
+
+@pytest.fixture(scope="module")
+def without_data(before, controller):
+    check = controller.run(DESTROY, "--check", "--diff").check()
+    return check, controller.run(DESTROY).check()
+
+
+@pytest.fixture(scope="module")
+def deployed_again(without_data, controller):
+    return controller.run(DEPLOY).check()
+
+
+@pytest.fixture(scope="module")
+def with_data(deployed_again, controller):
+    return controller.run(DESTROY, *CONFIRMED).check()
+
+
+def test_without_the_data_flag_only_the_data_are_left(before, without_data, deployed):
+    assert deployed.owned("demo").keys() - LOGIN == DATA
+
+
+def test_it_says_what_it_kept(without_data):
+    for play in without_data:
+        kept = next(line for line in play.output.splitlines() if '"Kept: ' in line)
+        for name in ("demo-dev", "mlflow-sandbox-demo-dev-artifacts", "demo-dev-db-password"):
+            assert name in kept, kept
+
+
+def test_a_check_of_it_announces_the_same(without_data):
+    check, run = without_data
+    assert check.changed == run.changed > 0
+
+
+def test_nobody_who_is_gone_is_left_in_a_policy(without_data, deployed):
+    assert deployed.project_roles("demo-dev-") == set()
+    for url in (
+        f"{_cloud.STORAGE}/b/mlflow-sandbox-demo-dev-artifacts",
+        f"{_cloud.SECRETS}/{deployed.home}/secrets/demo-dev-db-password",
+    ):
+        assert "demo-dev-" not in str(deployed.policy(url).get("bindings", []))
+
+
+def test_a_deployment_after_that_finds_the_runs(before, deployed_again, deployed, box):
+    run = find_run(deployed, box, before["run"])
+    assert {item["key"]: item["value"] for item in run["data"]["metrics"]} == {"loss": 0.1}
+    bucket = run["info"]["artifact_uri"].removeprefix("gs://").split("/")[0]
+    objects = deployed.list(f"{_cloud.STORAGE}/b/{bucket}/o", "items")
+    assert any(before["run"] in item["name"] and item["name"].endswith("note.txt") for item in objects)
+
+
+def test_data_are_destroyed_for_those_only_who_name_the_deployment(deployed_again, deployed, controller):
+    there = deployed.owned("demo")
+    for options in (WITH_DATA, (*WITH_DATA, "-e", "mlflow_destroy_confirm=demo-dev")):
+        play = controller.run(DESTROY, *options)
+        assert not play.ok
+        assert "mlflow_destroy_confirm=demo" in play.message("demo")
+        assert "Nothing was changed" in play.message("demo")
+    assert deployed.owned("demo") == there
+
+
+def test_with_the_data_nothing_is_left(with_data, deployed):
+    assert deployed.owned("demo") == {}
+    left = {name for name in deployed.resources() if "demo-dev" in name}
+    assert left == {f"secret/{FOREIGN}"}
+    assert deployed.project_roles("demo-dev-") == set()
+    assert "no data" in with_data.output
+
+
+def test_what_others_made_is_left_alone(before, with_data, deployed):
+    theirs = {name for name in before["resources"] if name in (f"secret/{FOREIGN}", "bucket/somebody-elses-bucket")}
+    after = deployed.resources()
+    assert {name: after[name] for name in theirs} == {name: before["resources"][name] for name in theirs}
+    assert FOREIGN in next(line for line in with_data.output.splitlines() if "Left alone" in line)
+
+
+def test_destroying_nothing_changes_nothing(with_data, controller):
+    play = controller.run(DESTROY, *CONFIRMED).check()
+    assert play.changed == 0
+    assert "nothing" in play.output

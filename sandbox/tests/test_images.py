@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from gcp_sandbox.backends import dockerfile
 from gcp_sandbox.backends.dockerfile import Ignore
-from gcp_sandbox.backends.images import BuildError, Environment, ImageStore, Reference
+from gcp_sandbox.backends.images import BuildError, Environment, ImageStore, Reference, extract
 from gcp_sandbox.store import Store
 
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -398,3 +398,42 @@ def test_parsing_keeps_line_numbers():
     found = dockerfile.parse("# syntax=docker/dockerfile:1\n\nFROM a \\\n  # why\n  AS b\nRUN c\n")
     assert [(i.name, i.line) for i in found] == [("FROM", 3), ("RUN", 6)]
     assert found[0].text.split() == ["a", "AS", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "link"),
+    [
+        ("../outside", tarfile.REGTYPE, ""),
+        ("/etc/outside", tarfile.REGTYPE, ""),
+        ("link", tarfile.SYMTYPE, "../../outside"),
+        ("hard", tarfile.LNKTYPE, "../outside"),
+        ("device", tarfile.CHRTYPE, ""),
+    ],
+)
+@pytest.mark.parametrize("old", [True, False])
+def test_an_archive_writes_nothing_outside_the_context(tmp_path, monkeypatch, name, kind, link, old):
+    """Also with a Python whose tarfile has no filters yet, such as Debian 12's."""
+    if old:
+        monkeypatch.delattr(tarfile, "data_filter")
+    archive = tmp_path / "context.tar"
+    with tarfile.open(archive, "w") as tar:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, link
+        tar.addfile(info)
+    if name.startswith("/") and not old:
+        extract(archive, tmp_path / "context")  # the filter strips the leading slash
+    else:
+        with pytest.raises(BuildError):
+            extract(archive, tmp_path / "context")
+    assert not (tmp_path / "outside").exists()
+
+
+def test_an_ordinary_archive_is_unpacked_by_an_old_python(tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter")
+    archive = tmp_path / "context.tar"
+    (tmp_path / "run.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "run.sh").chmod(0o755)
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tmp_path / "run.sh", "bin/run.sh")
+    unpacked = extract(archive, tmp_path / "context")
+    assert (unpacked / "bin" / "run.sh").stat().st_mode & 0o111

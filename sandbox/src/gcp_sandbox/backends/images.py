@@ -910,10 +910,29 @@ def extract(archive: Path, target: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(target, filter="data")
+            if hasattr(tarfile, "data_filter"):
+                tar.extractall(target, filter="data")
+            else:  # Python before 3.11.4, which Debian 12 has
+                tar.extractall(target, members=_harmless(tar, target.resolve()))
     except (tarfile.TarError, EOFError, OSError) as error:
         raise BuildError(f"the source is not a readable tar archive: {error}") from error
     return target
+
+
+def _harmless(tar: tarfile.TarFile, target: Path) -> Iterator[tarfile.TarInfo]:
+    """The members of an archive, checked as tarfile's "data" filter does. Errors: BuildError."""
+    for member in tar:
+        names = [member.name]
+        if member.issym():
+            names.append(os.path.join(os.path.dirname(member.name), member.linkname))
+        elif member.islnk():
+            names.append(member.linkname)
+        elif not (member.isreg() or member.isdir()):
+            raise BuildError(f"the source has {member.name}, which is neither a file nor a folder nor a link")
+        if any(not (target / name).resolve().is_relative_to(target) for name in names):
+            raise BuildError(f"the source has {member.name}, which lies or leads outside the build context")
+        member.mode = (member.mode & 0o755) | 0o600 if member.isreg() else 0o755
+        yield member
 
 
 # --- images that come with the sandbox --------------------------------------------------------------------------------

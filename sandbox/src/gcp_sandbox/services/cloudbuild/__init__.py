@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import logging
 import re
 import shutil
 import tempfile
@@ -323,6 +324,12 @@ class CloudBuild(LongRunning):
             fields = {"status": status, "statusDetail": detail}
             if status == "FAILURE":
                 fields["failureInfo"] = {"type": failure.kind, "detail": detail}
+        except Exception:
+            # A defect of the sandbox: the build must not look as if it was still running.
+            logging.getLogger(__name__).exception("build %s", op.target)
+            detail = "the sandbox could not build this; its own log (gcp-sandbox logs) says why"
+            log(f"ERROR: {detail}")
+            fields = {"status": "INTERNAL_ERROR", "statusDetail": detail}
         # The log is complete in its bucket before the build says that it has ended.
         log.close()
         return self._change(op.target, **fields, **run.fields(), finishTime=timestamp())

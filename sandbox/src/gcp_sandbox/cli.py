@@ -322,7 +322,7 @@ def _introduce(settings: Settings, health: dict[str, Any]) -> None:
     print(f"  browser    {settings.door_url}")
     for label in health["deployed"]:
         print(f"             http://{label}.localhost:{settings.ports.door}/")
-    for database in health["databases"]:
+    for database in health.get("databases", ()):
         address = f"127.0.0.1:{database['port']}" if database["running"] else "stopped"
         print(f"  database   {database['connection']} ({address})")
     for name, reason in health["broken"].items():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ class Step:
     fails     regular expression of the error, for a task that has to be refused
     changes   False for a module that never reports a change
     repeats   True for a task that changes something each time
+    both      whether it runs as an ordinary module, too, which costs most of a second each time
     """
 
     title: str
@@ -35,6 +37,7 @@ class Step:
     fails: str = ""
     changes: bool = True
     repeats: bool = False
+    both: bool = False
 
     @property
     def moments(self) -> tuple[str, ...]:
@@ -75,6 +78,11 @@ class Story:
         assert not self.trouble, "\n".join(self.trouble)
         assert moment in self.moments, f"{self.step.title} [{moment}] did not run"
         return self.moments[moment]
+
+
+def both(step: Step) -> Step:
+    """The step for both ways of running a module. A module's create, change and delete have to be among them."""
+    return dataclasses.replace(step, both=True)
 
 
 def same(one, other):

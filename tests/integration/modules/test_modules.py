@@ -7,12 +7,14 @@ process of every task, and before the next one starts the cloud is looked at fro
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import pathlib
 import re
 import socket
 import tempfile
 import threading
+from dataclasses import dataclass
 
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import Cloud
@@ -29,25 +31,24 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules.steps import (
 )
 
 STEPS = [step for group in (apis, accounts, secrets, storage, sql, images, run, policies) for step in group.STEPS]
-WAYS = ("controller", "ordinary")
+CONTROLLER, ORDINARY = "controller", "ordinary"
 CALLBACKS = pathlib.Path(__file__).with_name("callback")
 
 
 class Observer:
     """Answers the callback, and keeps what the cloud looked like before and after each task."""
 
-    def __init__(self, cloud, folder) -> None:
+    def __init__(self, steps, cloud, address) -> None:
         self.cloud = cloud
-        self.stories = {step.title: Story(step) for step in STEPS}
-        self._tasks = {
-            task["name"]: (step, moment)
-            for step in STEPS
-            for task, moment in zip(step.tasks(), step.moments, strict=True)
-        }
+        self.stories = {step.title: Story(step) for step in steps}
+        self._tasks = {}
+        for step in steps:
+            self._tasks.update(
+                (task["name"], (step, moment)) for task, moment in zip(step.tasks(), step.moments, strict=True)
+            )
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(str(folder / "s"))
+        self._socket.bind(address)
         self._socket.listen(1)
-        self.address = self._socket.getsockname()
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -82,20 +83,23 @@ class Observer:
             story.verdict = error
 
 
+@dataclass
 class Report:
-    """One way of running all steps, once it is over."""
+    """One way of running the steps, once it is over."""
 
-    def __init__(self, way, observer, play) -> None:
-        self.way = way
-        self.cloud = observer.cloud
-        self.stories = observer.stories
-        self.output = play.output
-        self.seconds = play.seconds
+    way: str
+    cloud: Cloud
+    stories: dict[str, Story]
+    output: str
 
 
-@pytest.fixture(scope="session", params=WAYS)
-def report(request, sandbox, make_project, playbook, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
+def steps_of(way):
+    return [step for step in STEPS if step.both or way == CONTROLLER]
+
+
+def run_all(way, sandbox, make_project, playbook, folder):
+    """Run all steps of one way in a project of their own."""
+    steps = steps_of(way)
     cloud = Cloud(sandbox, make_project(), folder)
     # The deployer's key is of another project.
     defaults = {"project": "{{ project }}", "quota_project": "{{ project }}"}
@@ -104,26 +108,41 @@ def report(request, sandbox, make_project, playbook, tmp_path_factory):
             "hosts": "all",
             "gather_facts": False,
             "module_defaults": {"group/mlplatform.gcp.gcp": defaults},
-            "tasks": [task for step in STEPS for task in step.tasks()],
+            "tasks": [task for step in steps for task in step.tasks()],
         }
     ]
     variables = {
         "project": cloud.project,
         "number": cloud.number,
         "files": str(folder),
-        "gcp_in_controller": request.param == "controller",
+        "gcp_in_controller": way == CONTROLLER,
     }
-    with tempfile.TemporaryDirectory() as short:
-        observer = Observer(cloud, pathlib.Path(short))
+    with tempfile.TemporaryDirectory() as short:  # a socket's path may have 107 bytes
+        observer = Observer(steps, cloud, f"{short}/s")
         env = {
             "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
             "ANSIBLE_CALLBACKS_ENABLED": "observer",
-            "OBSERVER_SOCKET": observer.address,
+            "OBSERVER_SOCKET": f"{short}/s",
         }
         play = playbook(sandbox, folder, plays, variables, "--diff", "-vvvv", env=env)
     (folder / "output").write_text(play.output)
     assert play.ok, play.output[-5000:]
-    return Report(request.param, observer, play)
+    return Report(way, cloud, observer.stories, play.output)
+
+
+@pytest.fixture(scope="session")
+def runs(sandbox, make_project, playbook, tmp_path_factory):
+    """Both ways, side by side: each mostly waits for Ansible to start modules, or for the sandbox."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        yield {
+            way: pool.submit(run_all, way, sandbox, make_project, playbook, tmp_path_factory.mktemp(way))
+            for way in (ORDINARY, CONTROLLER)
+        }
+
+
+@pytest.fixture(params=[CONTROLLER, ORDINARY])
+def report(request, runs):
+    return runs[request.param].result()
 
 
 def words(result) -> str:
@@ -136,9 +155,13 @@ def differences(result) -> list:
     return [item for item in ([diff] if isinstance(diff, dict) else diff) if item["before"] != item["after"]]
 
 
-@pytest.fixture(params=STEPS, ids=lambda step: f"{step.module}: {step.title}")
-def story(request, report):
-    return report.stories[request.param.title]
+@pytest.fixture(
+    params=[(way, step) for way in (CONTROLLER, ORDINARY) for step in steps_of(way)],
+    ids=lambda param: f"{param[0]}-{param[1].module}: {param[1].title}",
+)
+def story(request, runs):
+    way, step = request.param
+    return runs[way].result().stories[step.title]
 
 
 def test_check_mode_says_what_would_change_and_changes_nothing(story):
@@ -194,7 +217,7 @@ def test_diff_shows_the_plan(report):
 def test_it_ran_the_way_that_was_asked_for(report):
     modules = {step.module for step in STEPS}
     wrapped = {name for name in modules if f"AnsiballZ_{name}.py" in report.output}
-    assert wrapped == (modules if report.way == "ordinary" else set())
+    assert wrapped == (modules if report.way == ORDINARY else set())
 
 
 def test_no_secret_is_shown(report):
@@ -210,4 +233,4 @@ def test_no_secret_is_shown(report):
 
 def test_every_module_has_steps():
     modules = {path.stem for path in (pathlib.Path(__file__).parents[3] / "plugins" / "modules").glob("*.py")}
-    assert {step.module for step in STEPS} == modules
+    assert {step.module for step in STEPS} == {step.module for step in steps_of(ORDINARY)} == modules

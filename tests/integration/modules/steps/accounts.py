@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import IAM
-from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, information, same
+from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, both, information, same
 
 
 def account(cloud):
@@ -35,9 +35,9 @@ def _account(title, then, *, state="present", **options):
 FOUND = {"name": "made-here@{{ project }}.iam.gserviceaccount.com"}
 
 STEPS = [
-    _account("A service account is made", created, display_name="Made here", description="for a test"),
-    _account("A service account is renamed and disabled", changed, display_name="Changed", disabled=True),
-    information("A service account is found", "service_account_info", FOUND, lambda cloud: [account(cloud)]),
+    both(_account("A service account is made", created, display_name="Made here", description="for a test")),
+    both(_account("A service account is renamed and disabled", changed, display_name="Changed", disabled=True)),
+    both(information("A service account is found", "service_account_info", FOUND, lambda cloud: [account(cloud)])),
     information(
         "All service accounts are found",
         "service_account_info",
@@ -49,7 +49,7 @@ STEPS = [
         lambda seen, result, cloud: same("disabled" in seen, False),
         disabled=False,
     ),
-    _account("A service account is deleted", absent, state="absent"),
+    both(_account("A service account is deleted", absent, state="absent")),
     information("No service account is found", "service_account_info", FOUND, lambda cloud: []),
     Step(
         "A name that cannot be is refused",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import IAM, MANAGER
-from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, same
+from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, both, same
 
 # Everything that the other steps use; more than the 20 that fit into one request.
 WANTED = """
@@ -60,19 +60,23 @@ def warned(seen, result, cloud):
 
 
 STEPS = [
-    Step(
-        "APIs are enabled",
-        "project_services",
-        {"services": SERVICES},
-        lambda cloud: cloud.enabled(),
-        enabled,
+    both(
+        Step(
+            "APIs are enabled",
+            "project_services",
+            {"services": SERVICES},
+            lambda cloud: cloud.enabled(),
+            enabled,
+        )
     ),
-    Step(
-        "One more API is enabled",
-        "project_services",
-        {"services": ["appengine.googleapis.com", "run.googleapis.com"]},
-        lambda cloud: cloud.enabled(),
-        lambda seen, result, cloud: same({"appengine", "run"} - seen, set()),
+    both(
+        Step(
+            "One more API is enabled",
+            "project_services",
+            {"services": ["appengine.googleapis.com", "run.googleapis.com"]},
+            lambda cloud: cloud.enabled(),
+            lambda seen, result, cloud: same({"appengine", "run"} - seen, set()),
+        )
     ),
     Step(
         "An API that others need is not disabled alone",
@@ -81,12 +85,14 @@ STEPS = [
         lambda cloud: cloud.enabled(),
         fails="depended on by .*run.googleapis.com",
     ),
-    Step(
-        "An API is disabled",
-        "project_services",
-        {"services": ["appengine.googleapis.com"], "state": "absent"},
-        lambda cloud: cloud.enabled(),
-        lambda seen, result, cloud: same("appengine" in seen, False),
+    both(
+        Step(
+            "An API is disabled",
+            "project_services",
+            {"services": ["appengine.googleapis.com"], "state": "absent"},
+            lambda cloud: cloud.enabled(),
+            lambda seen, result, cloud: same("appengine" in seen, False),
+        )
     ),
     Step(
         "An API is disabled with what needs it",
@@ -95,39 +101,45 @@ STEPS = [
         lambda cloud: cloud.enabled(),
         lambda seen, result, cloud: same({"compute", "container", "servicenetworking"} & seen, set()),
     ),
-    Step(
-        "Identity-Aware Proxy has its account",
-        "service_identity",
-        {"service": "iap.googleapis.com"},
-        agent,
-        has_agent,
-        changes=False,
+    both(
+        Step(
+            "Identity-Aware Proxy has its account",
+            "service_identity",
+            {"service": "iap.googleapis.com"},
+            agent,
+            has_agent,
+            changes=False,
+        )
     ),
-    Step(
-        "A project is described",
-        "project_info",
-        {},
-        lambda cloud: cloud.get(f"{MANAGER}/v3/{cloud.home}"),
-        described,
-        changes=False,
+    both(
+        Step(
+            "A project is described",
+            "project_info",
+            {},
+            lambda cloud: cloud.get(f"{MANAGER}/v3/{cloud.home}"),
+            described,
+            changes=False,
+        )
     ),
-    Step(
-        "Preflight finds what is in the way",
-        "preflight_info",
-        {
-            "region": "europe-west1",
-            "services": ["run.googleapis.com", "appengine.googleapis.com"],
-            "permissions": ["run.services.create", "cloudsql.instances.create"],
-            "resources": [
-                {"type": "service_account", "name": "was-here"},
-                {"type": "storage_bucket", "name": "{{ project }}-not-here"},
-            ],
-            "owner_labels": {"managed-by": "mlplatform-gcp"},
-            "organization_required": True,
-        },
-        lambda cloud: cloud.get(f"{IAM}/{cloud.home}/serviceAccounts"),
-        warned,
-        before=before_preflight,
-        changes=False,
+    both(
+        Step(
+            "Preflight finds what is in the way",
+            "preflight_info",
+            {
+                "region": "europe-west1",
+                "services": ["run.googleapis.com", "appengine.googleapis.com"],
+                "permissions": ["run.services.create", "cloudsql.instances.create"],
+                "resources": [
+                    {"type": "service_account", "name": "was-here"},
+                    {"type": "storage_bucket", "name": "{{ project }}-not-here"},
+                ],
+                "owner_labels": {"managed-by": "mlplatform-gcp"},
+                "organization_required": True,
+            },
+            lambda cloud: cloud.get(f"{IAM}/{cloud.home}/serviceAccounts"),
+            warned,
+            before=before_preflight,
+            changes=False,
+        )
     ),
 ]

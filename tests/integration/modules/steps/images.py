@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import BUILD, REGION, REGISTRY, STORAGE
-from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, information, same
+from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, both, information, same
 
 NAME, BUILDER = "images", "image-builder"
 PLACE = {"name": NAME, "location": REGION}
@@ -110,30 +110,34 @@ def small_context(seen, result, cloud):
 
 
 STEPS = [
-    _repository(
-        "A repository is made",
-        created,
-        format="DOCKER",
-        description="for a test",
-        labels={"managed-by": "mlplatform-gcp", "team": "ml"},
+    both(
+        _repository(
+            "A repository is made",
+            created,
+            format="DOCKER",
+            description="for a test",
+            labels={"managed-by": "mlplatform-gcp", "team": "ml"},
+        )
     ),
-    _repository(
-        "A repository is changed",
-        changed,
-        description="changed",
-        labels={"team": "platform"},
-        cleanup_policies=[KEEP, OLD],
+    both(
+        _repository(
+            "A repository is changed",
+            changed,
+            description="changed",
+            labels={"team": "platform"},
+            cleanup_policies=[KEEP, OLD],
+        )
     ),
     _repository("A cleanup policy is removed", one_policy, cleanup_policies=[KEEP]),
     _repository("A format is not changed", fails="format cannot be changed", format="PYTHON"),
-    information("A repository is found", "artifact_repository_info", PLACE, lambda cloud: [repository(cloud)]),
+    both(information("A repository is found", "artifact_repository_info", PLACE, lambda cloud: [repository(cloud)])),
     information(
         "All repositories are found",
         "artifact_repository_info",
         {"location": REGION},
         lambda cloud: cloud.get(f"{REGISTRY}/{cloud.region}/repositories")["repositories"],
     ),
-    _image("An image is built", small_context, tag="v1", before=prepare, build_args={"WHO": "one"}),
+    both(_image("An image is built", small_context, tag="v1", before=prepare, build_args={"WHO": "one"})),
     _image("Another tag is built", built("v2"), tag="v2", build_args={"WHO": "two"}, timeout=300),
     _image(
         "A build that fails shows the end of its log",
@@ -144,6 +148,6 @@ STEPS = [
         fails=r"(?s)ended with FAILURE.*COPY nothing.txt",
     ),
     _image("A context that is not there is refused", tag="v4", context="none", fails="is not a folder"),
-    _repository("A repository is deleted", lambda seen, result, cloud: same(seen, None), state="absent"),
+    both(_repository("A repository is deleted", lambda seen, result, cloud: same(seen, None), state="absent")),
     information("No repository is found", "artifact_repository_info", PLACE, lambda cloud: []),
 ]

@@ -17,7 +17,7 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import 
     STORAGE,
     Cloud,
 )
-from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, information
+from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, both, information
 
 ALICE, BOB, ADMIN = "user:alice@example.com", "user:bob@example.com", "user:admin@example.com"
 WHEN = {"title": "for now", "expression": 'request.time < timestamp("2040-01-01T00:00:00Z")'}
@@ -174,8 +174,14 @@ def _information(kind):
     )
 
 
+def _all_steps(kind):
+    """All steps of a kind of resource; those of a secret in both ways."""
+    found = [*_steps(kind), _information(kind)]
+    return [both(step) for step in found] if kind.title == "a secret" else found
+
+
 STEPS = [
-    *(step for kind in KINDS for step in [*_steps(kind), _information(kind)]),
+    *(step for kind in KINDS for step in _all_steps(kind)),
     Step(
         "A member that does not exist is refused",
         "iam_bindings",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import IAP, REGION, RUN, SECRETS
-from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, information, same
+from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, both, information, same
 
 HELLO, JOB = "us-docker.pkg.dev/cloudrun/container/hello", "us-docker.pkg.dev/cloudrun/container/job"
 ACCOUNT = "server@{{ project }}.iam.gserviceaccount.com"
@@ -176,33 +176,42 @@ OWN = {
 }
 
 STEPS = [
-    _service(
-        "A service is made",
-        created,
-        before=prepare,
-        image=HELLO,
-        env={"PLAIN": 1, "SWITCH": True},
-        secret_env={"TOKEN": f"{TOKEN}/versions/1"},
-        secret_volumes=[{"mount_path": "/secrets", "secret": TOKEN, "file": "token"}],
-        service_account=ACCOUNT,
-        cpu="1",
-        memory="512Mi",
-        startup_cpu_boost=True,
-        min_instances=1,
-        max_instances=2,
-        concurrency=20,
-        timeout=60,
-        startup_probe={"http_get": {"path": "/"}, "period_seconds": 1, "timeout_seconds": 1, "failure_threshold": 10},
-        ingress="INGRESS_TRAFFIC_ALL",
-        invoker_iam_disabled=True,
-        labels={"managed-by": "mlplatform-gcp", "team": "ml"},
+    both(
+        _service(
+            "A service is made",
+            created,
+            before=prepare,
+            image=HELLO,
+            env={"PLAIN": 1, "SWITCH": True},
+            secret_env={"TOKEN": f"{TOKEN}/versions/1"},
+            secret_volumes=[{"mount_path": "/secrets", "secret": TOKEN, "file": "token"}],
+            service_account=ACCOUNT,
+            cpu="1",
+            memory="512Mi",
+            startup_cpu_boost=True,
+            min_instances=1,
+            max_instances=2,
+            concurrency=20,
+            timeout=60,
+            startup_probe={
+                "http_get": {"path": "/"},
+                "period_seconds": 1,
+                "timeout_seconds": 1,
+                "failure_threshold": 10,
+            },
+            ingress="INGRESS_TRAFFIC_ALL",
+            invoker_iam_disabled=True,
+            labels={"managed-by": "mlplatform-gcp", "team": "ml"},
+        )
     ),
-    _service("A service has other variables", changed, env={"PLAIN": 2}, labels={"team": "platform"}),
-    information(
-        "A service is found",
-        "cloud_run_service_info",
-        {"name": "hello", "location": REGION},
-        lambda cloud: [cloud.get(url(cloud))],
+    both(_service("A service has other variables", changed, env={"PLAIN": 2}, labels={"team": "platform"})),
+    both(
+        information(
+            "A service is found",
+            "cloud_run_service_info",
+            {"name": "hello", "location": REGION},
+            lambda cloud: [cloud.get(url(cloud))],
+        )
     ),
     information(
         "All services are found",
@@ -211,20 +220,24 @@ STEPS = [
         lambda cloud: cloud.get(f"{RUN}/{cloud.region}/services")["services"],
     ),
     _service("A service is put behind the proxy", behind_iap, iap_enabled=True, invoker_iam_disabled=False),
-    _settings(
-        "The proxy uses a client of one's own",
-        own_client,
-        before=client,
-        login_hint="example.com",
-        cors_allow_http_options=True,
-        **OWN,
+    both(
+        _settings(
+            "The proxy uses a client of one's own",
+            own_client,
+            before=client,
+            login_hint="example.com",
+            cors_allow_http_options=True,
+            **OWN,
+        )
     ),
-    _settings(
-        "The proxy uses the client's new secret",
-        rotated,
-        before=lambda cloud: cloud.add_version("client-secret", "GOCSPX-rotated"),
-        programmatic_clients=["one.apps.googleusercontent.com", "two.apps.googleusercontent.com"],
-        **OWN,
+    both(
+        _settings(
+            "The proxy uses the client's new secret",
+            rotated,
+            before=lambda cloud: cloud.add_version("client-secret", "GOCSPX-rotated"),
+            programmatic_clients=["one.apps.googleusercontent.com", "two.apps.googleusercontent.com"],
+            **OWN,
+        )
     ),
     _service(
         "A revision that does not start leaves the old one serving",
@@ -235,20 +248,26 @@ STEPS = [
     ),
     _service("A service is healed", healed, image=HELLO),
     _service("A service without an image is not made", name="none", fails="To create it, set image"),
-    _service("A service is deleted", lambda seen, result, cloud: same(seen, None), state="absent"),
+    both(_service("A service is deleted", lambda seen, result, cloud: same(seen, None), state="absent")),
     information(
         "No service is found",
         "cloud_run_service_info",
         {"name": "hello", "location": REGION},
         lambda cloud: [],
     ),
-    _job("A job is made and executed", executed, image=JOB, tasks=2, max_retries=0, env={"A": 1}, execute="on_change"),
-    _job(
-        "A job is executed each time",
-        executed_anew,
-        repeats=True,
-        execute="always",
-        labels={"managed-by": "mlplatform-gcp"},
+    both(
+        _job(
+            "A job is made and executed", executed, image=JOB, tasks=2, max_retries=0, env={"A": 1}, execute="on_change"
+        )
+    ),
+    both(
+        _job(
+            "A job is executed each time",
+            executed_anew,
+            repeats=True,
+            execute="always",
+            labels={"managed-by": "mlplatform-gcp"},
+        )
     ),
     _job("A job is changed", not_executed, tasks=1),
     _job(
@@ -259,5 +278,5 @@ STEPS = [
         execute="on_change",
         fails="(?s)task.*What it printed: gcloud logging read",
     ),
-    _job("A job is deleted", lambda seen, result, cloud: same(seen, None), state="absent"),
+    both(_job("A job is deleted", lambda seen, result, cloud: same(seen, None), state="absent")),
 ]

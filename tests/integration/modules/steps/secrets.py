@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import SECRETS
-from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, information, same
+from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, both, information, same
 
 ENABLED, DISABLED, DESTROYED = "ENABLED", "DISABLED", "DESTROYED"
 FIRST, SECOND = "correct horse/battery: staple", "another $ecret & more"
@@ -106,14 +106,16 @@ STEPS = [
         lambda cloud: cloud.secret("plain"),
         fails="replication.* cannot be changed",
     ),
-    _secret("A secret has a given value", "given", given, payload=FIRST, bindings=GRANTED),
-    _secret(
-        "A secret has another given value and the old one is disabled",
-        "given",
-        given_anew,
-        payload=SECOND,
-        old_versions="disable",
-        keep_versions=1,
+    both(_secret("A secret has a given value", "given", given, payload=FIRST, bindings=GRANTED)),
+    both(
+        _secret(
+            "A secret has another given value and the old one is disabled",
+            "given",
+            given_anew,
+            payload=SECOND,
+            old_versions="disable",
+            keep_versions=1,
+        )
     ),
     _secret(
         "A version that was disabled by hand is made again",
@@ -126,7 +128,11 @@ STEPS = [
     _secret(
         "A secret has the value of a file", "file", from_file, before=write_file, payload_file="{{ files }}/payload"
     ),
-    _secret("A secret has a generated value", "generated", generated, generate={"length": 40, "alphabet": "abcdefgh"}),
+    both(
+        _secret(
+            "A secret has a generated value", "generated", generated, generate={"length": 40, "alphabet": "abcdefgh"}
+        )
+    ),
     _secret(
         "A value that somebody else made is kept",
         "theirs",
@@ -134,7 +140,7 @@ STEPS = [
         before=lambda cloud: cloud.make_secret("theirs", "made by somebody else"),
         generate={},
     ),
-    _secret("A secret is composed of another", "composed", composed, **TEMPLATE),
+    both(_secret("A secret is composed of another", "composed", composed, **TEMPLATE)),
     _secret(
         "A secret is composed anew when the other is rotated by hand",
         "composed",
@@ -142,7 +148,11 @@ STEPS = [
         before=lambda cloud: cloud.add_version("given", "rotated-value"),
         **TEMPLATE,
     ),
-    information("A secret is found", "secret_info", {"name": "given"}, lambda cloud: [cloud.secret("given")["secret"]]),
+    both(
+        information(
+            "A secret is found", "secret_info", {"name": "given"}, lambda cloud: [cloud.secret("given")["secret"]]
+        )
+    ),
     information(
         "All secrets are found",
         "secret_info",
@@ -150,8 +160,13 @@ STEPS = [
         lambda cloud: cloud.get(f"{SECRETS}/{cloud.home}/secrets")["secrets"],
     ),
     _secret("A secret is deleted", "plain", lambda seen, result, cloud: same(seen, None), state="absent"),
-    _secret(
-        "A secret is deleted with its versions", "given", lambda seen, result, cloud: same(seen, None), state="absent"
+    both(
+        _secret(
+            "A secret is deleted with its versions",
+            "given",
+            lambda seen, result, cloud: same(seen, None),
+            state="absent",
+        )
     ),
     information("No secret is found", "secret_info", {"name": "given"}, lambda cloud: []),
     Step(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import SECRETS, SQL
-from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, information, same
+from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, both, information, same
 
 NAME = "db"
 FIRST, SECOND = "first-password", "second-password"
@@ -134,31 +134,35 @@ def with_collation(seen, result, cloud):
 PASSWORD = "projects/{{ project }}/secrets/" + SECRET
 
 STEPS = [
-    _instance(
-        "An instance is made",
-        created,
-        region="europe-west1",
-        database_version="POSTGRES_16",
-        tier="db-custom-1-3840",
-        availability_type="ZONAL",
-        disk_type="PD_SSD",
-        disk_size_gb=10,
-        disk_autoresize=True,
-        flags={"log_min_duration_statement": 250},
-        backup={"enabled": True, "pitr": True, "start_time": "02:00", "retained": 5},
-        maintenance_window={"day": 7, "hour": 3, "update_track": "stable"},
-        ipv4_enabled=True,
-        authorized_networks=[{"name": "this machine", "value": "127.0.0.1/32"}],
-        deletion_protection=True,
-        labels={"managed-by": "mlplatform-gcp", "team": "ml"},
+    both(
+        _instance(
+            "An instance is made",
+            created,
+            region="europe-west1",
+            database_version="POSTGRES_16",
+            tier="db-custom-1-3840",
+            availability_type="ZONAL",
+            disk_type="PD_SSD",
+            disk_size_gb=10,
+            disk_autoresize=True,
+            flags={"log_min_duration_statement": 250},
+            backup={"enabled": True, "pitr": True, "start_time": "02:00", "retained": 5},
+            maintenance_window={"day": 7, "hour": 3, "update_track": "stable"},
+            ipv4_enabled=True,
+            authorized_networks=[{"name": "this machine", "value": "127.0.0.1/32"}],
+            deletion_protection=True,
+            labels={"managed-by": "mlplatform-gcp", "team": "ml"},
+        )
     ),
-    _instance(
-        "An instance is changed",
-        changed,
-        tier="db-custom-2-7680",
-        disk_size_gb=20,
-        flags={"max_connections": 60, "log_connections": True},
-        labels={"team": "platform"},
+    both(
+        _instance(
+            "An instance is changed",
+            changed,
+            tier="db-custom-2-7680",
+            disk_size_gb=20,
+            flags={"max_connections": 60, "log_connections": True},
+            labels={"team": "platform"},
+        )
     ),
     Step(
         "A larger disk is as good",
@@ -167,7 +171,7 @@ STEPS = [
         instance,
         changes=False,
     ),
-    information("An instance is found", "sql_instance_info", {"name": NAME}, lambda cloud: [instance(cloud)]),
+    both(information("An instance is found", "sql_instance_info", {"name": NAME}, lambda cloud: [instance(cloud)])),
     information(
         "All instances are found",
         "sql_instance_info",
@@ -176,19 +180,23 @@ STEPS = [
     ),
     _instance("An instance does not move", fails="region cannot be changed", region="us-central1"),
     _instance("A version is not changed", fails="databaseVersion cannot be changed", database_version="POSTGRES_18"),
-    _user(
-        "A user can log in with the password in a secret",
-        logins,
-        first,
-        before=lambda cloud: cloud.make_secret(SECRET, FIRST),
-        password_secret=PASSWORD,
+    both(
+        _user(
+            "A user can log in with the password in a secret",
+            logins,
+            first,
+            before=lambda cloud: cloud.make_secret(SECRET, FIRST),
+            password_secret=PASSWORD,
+        )
     ),
-    _user(
-        "A rotated password is set",
-        logins,
-        second,
-        before=lambda cloud: cloud.add_version(SECRET, SECOND),
-        password_secret=PASSWORD,
+    both(
+        _user(
+            "A rotated password is set",
+            logins,
+            second,
+            before=lambda cloud: cloud.add_version(SECRET, SECOND),
+            password_secret=PASSWORD,
+        )
     ),
     _user(
         "A user that somebody else made keeps its password",
@@ -221,28 +229,34 @@ STEPS = [
         fails="type cannot be changed",
         type="CLOUD_IAM_USER",
     ),
-    _database("A database is made", usable, charset="UTF8"),
+    both(_database("A database is made", usable, charset="UTF8")),
     _database("A database has a collation", with_collation, name="sorted", charset="UTF8", collation="C"),
     _database("A collation is not changed", fails="collation cannot be changed", name="sorted", collation="en_US.UTF8"),
-    _database(
-        "A database is deleted",
-        lambda seen, result, cloud: same("mlflow" in [row[0] for row in seen], False),
-        state="absent",
+    both(
+        _database(
+            "A database is deleted",
+            lambda seen, result, cloud: same("mlflow" in [row[0] for row in seen], False),
+            state="absent",
+        )
     ),
-    _user(
-        "A user is deleted",
-        logins,
-        lambda seen, result, cloud: same(seen["passwords"], []),
-        state="absent",
+    both(
+        _user(
+            "A user is deleted",
+            logins,
+            lambda seen, result, cloud: same(seen["passwords"], []),
+            state="absent",
+        )
     ),
     _instance("A protected instance is not deleted", fails="is protected against deletion", state="absent"),
-    _instance(
-        "An instance is deleted after a last backup",
-        gone,
-        state="absent",
-        deletion_protection=False,
-        final_backup=True,
-        final_backup_days=7,
+    both(
+        _instance(
+            "An instance is deleted after a last backup",
+            gone,
+            state="absent",
+            deletion_protection=False,
+            final_backup=True,
+            final_backup_days=7,
+        )
     ),
     information("No instance is found", "sql_instance_info", {"name": NAME}, lambda cloud: []),
 ]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import STORAGE
-from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, information, same
+from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, both, information, same
 
 NAME = "{{ project }}-artifacts"
 UPLOAD = STORAGE.replace("/storage/v1", "/upload/storage/v1")
@@ -74,27 +74,31 @@ DELETE_OLD = {"action": {"type": "Delete"}, "condition": {"age": 30}}
 ABORT = {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 7}}
 
 STEPS = [
-    _bucket(
-        "A bucket is made",
-        created,
-        location="europe-west1",
-        storage_class="NEARLINE",
-        uniform_bucket_level_access=True,
-        public_access_prevention="enforced",
-        versioning=True,
-        lifecycle_rules=[DELETE_OLD],
-        soft_delete_seconds=0,
-        cors=[{"origin": ["https://a.example"], "method": ["GET"], "maxAgeSeconds": 60}],
-        labels={"managed-by": "mlplatform-gcp", "team": "ml"},
+    both(
+        _bucket(
+            "A bucket is made",
+            created,
+            location="europe-west1",
+            storage_class="NEARLINE",
+            uniform_bucket_level_access=True,
+            public_access_prevention="enforced",
+            versioning=True,
+            lifecycle_rules=[DELETE_OLD],
+            soft_delete_seconds=0,
+            cors=[{"origin": ["https://a.example"], "method": ["GET"], "maxAgeSeconds": 60}],
+            labels={"managed-by": "mlplatform-gcp", "team": "ml"},
+        )
     ),
-    _bucket(
-        "A bucket is changed",
-        changed,
-        location="EUROPE-WEST1",
-        storage_class="STANDARD",
-        versioning=False,
-        lifecycle_rules=[ABORT, DELETE_OLD],
-        labels={"team": "platform"},
+    both(
+        _bucket(
+            "A bucket is changed",
+            changed,
+            location="EUROPE-WEST1",
+            storage_class="STANDARD",
+            versioning=False,
+            lifecycle_rules=[ABORT, DELETE_OLD],
+            labels={"team": "platform"},
+        )
     ),
     _bucket(
         "Rules are removed from a bucket, and what was changed by hand is put right",
@@ -104,7 +108,9 @@ STEPS = [
         lifecycle_rules=[],
         cors=[],
     ),
-    information("A bucket is found", "storage_bucket_info", {"name": NAME}, lambda cloud: [cloud.get(url(cloud))]),
+    both(
+        information("A bucket is found", "storage_bucket_info", {"name": NAME}, lambda cloud: [cloud.get(url(cloud))])
+    ),
     information(
         "All buckets are found",
         "storage_bucket_info",
@@ -113,11 +119,13 @@ STEPS = [
     ),
     _bucket("A bucket does not move", fails="location cannot be changed", location="US"),
     _bucket("A bucket with objects is not deleted", before=fill, fails="holds objects", state="absent"),
-    _bucket(
-        "A bucket is deleted with its objects",
-        lambda seen, result, cloud: same(seen, None),
-        state="absent",
-        force=True,
+    both(
+        _bucket(
+            "A bucket is deleted with its objects",
+            lambda seen, result, cloud: same(seen, None),
+            state="absent",
+            force=True,
+        )
     ),
     information("No bucket is found", "storage_bucket_info", {"name": NAME}, lambda cloud: []),
 ]

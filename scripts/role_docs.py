@@ -68,9 +68,15 @@ def value(default) -> str:
     return f"`{text}`" if len(text) < 80 else "see `defaults/main.yml`"
 
 
-def row(name: str, option: dict) -> str:
+def computed(given, option: dict) -> bool:
+    """Whether a default is a template for something else than text, which no argument spec can hold."""
+    text = given[0] if isinstance(given, list) and given else given
+    return option.get("type") != "str" and isinstance(text, str) and "{{" in text
+
+
+def row(name: str, option: dict, given) -> str:
     kind = option["type"] + (f" of {option['elements']}" if "elements" in option else "")
-    default = "required" if option.get("required") else value(option.get("default"))
+    default = "required" if option.get("required") else value(option.get("default", given))
     text = paragraph(option["description"])
     if option.get("choices"):
         text += " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "."
@@ -81,8 +87,9 @@ def row(name: str, option: dict) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def table(options: dict) -> str:
-    rows = [row(name, option) for name, option in options.items()]
+def table(role: str) -> str:
+    given = defaults(role)
+    rows = [row(name, option, given.get(name)) for name, option in specs(role)["main"]["options"].items()]
     return "\n".join(["| variable | type | default | meaning |", "|---|---|---|---|", *rows])
 
 
@@ -90,7 +97,7 @@ def readme(role: str, text: str) -> str:
     """`text`, a README, with what follows the marker written again."""
     found = specs(role)
     head = text.split(MARKER)[0].rstrip()
-    parts = [head, "", MARKER, "## Variables", "", table(found["main"]["options"])]
+    parts = [head, "", MARKER, "## Variables", "", table(role)]
     shared = [name for name in ("gcp", "mlflow") if name != role and name in dependencies(role)]
     if shared:
         links = " and ".join(f"[{name}](../{name}/README.md)" for name in shared)
@@ -112,7 +119,7 @@ def variables() -> str:
     parts = [INTRODUCTION]
     for role in ORDER:
         main = specs(role)["main"]
-        parts += ["", f"## {role}", "", f"{main['short_description']}.", "", table(main["options"])]
+        parts += ["", f"## {role}", "", f"{main['short_description']}.", "", table(role)]
     return "\n".join(parts) + "\n"
 
 
@@ -132,7 +139,7 @@ def disagreements() -> list[str]:
         documented = {name: option["default"] for name, option in main.items() if "default" in option}
         required = {name for name, option in main.items() if option.get("required")}
         for name in sorted(given.keys() | documented.keys()):
-            if name in required:
+            if name in required or (name not in documented and computed(given[name], main.get(name, {}))):
                 continue
             if given.get(name) != documented.get(name) or (name in given) != (name in documented):
                 found.append(

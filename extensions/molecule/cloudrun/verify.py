@@ -27,7 +27,7 @@ def looks(project, region):
     secret = {item.name for item in container.env if item.value_source.secret_key_ref.secret}
     yield "password comes from a secret", "DB_PASSWORD" in secret
     jobs = run_v2.JobsClient(transport="rest").list_jobs(parent=f"projects/{project}/locations/{region}")
-    job = next(item for item in jobs if item.name.split("/")[-1].startswith(NAME))
+    (job,) = [item for item in jobs if item.name.split("/")[-1].startswith(NAME)]
     executions = list(run_v2.ExecutionsClient(transport="rest").list_executions(parent=job.name))
     yield "schema was migrated once", [item.succeeded_count for item in executions] == [1]
     answer = requests.get(service.uri, allow_redirects=False, timeout=60)

@@ -194,7 +194,7 @@ def with_driver(uri, source):
         # The error would quote the value, and the value has a password in it.
         raise Refusal(f"{source} is not a database address such as postgresql+psycopg2://USER:PASSWORD@HOST/NAME; "
                       "a password in it must be URL-encoded.") from None  # fmt: skip
-    dialect, _, driver = url.drivername.partition("+")
+    dialect, _plus, driver = url.drivername.partition("+")
     if dialect == "sqlite" or driver:
         return url
     if dialect not in DRIVERS:

@@ -55,7 +55,7 @@ def source_credentials(wanted):
     elif path := wanted.get("service_account_file") or os.environ.get("GCP_SERVICE_ACCOUNT_FILE"):
         found = service_account.Credentials.from_service_account_file(os.path.expanduser(path), scopes=SCOPES)
     else:
-        found, _ = google.auth.default(scopes=SCOPES)
+        found, _project = google.auth.default(scopes=SCOPES)
     if target := wanted.get("impersonate_service_account"):
         found = impersonated_credentials.Credentials(found, target_principal=target, target_scopes=SCOPES)
     return found
@@ -296,7 +296,7 @@ class Session:
         name = f"{size // MIB}-mib.bin"
         path = self.folder / name
         with path.open("wb") as file:
-            for _ in range(size // MIB):
+            for _mib in range(size // MIB):
                 file.write(os.urandom(MIB))
         self.client.log_artifact(self.run, str(path), "verify")
         back = self.client.download_artifacts(self.run, f"verify/{name}", str(self.folder / "back"))

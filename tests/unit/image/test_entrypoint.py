@@ -455,7 +455,7 @@ def postgres():
             result = connection.execute(sqlalchemy.text(statement), values)
             return [tuple(row) for row in result] if result.returns_rows else None
 
-    for _ in range(100):
+    for _attempt in range(100):
         with contextlib.suppress(sqlalchemy.exc.OperationalError):
             execute("SELECT 1")
             break
@@ -511,7 +511,7 @@ def serving(environ, log):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         # The arguments of every process of the server, as any user of the machine can read them.
-        listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+        listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert f"--port {port}" in listed
         assert PASSWORD not in listed
         yield address
@@ -574,7 +574,7 @@ class TestForReal:
     def test_two_migrations_at_once_run_one_after_the_other(self, database):
         both = [
             subprocess.Popen([sys.executable, ENTRYPOINT, "migrate"], env=database, stderr=subprocess.PIPE, text=True)
-            for _ in range(2)
+            for _run in range(2)
         ]
         logs = [process.communicate(timeout=120)[1] for process in both]
         assert [process.returncode for process in both] == [0, 0], logs

@@ -17,9 +17,9 @@ def state(service, enabled=True):
     return {"name": f"projects/1/services/{service}", "state": "ENABLED" if enabled else "DISABLED"}
 
 
-def well(cloud, project=ACTIVE, services=None, billing=True):
+def well(cloud, project=None, services=None, billing=True):
     cloud.expect("GET", USAGE, body={"services": services or [state("serviceusage.googleapis.com")]})
-    cloud.expect("GET", PROJECT, body=project)
+    cloud.expect("GET", PROJECT, body=project or ACTIVE)
     cloud.expect("GET", BILLING, body={"billingEnabled": billing})
 
 

@@ -77,6 +77,8 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Re
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret
 
 BASE = "https://iap.googleapis.com/v1"
+# Stands in a plan for what is in a secret that an earlier task would have made.
+NOT_KNOWN = "(not known yet)"
 RULES = Rules(unordered=("accessSettings.oauthSettings.programmaticClients",))
 
 OPTIONS = GCP + Options(
@@ -113,7 +115,7 @@ def desired(params, client_id, digest):
 def run(task):
     params = task.params
     client_id, secret = oauth_client(task)
-    wanted = desired(params, client_id, secret and hashlib.sha256(secret.encode()).hexdigest())
+    wanted = desired(params, client_id, digest(secret))
     url = f"{BASE}/{params['resource']}:iapSettings"
     title = f"IAP settings of {params['resource']}"
     changes = plan(wanted, read(task, url), RULES, name=title)
@@ -149,13 +151,25 @@ def oauth_client(task):
     names = [task.params["oauth_client_id_secret"], task.params["oauth_client_secret_secret"]]
     if not names[0]:
         return None, None
-    values = []
-    for name in names:
+    return value_of(task, names[0]), value_of(task, names[1])
+
+
+def value_of(task, name):
+    try:
         value = read_secret(task, name).strip()
-        if not value:
-            raise UserError(f"The secret {name} is empty.", "Add a version with the client's id or secret to it.")
-        values.append(value)
-    return values[0], values[1]
+    except (NotFound, ApiDisabled) as error:
+        if not task.check_mode:
+            raise
+        if isinstance(error, ApiDisabled):
+            task.assume_enabled(error)
+        return NOT_KNOWN
+    if not value:
+        raise UserError(f"The secret {name} is empty.", "Add a version with the client's id or secret to it.")
+    return value
+
+
+def digest(secret):
+    return secret if secret in (None, NOT_KNOWN) else hashlib.sha256(secret.encode()).hexdigest()
 
 
 def send_secret(body, mask, secret):

@@ -173,3 +173,11 @@ def test_hidden_is_compared_and_not_shown():
     change = plan({"annotations": {"hash": "b"}}, {"annotations": {"hash": "a"}}, rules)
     assert change.changed
     assert change.diff()["before"] == change.diff()["after"] == {"annotations": {"hash": HIDDEN}}
+
+
+def test_merge_says_what_is_sent_of_a_list():
+    rules = Rules(merge={"list": lambda desired, existing: [dict(existing[0], **desired[0])]})
+    change = plan({"list": [{"a": 2}]}, {"list": [{"a": 1, "b": 1}]}, rules)
+    assert change.patch(1) == {"list": [{"a": 2, "b": 1}]}
+    assert change.diff() == {"before": {"list": [{"a": 1}]}, "after": {"list": [{"a": 2}]}}
+    assert plan({"list": [{"a": 2}]}, {}, rules).after == {"list": [{"a": 2}]}

@@ -90,3 +90,18 @@ def test_without_check_mode_the_service_has_to_be_there(cloud):
     cloud.expect_error("GET", URL, 404, code="NOT_FOUND")
     with pytest.raises(Failed, match="answered 404"):
         cloud.run(iap_settings, resource=RESOURCE, login_hint="example.com")
+
+
+def test_secrets_that_are_not_there_yet_in_check_mode(cloud):
+    for name in ("id", "key"):
+        cloud.expect_error("GET", f"{SECRETS}/{name}/versions/latest:access", 404, code="NOT_FOUND")
+    cloud.expect("GET", URL, body={"name": RESOURCE})
+    result = cloud.run(iap_settings, True, resource=RESOURCE, **CLIENT)
+    settings = result["diff"]["after"]["accessSettings"]["oauthSettings"]
+    assert settings == {"clientId": "(not known yet)", "clientSecretSha256": "(not known yet)"}
+
+
+def test_secrets_that_are_not_there(cloud):
+    cloud.expect_error("GET", f"{SECRETS}/id/versions/latest:access", 404, code="NOT_FOUND")
+    with pytest.raises(Failed, match="answered 404"):
+        cloud.run(iap_settings, resource=RESOURCE, **CLIENT)

@@ -60,7 +60,7 @@ def test_a_user_with_the_latest_password_is_left_alone(cloud, note):
 def test_a_new_user_gets_the_password_and_it_is_nowhere_in_the_result(cloud, note):
     cloud.expect_error("GET", URL, 404, legacy=True, reason="notFound")
     latest(cloud, 1)
-    cloud.expect("GET", "https://secretmanager.googleapis.com/v1/projects/1/secrets/pw/versions/1:access", body=PAYLOAD)
+    cloud.expect("GET", f"{SECRET}/versions/1:access", body=PAYLOAD)
     cloud.expect(
         "POST",
         USERS,
@@ -118,7 +118,11 @@ def test_check_mode_on_an_empty_project(cloud):
     cloud.expect_error("GET", URL, 404, legacy=True, reason="instanceDoesNotExist")
     cloud.expect_error("GET", f"{SECRET}/versions/latest", 404, code="NOT_FOUND")
     result = cloud.run(sql_user, True, **NAMES)
-    assert result["diff"]["after"] == {"type": "BUILT_IN", "password": "(not shown)"}
+    assert result["diff"]["after"] == {
+        "name": "projects/p/instances/db/users/mlflow",
+        "type": "BUILT_IN",
+        "password": "(not shown)",
+    }
 
 
 def test_another_run_was_faster(cloud, note):

@@ -254,6 +254,38 @@ def test_no_service_is_broken(running):
     assert running.status()["broken"] == {}
 
 
+def test_up_fails_when_a_service_is_broken_and_the_others_run(box, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['gcp_sandbox.services.secretmanager'] = None\n")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for _ in ("at the start", "up already"):
+        done = box.run("up", check=False, env=env)
+        assert done.returncode == 1
+        assert "secretmanager: " in done.stderr and str(box.state / "logs" / "daemon.log") in done.stderr
+    status = box.status()
+    assert list(status["broken"]) == ["secretmanager"]
+    assert "BROKEN     secretmanager" in box.run("status").stdout
+    session, project = box.session(), status["project"]
+    refused = session.get(f"{SECRETS}/projects/{project}/secrets")
+    assert refused.status_code == 501 and "secretmanager" in refused.text
+    assert session.get(f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}").status_code == 200
+
+
+def test_a_project_may_be_in_no_organization(box):
+    """As a project that somebody made without a company: nothing is inherited, and the deployer still owns it."""
+    box.run("up", "--no-organization")
+    session, manager = box.session(), "https://cloudresourcemanager.googleapis.com"
+    project = session.get(f"{manager}/v1/projects/mlflow-sandbox").json()
+    assert "parent" not in project and "name" not in project
+    asked = ["resourcemanager.projects.setIamPolicy", "resourcemanager.projects.delete", "secretmanager.secrets.create"]
+    url = f"{manager}/v1/projects/mlflow-sandbox:testIamPermissions"
+    assert session.post(url, json={"permissions": asked}).json()["permissions"] == asked
+    box.run("down")
+    done = box.run("up", "--no-organization", check=False)
+    assert done.returncode == 1 and "is there already" in done.stderr
+    box.run("up")
+    assert "parent" not in session.get(f"{manager}/v1/projects/mlflow-sandbox").json()
+
+
 def test_files_are_private(running):
     for path in [running.state, *running.state.rglob("*")]:
         if path.name == "daemon.lock" or "requests" in path.name or path.is_symlink():

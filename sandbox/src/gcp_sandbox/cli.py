@@ -135,14 +135,23 @@ def _up(options: Any, settings: Settings) -> int:
         health = _wait_ready(settings, pid)
         if wanted == settings and options.port in (None, settings.ports.proxy):
             print(f"The sandbox is up already (process {health['pid']}).")
-            _introduce(settings, health)
-            return 0
+            return _arrived(settings, health)
         print("The sandbox is up with other settings; starting it again.")
         _stop(settings)
     _start(settings.state, options, rtt)
     settings = Settings.load(settings.state)
-    health = _wait_ready(settings, running_pid(settings.state))
+    return _arrived(settings, _wait_ready(settings, running_pid(settings.state)))
+
+
+def _arrived(settings: Settings, health: dict[str, Any]) -> int:
+    """Say what there is. A sandbox that lacks something runs on, but whoever started it must not take it for whole."""
     _introduce(settings, health)
+    if health["broken"]:
+        parts = "".join(f"\n  {name}: {reason}" for name, reason in health["broken"].items())
+        raise Failure(
+            f"the sandbox runs, but not all of it; requests for these parts are answered with 501:{parts}\n"
+            f"More is in {_daemon_log(settings.state)}"
+        )
     return 0
 
 

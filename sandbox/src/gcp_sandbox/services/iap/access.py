@@ -72,6 +72,11 @@ class WebRequest:
         return f"https://{self.host}{self.path}" + (f"?{self.query}" if self.query else "")
 
     @property
+    def shown(self) -> str:
+        """The address that a browser shows."""
+        return f"{self.door}{self.path}" if self.door else self.url
+
+    @property
     def browser(self) -> bool:
         """Whether the client can be sent to a sign-in page: it follows redirects and shows HTML
         (cloud.google.com/iap/docs/faq).
@@ -240,7 +245,7 @@ class Access:
     def _denied(self, request: WebRequest, principal: Principal) -> Response:
         if "text/html" not in request.headers.get("accept", ""):
             return self._text(403, f"You don't have access: {principal.email} may not use {request.url}")
-        page = self.sign_in.render("denied.html", email=principal.email, url=request.url)
+        page = self.sign_in.render("denied.html", email=principal.email, url=request.shown)
         return Response(403, {**GENERATED, "Content-Type": "text/html; charset=utf-8"}, page)
 
     @staticmethod

@@ -313,6 +313,8 @@ class Remote:
             except _errors.ApiError as error:
                 known = any(re.search(pattern, error.text) for pattern in self.resource.transient)
                 if not known or clock.now() >= tolerated:
+                    if plan.action == "create":  # the address is that of the collection
+                        error.message = f"creating {self.title}: {error.message}"
                     raise
                 self.task.waiter.pause(_BUSY_SECONDS, self.title, error.text)
 

@@ -204,6 +204,14 @@ def _described(body):
     return dict(re.findall(r"([a-z0-9_-]+)=([a-z0-9_-]+)", body.get("description") or ""))
 
 
+WAYS_OUT = {
+    "DISABLED": "Enable it again.",
+    "PENDING_DELETE": "Wait until it is gone, and run again.",
+    "SUSPENDED": "Google has suspended it, for example for want of billing. The console says why.",
+    "FAILED": "It does not recover by itself. Restore its last backup into an instance of another name, or delete it"
+    " and run again.",
+}
+
 _RUN = "https://run.googleapis.com/v2/projects/{project}/locations/{location}"
 KINDS = {
     "storage_bucket": Kind(
@@ -483,10 +491,11 @@ class Preflight:
         if str(body.get("projectNumber", here)) != here:
             self.taken(title, f"belongs to another project ({body['projectNumber']})", name)
         elif not owned and not self.params["adopt"]:
-            owner = labels.get("mlflow-deployment")
-            whose = f"belongs to the deployment {owner}" if owner else "is there, and was not made by this deployment"
             self.taken(
-                title, whose, name, "If it shall be taken over as it is, set mlflow_adopt=true; otherwise choose"
+                title,
+                self.whose(labels),
+                name,
+                "If it shall be taken over as it is, set mlflow_adopt=true; otherwise choose",
             )
         wanted = self.location(item)
         if location and wanted and location.lower() != wanted.lower():
@@ -497,13 +506,19 @@ class Preflight:
                 name,
             )
         if bad:
-            self.problem(
-                "state",
-                f"{title} is {state}.",
-                "Enable it again." if state == "DISABLED" else "Delete it, or wait until it is gone, and run again.",
-                name,
-            )
+            self.problem("state", f"{title} is {state}.", WAYS_OUT[state], name)
         return dict(item, exists=True, owned=owned, location=location or wanted, state=state, labels=labels)
+
+    def whose(self, labels):
+        """What the labels of a resource say that is not this deployment's."""
+        wanted = self.params["owner_labels"]
+        owner = labels.get("mlflow-deployment")
+        if not owner:
+            return "is there, and was not made by this deployment"
+        if owner != wanted.get("mlflow-deployment"):
+            return f"belongs to the deployment {owner}"
+        lost = ", ".join(f"{key}={value}" for key, value in wanted.items() if str(labels.get(key)) != str(value))
+        return f"carries the name of this deployment, but not the label {lost}"
 
     def unseen(self, item, title, error):
         if item["type"] == "storage_bucket" and isinstance(error, _errors.PermissionDenied):

@@ -8,6 +8,8 @@ deployment says so in its name.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration import conftest as base
@@ -16,6 +18,7 @@ from ansible_collections.mlplatform.gcp.tests.integration.target._target import 
     IMAGES,
     Box,
     Controller,
+    Play,
     Project,
 )
 
@@ -23,6 +26,7 @@ ORDER = [
     "test_deploy",
     "test_interruption",
     "test_composition",
+    "test_browser",
     "test_changes",
     "test_access",
     "test_destroy",
@@ -109,3 +113,44 @@ def new_project(box, see):
 def small():
     """Variables of a deployment whose image starts at once."""
     return {"mlflow_image_context": str(IMAGES / "serving")}
+
+
+@dataclass
+class Variants:
+    """Small deployments in one project, and the variables of each, for one run over all of them."""
+
+    project: Project
+    hosts: dict[str, dict]
+    controller: Controller
+
+    def deploy(self, *names: str, **changes: Any) -> Play:
+        """Run deploy.yml for some of them (all if none is named) with `changes` of their variables."""
+        hosts = {name: self.hosts[name] | changes for name in names or self.hosts}
+        return self.controller.run(DEPLOY, hosts=hosts)
+
+
+@pytest.fixture(scope="session")
+def variants(box, controller, new_project, small):
+    """`prod` is made for production; `wide` has more of everything that is one, none or closed by default."""
+    box.latency("instant")
+    project = new_project()
+    common = small | project.variables
+    hosts = {
+        "prod": common | {"mlflow_env": "prod"},
+        "wide": common
+        | {
+            "mlflow_access": "iam",
+            "mlflow_access_members": ["user:alice@example.com", "group:mlflow-users@example.com"],
+            "mlflow_bucket_readers": ["user:alice@example.com", "group:mlflow-users@example.com"],
+            "mlflow_impersonators": ["deployer", "user:alice@example.com"],
+            "mlflow_labels": {"team": "ml"},
+            "mlflow_database_authorized_networks": [{"name": "office", "value": "127.0.0.0/8"}],
+            "mlflow_database_tier": "db-custom-2-7680",
+            "cloudrun_mlflow_min_instances": 2,
+            "cloudrun_mlflow_max_instances": 24,
+            "cloudrun_mlflow_workers": 2,
+        },
+    }
+    found = Variants(project, hosts, controller)
+    found.deploy().check()
+    return found

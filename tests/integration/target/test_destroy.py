@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
-from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, ROOT
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, log_a_run
 
 DATA = {
     "instance/demo-dev",
@@ -23,14 +20,6 @@ WITH_DATA = ("-e", "mlflow_destroy_data=true")
 CONFIRMED = (*WITH_DATA, "-e", "mlflow_destroy_confirm=demo")
 # Named as if it was the deployment's own, but made by somebody else.
 FOREIGN = "demo-dev-session-key"
-
-
-def log_a_run(project, box):
-    """Log a run as the README says; returns its id."""
-    address, account = project.address("demo-dev"), project.email("demo-dev-client")
-    command = [sys.executable, "examples/log_a_run.py", address, account]
-    done = subprocess.run([*box.command, "exec", "--", *command], cwd=ROOT, check=True, capture_output=True, text=True)
-    return done.stdout.strip().splitlines()[-1].rsplit("/", 1)[-1]
 
 
 def find_run(project, box, run):
@@ -52,7 +41,7 @@ def before(deployed, box, controller):
         deployed.ask("DELETE", f"{_cloud.SECRETS}/{deployed.home}/secrets/{FOREIGN}")
     deployed.make_secret(FOREIGN, "somebody else's")
     deployed.make_bucket("somebody-elses-bucket")
-    return {"run": log_a_run(deployed, box), "resources": deployed.resources()}
+    return {"run": log_a_run(deployed, box)[1], "resources": deployed.resources()}
 
 
 @pytest.fixture(scope="module")

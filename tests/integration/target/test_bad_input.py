@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What cannot work is refused before anything is changed, with all that is wrong and what to do about it.
+
+One run over one host a case; each test looks at what its host was told.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, VERIFY
+
+MANAGER, BILLING = _cloud.MANAGER, "https://cloudbilling.googleapis.com/v1"
+TAKEN = "a-name-of-somebody-else"
+
+
+@dataclass(frozen=True)
+class Case:
+    """variables   of the host, on top of those of a deployment that would work
+    told        what the message has to have: what is wrong, and the next step
+    project     which of the prepared projects
+    """
+
+    told: tuple[str, ...]
+    variables: dict = field(default_factory=dict)
+    project: str = "good"
+
+
+CASES = {
+    "wrong-type": Case(
+        ("cloudrun_mlflow_max_instances", "many"),
+        {"cloudrun_mlflow_max_instances": "many"},
+    ),
+    "wrong-value": Case(("mlflow_env", "production", "dev, staging or prod"), {"mlflow_env": "production"}),
+    "no-target": Case(
+        ('no target "appengines"', "mlflow_target of no-target", "cloudrun"), {"mlflow_target": "appengines"}
+    ),
+    "no-region": Case(("gcp_region", "Set gcp_region"), {"gcp_region": ""}),
+    "no-password": Case(
+        ("nothing but MLflow's own login", "mlflow_access_password_accepted=true"), {"mlflow_access": "password"}
+    ),
+    "contradiction": Case(
+        (
+            "1. ",
+            "mlflow_access_members says who gets in",
+            "-> Empty mlflow_access_members",
+            "cloudrun_mlflow_min_instances is 9, more than the 3",
+            "-> Lower it",
+            "Only one of cloudrun_mlflow_oauth_client_id_secret",
+            "-> Set both",
+        ),
+        {
+            "mlflow_access": "password",
+            "mlflow_access_password_accepted": True,
+            "mlflow_access_members": ["user:alice@example.com"],
+            "cloudrun_mlflow_min_instances": 9,
+            "cloudrun_mlflow_max_instances": 3,
+            "cloudrun_mlflow_oauth_client_id_secret": "projects/p/secrets/s",
+        },
+    ),
+    "everybody": Case(
+        ("allUsers", "mlflow_access=password", "mlflow_bucket_readers", "never public"),
+        {"mlflow_access_members": ["allUsers"], "mlflow_bucket_readers": ["allAuthenticatedUsers"]},
+    ),
+    "internet": Case(
+        ("opens the database to the whole internet", "VPN"),
+        {"mlflow_database_authorized_networks": [{"name": "all", "value": "0.0.0.0/0"}]},
+    ),
+    "connections": Case(
+        ("can open 40 connections", "(db-f1-micro) takes 25", "cloudrun_mlflow_max_instances to 3"),
+        {"mlflow_database_tier": "db-f1-micro"},
+    ),
+    "too-long": Case(
+        ("service account", "6 to 30", "mlflow_bucket is", "3 to 63", "at most 49"), {"mlflow_name": "long" * 15}
+    ),
+    "own-labels": Case(("managed-by", "Leave those to the deployment"), {"mlflow_labels": {"managed-by": "me"}}),
+    "no-key-file": Case(("/nowhere/key.json",), {"gcp_service_account_file": "/nowhere/key.json"}),
+    "bad-key": Case(
+        ("Cannot use the given service account contents", "credentials as Google made them"),
+        {"gcp_service_account_contents": json.dumps({"type": "service_account"}), "gcp_service_account_file": ""},
+    ),
+    "no-project": Case(
+        ("no-such-project-4711 does not exist, or deployer@", "Check gcp_project"),
+        {"gcp_project": "no-such-project-4711", "gcp_quota_project": ""},
+    ),
+    "no-billing": Case(("Billing is switched off", "Link an active billing account"), project="unpaid"),
+    # The API that could be asked is not enabled. Google refuses to enable any of the others, and nothing is changed.
+    "bill-unseen": Case(("Billing must be enabled", "Link an active billing account"), project="unseen"),
+    "nowhere": Case(
+        ("is in no organization", "OAuth client of your own"), {"gcp_quota_project": ""}, project="unorganized"
+    ),
+    "viewer": Case(
+        (
+            "mlflow_env is",
+            "sqladmin.googleapis.com",
+            "viewer@",
+            "serviceusage.services.enable",
+            "gcloud services enable",
+            "lacks permissions",
+            "cloudsql.instances.create",
+            "iam.serviceAccounts.create",
+            "run.services.create",
+            "secretmanager.secrets.create",
+            f"{TAKEN} is taken by somebody else",
+        ),
+        {"mlflow_env": "wrong", "mlflow_bucket": TAKEN},
+    ),
+    "taken": Case((TAKEN, "taken by somebody else", "Choose another name"), {"mlflow_bucket": TAKEN}),
+    "foreign": Case(
+        ("was not made by this deployment", "mlflow_adopt=true"),
+        {"mlflow_bucket": "made-by-hand"},
+    ),
+    "neighbour": Case(
+        ("belongs to the deployment demo", "choose another name"), {"mlflow_bucket": "made-by-a-neighbour"}
+    ),
+    "lost-label": Case(
+        ("carries the name of this deployment, but not the label managed-by=mlplatform-gcp", "mlflow_adopt=true"),
+        {"mlflow_bucket": "made-here"},
+    ),
+    "elsewhere": Case(
+        ("is in europe-north1, not in europe-west1", "cannot be moved", "Set its location to europe-north1"),
+        {"mlflow_bucket": "made-elsewhere"},
+    ),
+}
+
+
+def labels(deployment):
+    return {"managed-by": "mlplatform-gcp", "mlflow-deployment": deployment, "mlflow-env": "dev"}
+
+
+@pytest.fixture(scope="module")
+def projects(box, see, new_project):
+    """`good`, in which buckets are in the way; two without billing; one without an organization."""
+    box.latency("instant")
+    good, unpaid, unseen = new_project(), new_project(), new_project()
+    unpaid.enable("cloudbilling")
+    deployer, admin = box.session(), box.session("admin@example.com")
+    for project in (unpaid, unseen):
+        switched = deployer.put(f"{BILLING}/{project.home}/billingInfo", json={"billingAccountName": ""})
+        assert switched.ok, switched.text
+    good.enable("storage")
+    for name, location, owner in (
+        ("made-by-hand", "EUROPE-WEST1", {}),
+        ("made-by-a-neighbour", "EUROPE-WEST1", labels("demo")),
+        ("made-here", "EUROPE-WEST1", labels("lost-label") | {"managed-by": "me"}),
+        ("made-elsewhere", "EUROPE-NORTH1", labels("elsewhere")),
+    ):
+        _make_bucket(good.api, good.project, name, location=location, labels=owner)
+    _make_project(admin, "projects-of-another", f"organizations/{see('mlflow-sandbox').number}")
+    usage = f"{_cloud.USAGE}/v1/projects/projects-of-another/services/storage.googleapis.com:enable"
+    assert admin.post(usage, json={}).ok
+    admin.headers["X-Goog-User-Project"] = "projects-of-another"
+    _make_bucket(admin, "projects-of-another", TAKEN, location="EU")
+    _make_project(deployer, "without-organization", None)
+    return {"good": good, "unpaid": unpaid, "unseen": unseen, "unorganized": see("without-organization")}
+
+
+def _make_bucket(session, project, name, **settings):
+    made = session.post(f"{_cloud.STORAGE}/b?project={project}", json={"name": name} | settings)
+    assert made.ok, made.text
+
+
+def _make_project(session, name, parent):
+    body = {"projectId": name} | ({"parent": parent} if parent else {})
+    made = session.post(f"{MANAGER}/v3/projects", json=body)
+    assert made.ok, made.text
+    billing = {"billingAccountName": "billingAccounts/01B2C3-D4E5F6-A7B8C9"}
+    paid = session.put(f"{BILLING}/projects/{name}/billingInfo", json=billing)
+    assert paid.ok, paid.text
+
+
+@pytest.fixture(scope="module")
+def refused(projects, controller, box, tmp_path_factory):
+    """The run over all cases, and everything in the sandbox before and after it."""
+    good = projects["good"]
+    key = tmp_path_factory.mktemp("viewer") / "key.json"
+    key.write_text(json.dumps(_viewer(good)))
+    key.chmod(0o600)
+    hosts = {name: projects[case.project].variables | case.variables for name, case in CASES.items()}
+    hosts["viewer"] |= {"gcp_service_account_file": str(key), "gcp_quota_project": ""}
+    before = box.everything()
+    play = controller.run(DEPLOY, hosts=hosts)
+    return {"play": play, "before": before, "after": box.everything()}
+
+
+def _viewer(project):
+    """Key of an account that sees everything and may do nothing."""
+    project.enable("iam", "cloudresourcemanager")
+    email = project.make_account("viewer")
+    project.grant(f"{MANAGER}/v3/{project.home}", "roles/viewer", f"serviceAccount:{email}")
+    url = f"{_cloud.IAM}/{project.home}/serviceAccounts/{email}/keys"
+    return json.loads(base64.b64decode(project.ask("POST", url, {})["privateKeyData"]))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_told_what_is_wrong_and_what_to_do(refused, name):
+    message = refused["play"].message(name)
+    assert refused["play"].failed(name), name
+    missing = [words for words in CASES[name].told if words not in message]
+    assert not missing, f"{missing} not in:\n{message}"
+
+
+def test_nothing_was_changed_for_any_of_them(refused):
+    assert refused["after"] == refused["before"]
+    assert all(refused["play"].changes(name) == 0 for name in CASES)
+
+
+def test_without_any_credentials_it_says_where_they_come_from(projects, controller):
+    nobody = {
+        "GOOGLE_APPLICATION_CREDENTIALS": None,
+        "GCP_SERVICE_ACCOUNT_FILE": None,
+        "GCP_AUTH_KIND": None,
+        # there is no metadata server, and no time to wait for one
+        "NO_GCE_CHECK": "true",
+    }
+    for playbook in (DEPLOY, DESTROY, VERIFY):
+        play = controller.run(playbook, hosts={"nobody": projects["good"].variables}, env=nobody)
+        assert not play.ok
+        message = play.message("nobody")
+        assert "credentials" in message.lower(), message
+        assert "gcloud auth application-default login" in message, message
+
+
+def test_verifying_what_is_not_deployed_says_so(projects, controller):
+    projects["good"].enable("run")
+    play = controller.run(VERIFY, hosts={"nothing": projects["good"].variables})
+    assert "has no service nothing-dev in europe-west1" in play.message("nothing")
+    assert "playbooks/deploy.yml" in play.message("nothing")

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong in the cloud, on the way: the run says what and why, and a later run finishes the job."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, IMAGES
+
+INSTANCE = "sqladmin.instance"
+# https://cloud.google.com/iam/quotas: service accounts in a project.
+MOST_ACCOUNTS = 100
+
+
+@pytest.fixture(scope="module")
+def crowded(new_project):
+    """A project that can take no more service accounts."""
+    project = new_project()
+    project.enable("iam")
+    for number in range(MOST_ACCOUNTS - len(project.list(f"{_cloud.IAM}/{project.home}/serviceAccounts", "accounts"))):
+        project.make_account(f"others-{number:03}")
+    return project
+
+
+@pytest.fixture(scope="module")
+def failing(variants, crowded, new_project, controller, small):
+    """One run over three hosts, each of which fails at something else; what is served before and after."""
+    builds = new_project()
+    hosts = {
+        "crowd": small | crowded.variables,
+        "context": builds.variables | {"mlflow_image_context": str(IMAGES / "invalid")},
+        "wide": variants.hosts["wide"] | {"mlflow_image_context": str(IMAGES / "exiting")},
+    }
+    before = _page(variants.project)
+    play = controller.run(DEPLOY, hosts=hosts)
+    return {"play": play, "before": before, "after": _page(variants.project), "builds": builds}
+
+
+def _page(project):
+    """What `wide` answers; its members' tokens are for the address."""
+    email = project.email("wide-dev-client")
+    url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{email}:generateIdToken"
+    token = project.ask("POST", url, {"audience": project.address("wide-dev"), "includeEmail": True})["token"]
+    answer = project.anonymous.get(project.address("wide-dev"), headers={"Authorization": f"Bearer {token}"})
+    return answer.status_code, answer.text
+
+
+def test_an_image_that_does_not_start_leaves_the_old_revision_serving(failing):
+    assert failing["before"][0] == 200
+    assert failing["after"] == failing["before"]
+
+
+def test_an_image_that_does_not_start_is_told_with_where_its_last_words_are(failing, box):
+    message = failing["play"].message("wide")
+    assert re.search(r"Revision 'wide-dev-\d+-\w+' is not ready", message)
+    assert "failed to start" in message
+    assert "revision before it" in message
+    command = re.search(r"gcloud run services logs read (\S+)", message)
+    log = box.run("logs", command[1]).stdout
+    assert "the frobnicator is not configured" in log
+
+
+def test_after_that_the_same_variables_as_before_change_nothing_that_is_served(failing, variants):
+    variants.deploy("wide").check()
+    assert _page(variants.project)[0] == 200
+    assert variants.deploy("wide").check().changes("wide") == 0
+
+
+def test_a_build_that_fails_shows_its_log(failing):
+    message = failing["play"].message("context")
+    assert "context-dev/mlflow" in message
+    assert "no-such-file.txt" in message
+
+
+def test_a_build_that_is_put_right_is_finished_by_the_next_run(failing, controller, small):
+    hosts = {"context": small | failing["builds"].variables}
+    controller.run(DEPLOY, hosts=hosts).check()
+    assert failing["builds"].service("context-dev")["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
+
+
+def test_a_quota_that_is_used_up_is_told_with_the_resource_and_where_to_raise_it(failing):
+    message = failing["play"].message("crowd")
+    assert "crowd-dev-" in message
+    assert "Maximum number of service accounts" in message
+    assert "quota" in message.lower()
+
+
+def test_an_instance_that_has_failed_is_told_before_anything_is_changed(variants, box):
+    name = f"{variants.project.project}/wide-dev"
+    box.alter(INSTANCE, name, state="FAILED")
+    try:
+        before = box.everything()
+        play = variants.deploy("wide")
+        assert box.everything() == before
+    finally:
+        box.alter(INSTANCE, name, state="RUNNABLE")
+    message = play.message("wide")
+    assert "sql_instance wide-dev is FAILED" in message
+    assert "restore" in message.lower()
+    variants.deploy("wide").check()

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No password, key or token is anywhere but in the cloud: searched in everything that all runs of this folder left."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pathlib
+import re
+import stat
+from collections.abc import Iterator
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, ROOT, VERIFY
+
+# Google's access tokens, and JWTs with a signature.
+TOKENS = re.compile(rb"ya29\.[\w.-]{20,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}")
+# Not what a run leaves: the virtual environment, git's objects, and other sandboxes.
+SKIPPED = {".venv", ".git", ".sandbox", ".cache", "node_modules"}
+SHARED = ("/tmp", "/var/tmp", "/dev/shm")
+
+
+@pytest.fixture(scope="module")
+def runs(deployed, variants, controller):
+    """All runs before this one, among them failed ones, and two more for whoever runs this file alone."""
+    controller.run(DEPLOY).check()
+    controller.run(VERIFY)
+    return controller
+
+
+@pytest.fixture(scope="module")
+def secrets(runs, box, deployed, variants):
+    """Everything confidential that there is, by name: payloads of secrets and the private key of the deployer."""
+    found = {}
+    for project in (deployed, variants.project):
+        for name in [name for name in project.resources() if name.startswith("secret/")]:
+            for number, (_, payload) in project.secret(name.split("/")[1])["versions"].items():
+                if payload and not payload.startswith(b"gs://") and payload not in (b"mlflow", b"admin"):
+                    found[f"{name} version {number}"] = payload
+    for name in [name for name in found if "database-url" in name]:
+        found[f"the password in {name}"] = found.pop(name).split(b":")[2].split(b"@")[0]
+    key = json.loads(pathlib.Path(box.env()["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())["private_key"]
+    # Any line of it, as logs break it in many ways.
+    for number, line in enumerate(line for line in key.splitlines() if "-----" not in line and len(line) > 40):
+        found[f"line {number} of the deployer's key"] = line.encode()
+    return found
+
+
+def leaks(content: bytes, secrets: dict[str, bytes]) -> list[str]:
+    """Names of the secrets in it, also where they are in base64, and tokens."""
+    named = [
+        name
+        for name, value in secrets.items()
+        if value in content
+        or base64.b64encode(value) in content
+        or json.dumps(value.decode())[1:-1].encode() in content
+    ]
+    return named + [f"the token {found[0][:12].decode()}..." for found in TOKENS.finditer(content)]
+
+
+def new_files(folder: pathlib.Path, since: float, skip: set[pathlib.Path]) -> Iterator[pathlib.Path]:
+    """Regular files below a folder that were written since."""
+    for place, folders, files in os.walk(folder, onerror=lambda error: None):
+        here = pathlib.Path(place)
+        folders[:] = [name for name in folders if name not in SKIPPED and here / name not in skip]
+        for path in (here / name for name in files):
+            try:
+                status = path.lstat()
+            except OSError:
+                continue  # somebody else's, and gone again
+            if stat.S_ISREG(status.st_mode) and status.st_mtime >= since:
+                yield path
+
+
+def test_the_search_finds_what_is_there(secrets):
+    name, value = next(iter(secrets.items()))
+    assert leaks(b"x" + value + b"x", secrets) == [name]
+    assert leaks(base64.b64encode(value), secrets) == [name]
+    assert leaks(b"Bearer ya29.aaaaaaaaaaaaaaaaaaaaaaaa", secrets)
+    assert len(secrets) > 20
+
+
+def test_no_secret_is_in_the_output_of_any_run(runs, secrets):
+    outputs = sorted(runs.outputs.iterdir())
+    assert any(b"FAILED!" in path.read_bytes() for path in outputs) or len(outputs) < 10
+    found = {path.name: leaks(path.read_bytes(), secrets) for path in outputs}
+    assert not {name: names for name, names in found.items() if names}
+
+
+def test_no_secret_is_in_ansibles_log(runs, secrets):
+    content = runs.log.read_bytes()
+    assert b"PLAY RECAP" in content
+    assert leaks(content, secrets) == []
+
+
+def test_no_secret_is_in_the_fact_cache_or_the_home(runs, secrets):
+    found = {str(path): leaks(path.read_bytes(), secrets) for path in new_files(runs.home, 0, set())}
+    found |= {str(path): leaks(path.read_bytes(), secrets) for path in new_files(runs.facts, 0, set())}
+    assert not {name: names for name, names in found.items() if names}
+
+
+def test_no_secret_is_in_the_working_folder_or_the_users_home(runs, secrets, box):
+    skip = {box.state}
+    paths = [*new_files(ROOT, runs.began, skip), *new_files(pathlib.Path.home() / ".ansible", runs.began, skip)]
+    found = {str(path): leaks(path.read_bytes(), secrets) for path in paths}
+    assert not {name: names for name, names in found.items() if names}
+
+
+def test_no_secret_is_in_a_file_that_others_can_read(runs, secrets, box):
+    found = {}
+    for folder in map(pathlib.Path, SHARED):
+        for path in new_files(folder, runs.began, {box.state}):
+            if _others_can_read(path) and (names := leaks(path.read_bytes(), secrets)):
+                found[str(path)] = names
+    assert not found
+
+
+def _others_can_read(path: pathlib.Path) -> bool:
+    try:
+        if not path.stat().st_mode & stat.S_IROTH:
+            return False
+        return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
+    except OSError:
+        return False
+
+
+def test_no_secret_is_in_the_list_of_processes(runs, secrets):
+    seen = runs.watcher.seen
+    assert any("verify.py" in line for line in seen)
+    assert any("ansible-playbook" in line for line in seen)
+    assert leaks("\n".join(seen).encode(), secrets) == []

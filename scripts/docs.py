@@ -20,6 +20,8 @@ def main() -> int:
         "--lenient",
         "--use-current",
         "--squash-hierarchy",
+        "--sphinx-theme",
+        "alabaster",
         "--dest-dir",
         str(SITE),
         "mlplatform.gcp",

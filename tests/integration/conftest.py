@@ -45,6 +45,11 @@ class Play:
     def ok(self) -> bool:
         return self.status == 0
 
+    def check(self) -> Play:
+        """This run, which must have succeeded."""
+        assert self.ok, str(self)
+        return self
+
     def __str__(self) -> str:
         return f"exit status {self.status} after {self.seconds:.1f} s\n{self.output}"
 
@@ -121,13 +126,13 @@ def sandbox(tmp_path_factory):
     box.down()
 
 
-@pytest.fixture
-def another_sandbox(tmp_path):
-    """Start a sandbox with other settings, `another_sandbox("--latency", "scaled:20")`; it ends with the test."""
+@pytest.fixture(scope="module")
+def another_sandbox(tmp_path_factory):
+    """Start a sandbox with other settings, `another_sandbox("--latency", "scaled:20")`; it ends with the module."""
     boxes = []
 
     def start(*options: str) -> Sandbox:
-        box = Sandbox(tmp_path / f"sandbox-{len(boxes)}", *options)
+        box = Sandbox(tmp_path_factory.mktemp("sandbox") / "state", *options)
         boxes.append(box)
         box.up()
         return box

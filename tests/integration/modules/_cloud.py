@@ -60,7 +60,7 @@ class Cloud:
 
     def make(self, url: str, body: dict, *, base: str = "", method: str = "POST", **query):
         """Create something; `base` is the address of the service's operations where it answers with one."""
-        operation = self.ask(method, url, body, params=query)
+        operation = self._patiently(lambda: self.api.request(method, url, json=body, params=query))
         deadline = time.monotonic() + 60
         while base and not operation.get("done") and operation.get("status") != "DONE":
             assert time.monotonic() < deadline, operation
@@ -68,6 +68,15 @@ class Cloud:
             operation = self.ask("GET", f"{base}/{operation['name']}")
         assert not operation.get("error"), operation
         return operation
+
+    def _patiently(self, send):
+        """The answer's JSON; an API or account that was made a moment ago may not be known everywhere yet."""
+        deadline = time.monotonic() + 30
+        while not (answer := send()).ok:
+            passing = "SERVICE_DISABLED" in answer.text or "does not exist" in answer.text
+            assert passing and time.monotonic() < deadline, answer.text
+            time.sleep(0.5)
+        return answer.json()
 
     # Names
 
@@ -111,14 +120,14 @@ class Cloud:
     def make_repository(self, name: str) -> None:
         self.make(f"{REGISTRY}/{self.region}/repositories", {"format": "DOCKER"}, base=REGISTRY, repositoryId=name)
 
-    def grant(self, policy_url: str, role: str, member: str, **call) -> None:
-        """Add a binding to the policy at `<url>:getIamPolicy`."""
-        policy = self.policy(policy_url)
+    def grant(self, url: str, role: str, member: str) -> None:
+        """Add a binding to a resource's policy."""
+        policy = self.policy(url)
         policy.setdefault("bindings", []).append({"role": role, "members": [member]})
-        if policy_url.startswith(STORAGE):
-            self.ask("PUT", f"{policy_url}/iam", policy)
+        if url.startswith(STORAGE):
+            self._patiently(lambda: self.api.put(f"{url}/iam", json=policy))
         else:
-            self.ask("POST", f"{policy_url}:setIamPolicy", {"policy": policy})
+            self._patiently(lambda: self.api.post(f"{url}:setIamPolicy", json={"policy": policy}))
 
     # What is there
 

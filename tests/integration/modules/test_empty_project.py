@@ -76,19 +76,17 @@ def test_a_plan_needs_nothing_and_does_nothing(cloud, run_play, tmp_path):
                 "module_defaults": {
                     "group/mlplatform.gcp.gcp": {"project": "{{ project }}", "quota_project": "{{ project }}"}
                 },
-                "tasks": [
-                    {"name": name, f"mlplatform.gcp.{name.strip()}": options} for name, options in TASKS.items()
-                ],
+                "tasks": [{"name": name, f"mlplatform.gcp.{name.strip()}": options} for name, options in TASKS.items()],
             }
         ],
         {"project": cloud.project, "number": cloud.number, "files": str(tmp_path)},
         "--check",
         "--diff",
     )
-    assert play.ok, play
-    assert play.changed == len(TASKS), play
+    play.check()
+    assert play.changed == len(TASKS), str(play)
     # The APIs that this run would enable are not worth a warning.
-    assert "WARNING" not in play.output, play
+    assert "WARNING" not in play.output, str(play)
     plan = re.findall(r"^\+\+\+ after: (.*)$", play.output, re.M)
     assert len(plan) >= len(TASKS), plan
     assert cloud.enabled() == before

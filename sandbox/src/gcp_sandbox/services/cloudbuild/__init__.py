@@ -308,8 +308,7 @@ class CloudBuild(LongRunning):
         log = BuildLog(self, build)
         run = Run(self, build, log, lambda: self._stopped(op.target) or time.monotonic() > deadline)
         try:
-            run.all()
-            op.elapse()
+            run.all(op.elapse)
             fields: dict[str, Any] = {"status": "SUCCESS"}
             log("DONE")
         except Stopping:
@@ -359,8 +358,8 @@ class Run:
             results["images"] = self.images
         return {"steps": self.steps, "timing": self.timing, "results": results}
 
-    def all(self) -> None:
-        """Raises Failed."""
+    def all(self, elapse: Callable[[], None]) -> None:
+        """Raises Failed. `elapse` blocks for as long as a build takes: what it pushes is there only at its end."""
         workspace = Path(tempfile.mkdtemp(prefix="workspace-", dir=self.sandbox.settings.state))
         try:
             self.log(f'starting build "{self.build["id"]}"\n')
@@ -371,6 +370,9 @@ class Run:
                 for number, step in enumerate(self.steps):
                     self.step(number, step, docker, workspace)
             self.log.prefix = ""
+            elapse()
+            if self.stopped():
+                raise Failed("the build was stopped")
             if self.build.get("images"):
                 with timed(self.timing, "PUSH"):
                     self.push(docker)

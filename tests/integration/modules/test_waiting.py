@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What takes long: lines that tell of it, deadlines, and tasks and runs that join what is under way."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import re
+from dataclasses import dataclass
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import REGION, REGISTRY, STORAGE, Cloud
+
+# Creating an instance of Cloud SQL takes 5 minutes in real life: here 19 s, so that there is one line of progress.
+LATENCY = "scaled:16"
+INSTANCE = {"region": REGION, "database_version": "POSTGRES_16", "tier": "db-f1-micro", "ipv4_enabled": True}
+BUILDER = "builder@{{ project }}.iam.gserviceaccount.com"
+
+
+@dataclass
+class Stage:
+    """A sandbox in which operations take their time, and runs of playbooks in it."""
+
+    cloud: Cloud
+    playbook: object
+    folder: object
+
+    def play(self, *tasks: dict, name: str, variables: dict | None = None):
+        """Run tasks, each `{module: options}`, in a folder of their own."""
+        folder = self.folder / name
+        folder.mkdir()
+        defaults = {"project": self.cloud.project}
+        plays = [
+            {
+                "hosts": "all",
+                "gather_facts": False,
+                "module_defaults": {"group/mlplatform.gcp.gcp": defaults},
+                "tasks": list(tasks),
+            }
+        ]
+        known = {"project": self.cloud.project, "files": str(self.folder), **(variables or {})}
+        return self.playbook(self.cloud.sandbox, folder, plays, known)
+
+
+def task(module, **options):
+    keywords = {key: options.pop(key) for key in ("register", "ignore_errors", "name") if key in options}
+    if module == "sql_instance":
+        options = {"name": keywords.pop("name"), **INSTANCE, **options}
+    elif "name" in keywords:
+        options = {"name": keywords.pop("name"), **options}
+    return {f"mlplatform.gcp.{module}": options, **keywords}
+
+
+def show(variable):
+    return {"ansible.builtin.debug": {"msg": f"{variable}: {{{{ {variable} }}}}"}}
+
+
+@pytest.fixture(scope="module")
+def stage(another_sandbox, playbook, tmp_path_factory):
+    sandbox = another_sandbox("--latency", LATENCY)
+    folder = tmp_path_factory.mktemp("waiting")
+    project = sandbox.env()["GOOGLE_CLOUD_PROJECT"]
+    cloud = Cloud(sandbox, project, folder)
+    cloud.enable("artifactregistry", "cloudbuild", "iam", "run", "secretmanager", "sqladmin", "storage")
+    return Stage(cloud, playbook, folder)
+
+
+@pytest.fixture(scope="module")
+def started(stage):
+    """A run that starts an instance, does not wait, and then does not wait long enough."""
+    return stage.play(
+        task("sql_instance", name="db", wait=False, register="started"),
+        show("started.operation"),
+        task("sql_instance", name="db", wait=False, register="joined"),
+        show("joined.operation"),
+        show("joined.changed"),
+        task("sql_instance", name="db", wait_timeout=2, ignore_errors=True),
+        name="started",
+    )
+
+
+@pytest.fixture(scope="module")
+def pair(stage, started):
+    """Two runs at the same time that make the same things and join the instance that was started."""
+    tasks = [
+        task("storage_bucket", name="{{ project }}-both", location=REGION),
+        task("secret", name="both", generate={}),
+        task("artifact_repository", name="both", location=REGION),
+        task("sql_instance", name="both"),
+        task("sql_instance", name="db", register="joined"),
+        show("joined.changed"),
+        show("joined.resource.state"),
+    ]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        runs = [pool.submit(stage.play, *tasks, name=name) for name in ("one", "other")]
+        return [run.result() for run in runs]
+
+
+def shown(play, variable):
+    found = re.findall(rf'"msg": "{re.escape(variable)}: (.*)"', play.output)
+    assert found, str(play)
+    return found[-1]
+
+
+def test_a_task_that_does_not_wait_tells_the_operation(started):
+    assert shown(started, "started.operation")
+    assert shown(started, "joined.operation") == shown(started, "started.operation")
+    assert shown(started, "joined.changed") == "False"
+
+
+def test_a_deadline_tells_the_last_status_and_the_way_on(started):
+    assert started.ok
+    told = " ".join(started.output.split())
+    assert "not finished after wait_timeout=2 s; last status: PENDING_CREATE" in told, str(started)
+    assert "run the task again to join it" in told, str(started)
+    assert started.seconds < 15
+
+
+def test_two_runs_at_the_same_time_make_everything_once(pair, stage):
+    for play in pair:
+        play.check()
+        assert shown(play, "joined.changed") == "False"
+        assert shown(play, "joined.resource.state") == "RUNNABLE"
+    # Each thing is reported by the run that made it, and by no more than that one.
+    assert sum(play.changed for play in pair) == 4, [str(play) for play in pair]
+    assert list(stage.cloud.secret("both")["versions"]) == [1]
+
+
+def test_a_line_tells_which_resource_what_state_how_long(pair, stage):
+    line = rf"^ *(?:creating )?Cloud SQL instance projects/{stage.cloud.project}/instances/both: (\w+), (\d+)s$"
+    for play in pair:
+        told = re.findall(line, play.output, re.M)
+        assert told, str(play)
+        state, seconds = told[0]
+        assert state in ("PENDING_CREATE", "RUNNING", "PENDING")
+        assert 15 <= int(seconds) <= 25
+
+
+def test_what_was_started_is_joined_by_a_later_task(stage):
+    """Image, service and job: a first run starts them, a second one finds and joins them."""
+    cloud = stage.cloud
+    context = stage.folder / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text('FROM python:3-slim\nCMD ["python", "-m", "http.server", "8080"]\n')
+    cloud.make_bucket(f"{cloud.project}-build")
+    cloud.make_repository("images")
+    member = f"serviceAccount:{cloud.make_account('builder')}"
+    cloud.grant(f"{STORAGE}/b/{cloud.project}-build", "roles/storage.admin", member)
+    repository = f"{REGISTRY}/{cloud.region}/repositories/images"
+    cloud.grant(repository, "roles/artifactregistry.writer", member)
+    build = task(
+        "image_build",
+        image=f"{REGION}-docker.pkg.dev/{{{{ project }}}}/images/app:v1",
+        context="{{ files }}/context",
+        location=REGION,
+        source_bucket="{{ project }}-build",
+        service_account=BUILDER,
+    )
+    hello = "us-docker.pkg.dev/cloudrun/container"
+    service = task("cloud_run_service", name="late", location=REGION, image=f"{hello}/hello")
+    job = task("cloud_run_job", name="late", location=REGION, image=f"{hello}/job", max_retries=0, execute="on_change")
+
+    def variant(original, name, **more):
+        ((module, options),) = original.items()
+        return {module: {**options, **more}, "register": name}
+
+    first = stage.play(
+        variant(build, "build", wait=False),
+        variant(service, "service", wait=False),
+        variant(job, "job", wait=False),
+        show("build.operation"),
+        show("service.operation"),
+        show("job.operation"),
+        variant(build, "again", wait=False),
+        show("again.operation"),
+        show("again.changed"),
+        variant(service, "service", wait=True),
+        show("service.changed"),
+        show("service.resource.terminalCondition.state"),
+        name="first",
+    )
+    first.check()
+    for name in ("build", "service", "job"):
+        assert shown(first, f"{name}.operation"), str(first)
+    assert shown(first, "again.operation") == shown(first, "build.operation")
+    assert shown(first, "again.changed") == "False"
+    assert shown(first, "service.changed") == "False"
+    assert shown(first, "service.resource.terminalCondition.state") == "CONDITION_SUCCEEDED"
+
+    second = stage.play(
+        variant(build, "build", operation=shown(first, "build.operation")),
+        variant(job, "job"),
+        variant(job, "again"),
+        show("build.image"),
+        show("build.changed"),
+        show("again.changed"),
+        name="second",
+    )
+    second.check()
+    assert shown(second, "build.changed") == "False"
+    assert "@sha256:" in shown(second, "build.image")
+    assert shown(second, "again.changed") == "False"

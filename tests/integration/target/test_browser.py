@@ -42,10 +42,7 @@ OPTIONS = (
 )
 ALICE, BOB = "alice@example.com", "bob@example.com"
 
-pytestmark = [
-    pytest.mark.usefixtures("instant"),
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH")
 
 
 class Browser:
@@ -152,15 +149,15 @@ def browser(tmp_path):
     browser.close()
 
 
-@pytest.fixture(scope="module")
-def door(deployed, box) -> str:
+@pytest.fixture
+def door(deployed, box, instant) -> str:
     """Where a browser finds the deployment; the status says so, too."""
     url = f"http://demo-dev.localhost:{Settings.load(box.state).ports.door}/"
     assert url in box.run("status").stdout
     return url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def runs_page(deployed, box, door) -> str:
     """The page of the experiment that the README's example logs its run to."""
     experiment, _run = log_a_run(deployed, box)

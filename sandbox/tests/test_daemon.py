@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line and the background process, from outside: start, stop, crash, run programs, look at requests."""
 
+import datetime
 import json
 import os
 import shlex
@@ -148,6 +149,32 @@ def test_other_settings_restart_it(box):
     box.run("down")
     box.run("up")
     assert box.status()["latency"] == "scaled:60"
+
+
+def test_requests_take_their_round_trip_and_operations_their_time(box):
+    box.run("up")
+    enable(box, "sqladmin.googleapis.com")
+    box.run("up", "--latency", "scaled:100", "--rtt", "300ms")
+    session, project = box.session(), box.status()["project"]
+    instances = f"https://sqladmin.googleapis.com/v1/projects/{project}/instances"
+    assert session.get(instances).status_code == 200
+    began = time.monotonic()
+    assert session.get(instances).status_code == 200
+    assert time.monotonic() - began >= 0.3
+    began = time.time()
+    body = {
+        "name": "db",
+        "region": "europe-west1",
+        "databaseVersion": "POSTGRES_15",
+        "settings": {"tier": "db-f1-micro"},
+    }
+    operation = session.post(instances, json=body).json()
+    url = f"https://sqladmin.googleapis.com/v1/projects/{project}/operations/{operation['name']}"
+    while (operation := session.get(url).json())["status"] != "DONE":
+        assert time.time() - began < 60
+    began, ended = (datetime.datetime.fromisoformat(operation[key]) for key in ("insertTime", "endTime"))
+    # Google takes minutes for an instance: two, scaled by 100, is little; the server itself takes a second.
+    assert datetime.timedelta(seconds=1.2) <= ended - began < datetime.timedelta(seconds=30)
 
 
 def test_two_sandboxes_do_not_meet(running, box):

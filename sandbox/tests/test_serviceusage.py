@@ -56,7 +56,7 @@ def test_enabled_is_usable_and_disabled_is_not(client):
 
 
 def test_usable_only_a_moment_after_it_is_enabled(settings):
-    sandbox = Sandbox(dataclasses.replace(settings, latency="scaled:60"))
+    sandbox = Sandbox(dataclasses.replace(settings, latency="scaled:20"))
     sandbox.start()
     try:
         client = Client(sandbox)

@@ -110,6 +110,16 @@ class Gateway:
                     return document
         raise LookupError(f"{service}.{version}")
 
+    def served_methods(self, service: str, version: str) -> set[str]:
+        """Ids of the methods of a discovery document that are implemented."""
+        return {
+            id
+            for served in self._served
+            if served.service.name == service
+            for of, id in served.methods
+            if of == version
+        }
+
     # -- routing ------------------------------------------------------------------------------------------------
 
     def route(self, method: str, host: str, raw_path: str) -> Target | None:

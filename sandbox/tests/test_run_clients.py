@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cloud Run over the network: unmodified google-cloud-run (REST), requests, a browser's front door, and kill -9."""
 
+import contextlib
 import json
 import os
 import re
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,12 +17,15 @@ from urllib.parse import urljoin, urlsplit
 import google.auth
 import pytest
 import requests
+from gcp_sandbox.config import Settings
 from google.api_core import exceptions
 from google.auth.transport.requests import AuthorizedSession, Request
 from google.cloud import run_v2
 from google.oauth2 import id_token
 
-APIS = ["run.googleapis.com", "iap.googleapis.com", "iam.googleapis.com", "iamcredentials.googleapis.com"]
+APIS = [
+    f"{api}.googleapis.com" for api in ("run", "iap", "iam", "iamcredentials", "secretmanager", "storage", "sqladmin")
+]
 HELLO, JOB = "gcr.io/cloudrun/hello", "us-docker.pkg.dev/cloudrun/container/job"
 
 
@@ -212,14 +218,137 @@ def test_instances_outlive_the_daemon_and_are_taken_over(daemon, services, paren
     assert services.get_service(name=service.name).terminal_condition.state.name == "CONDITION_SUCCEEDED"
 
 
-def containers():
-    """Process ids of everything that runs as an instance of a service `durable`."""
+def test_a_service_reads_what_its_account_was_granted(daemon, services, session, parent):
+    """Asked from here with what the process has: its environment and its metadata server."""
+    project = os.environ["GOOGLE_CLOUD_PROJECT"]
+    accounts = f"https://iam.googleapis.com/v1/projects/{project}/serviceAccounts"
+    email = session.post(accounts, json={"accountId": "reader"}).json()["email"]
+    secret = f"https://secretmanager.googleapis.com/v1/projects/{project}/secrets"
+    made = session.post(f"{secret}?secretId=word", json={"replication": {"automatic": {}}})
+    made.raise_for_status()
+    session.post(f"{secret}/word:addVersion", json={"payload": {"data": "b3Blbg=="}}).raise_for_status()
+    storage = "https://storage.googleapis.com/storage/v1/b"
+    uniform = {"iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}}}
+    session.post(f"{storage}?project={project}", json={"name": "shelf", **uniform}).raise_for_status()
+    upload = "https://storage.googleapis.com/upload/storage/v1/b/shelf/o?uploadType=media&name=book"
+    session.post(upload, data=b"text").raise_for_status()
+
+    template = run_v2.RevisionTemplate(containers=[run_v2.Container(image=HELLO)], service_account=email)
+    service = run_v2.Service(template=template, invoker_iam_disabled=True)
+    created = services.create_service(parent=parent, service=service, service_id="reading").result(60)
+    assert requests.get(created.uri, timeout=30).status_code == 200
+    process = next(iter(containers("reading")))
+    pairs = Path(f"/proc/{process}/environ").read_text().split("\0")
+    environment = dict(pair.split("=", 1) for pair in pairs if pair)
+    server = f"http://{environment['GCE_METADATA_HOST']}/computeMetadata/v1/instance/service-accounts/default"
+    with requests.Session() as inside:
+        inside.trust_env = False
+        inside.headers["Metadata-Flavor"] = "Google"
+        assert inside.get(f"{server}/email", timeout=10).text == email
+        token = inside.get(f"{server}/token", timeout=10).json()["access_token"]
+    with requests.Session() as inside:
+        inside.trust_env = False
+        inside.proxies, inside.verify = {"https": environment["HTTPS_PROXY"]}, environment["REQUESTS_CA_BUNDLE"]
+        inside.headers["Authorization"] = f"Bearer {token}"
+        reads = (f"{secret}/word/versions/latest:access", f"{storage}/shelf/o/book?alt=media")
+        assert [inside.get(url, timeout=30).status_code for url in reads] == [403, 403]
+        for url, role in (
+            (f"{secret}/word:setIamPolicy", "roles/secretmanager.secretAccessor"),
+            (f"{storage}/shelf/iam", "roles/storage.objectViewer"),
+        ):
+            policy = {"bindings": [{"role": role, "members": [f"serviceAccount:{email}"]}]}
+            if url.endswith("/iam"):
+                session.put(url, json=policy).raise_for_status()
+            else:
+                session.post(url, json={"policy": policy}).raise_for_status()
+        answers = [inside.get(url, timeout=30) for url in reads]
+        assert answers[0].json()["payload"]["data"] == "b3Blbg==" and answers[1].content == b"text"
+
+
+def test_the_log_of_a_service_is_shown(daemon, services, parent):
+    service = deploy(services, parent, "talking", invoker_iam_disabled=True)
+    for path in ("first", "second"):
+        requests.get(f"{service.uri}/{path}", timeout=30)
+    shown = daemon.run("logs", "talking")
+    assert "GET /first" in shown and "GET /second" in shown
+    last = daemon.run("logs", "talking", "-n", "1")
+    assert len(last.splitlines()) == 1 and "/second" in last
+    following = subprocess.Popen(
+        [*daemon.command, "logs", "talking", "-f", "-n", "0"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 20
+        seen = ""
+        while "/third" not in seen:
+            assert time.monotonic() < deadline
+            requests.get(f"{service.uri}/third", timeout=30)
+            if select.select([following.stdout], [], [], 0.5)[0]:
+                seen += following.stdout.readline()
+    finally:
+        following.kill()
+        following.communicate()
+
+
+def test_requests_to_services_are_listed_as_ingress(daemon, services, parent):
+    service = deploy(services, parent, "counted", invoker_iam_disabled=True)
+    since = str(time.time())
+    for _ in range(2):
+        requests.get(service.uri, timeout=30)
+    assert daemon.run("requests", "--service", "ingress", "--since", since, "--count") == "2\n"
+    assert "run.app" in daemon.run("requests", "--service", "ingress", "--since", "5m")
+
+
+def test_everything_listens_on_this_machine_only(daemon, services, session, parent):
+    """The daemon, an instance of a service with its metadata server, and a database that is open to everybody."""
+    service = deploy(services, parent, "listening", invoker_iam_disabled=True)
+    assert requests.get(service.uri, timeout=30).status_code == 200
+    project = os.environ["GOOGLE_CLOUD_PROJECT"]
+    instances = f"https://sqladmin.googleapis.com/v1/projects/{project}/instances"
+    everybody = {"authorizedNetworks": [{"value": "0.0.0.0/0"}]}
+    settings = {"tier": "db-f1-micro", "ipConfiguration": everybody}
+    body = {"name": "db", "region": "europe-west1", "databaseVersion": "POSTGRES_15", "settings": settings}
+    session.post(instances, json=body).raise_for_status()
+    while session.get(f"{instances}/db").json().get("state") != "RUNNABLE":
+        time.sleep(0.2)
+    (database,) = daemon.status["databases"]
+    known = {*daemon.status["ports"].values(), database["port"]}
+    addresses = listening(daemon.status["state"], known)
+    assert known <= {port for _, port in addresses}
+    assert len(addresses) >= len(known) + 2, "an instance and its metadata server"
+    assert {address for address, _ in addresses} == {"127.0.0.1"}
+
+
+def containers(service="durable"):
+    """Process ids of everything that runs as an instance of a service."""
     found = set()
     for folder in Path("/proc").iterdir():
         try:
             environment = (folder / "environ").read_bytes() if folder.name.isdigit() else b""
         except OSError:
             continue
-        if b"K_SERVICE=durable\0" in environment:
+        if f"K_SERVICE={service}\0".encode() in environment:
             found.add(int(folder.name))
     return found
+
+
+def listening(state, ports):
+    """(address, port) of the listening TCP sockets that a sandbox's processes hold or that have one of the ports."""
+    found = {}
+    for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                address, port = fields[1].split(":")
+                # words of 32 bits in the byte order of the machine
+                packed = b"".join(
+                    int(address[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(address), 8)
+                )
+                found[f"socket:[{fields[9]}]"] = (socket.inet_ntop(family, packed), int(port, 16))
+    names = (state, str(Settings(state=Path(state)).runtime))
+    held = set()
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            about = (folder / "cmdline").read_text() + (folder / "environ").read_text()
+            if folder.name != str(os.getpid()) and any(name in about for name in names):
+                held.update(os.readlink(descriptor) for descriptor in (folder / "fd").iterdir())
+    return {where for name, where in found.items() if name in held or where[1] in ports}

@@ -315,6 +315,8 @@ class TestDatabasesAndUsers:
         users = {item["name"]: item for item in api.ok("GET", BASE + "/instances/db/users")["items"]}
         assert set(users) == {"app", "postgres"} and users["app"]["host"] == "" and "password" not in users["app"]
         assert users["app"]["passwordPolicy"] == {"status": {}}
+        assert len(api.ok("GET", BASE + "/instances/db/users?name=app&host=")["items"]) == 2
+        assert api.fails("GET", "/instances/db/users?user=app")[0] == 400
         assert ask(connect(sandbox, "app", "one"), "SELECT current_user") == [("app",)]
         api.do("PUT", "/instances/db/users?name=app", {"password": "two"})
         with pytest.raises(psycopg2.OperationalError):

@@ -308,7 +308,8 @@ class Gateway:
         assert target.match
         discovered, service = target.match.method, target.service
         checker = Checker(discovered.document, unknown=service.unknown_fields, keep_nulls=service.keep_nulls)
-        call.query = checker.query(discovered, pairs)
+        ignored = target.spec.ignores if target.spec else ()
+        call.query = checker.query(discovered, [pair for pair in pairs if pair[0] not in ignored])
         checker.raise_violations()
         for name, schema in discovered.parameters.items():
             if schema.get("required") and schema.get("location") == "query" and name not in call.query:

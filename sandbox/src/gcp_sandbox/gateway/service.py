@@ -54,6 +54,7 @@ class MethodSpec:
     :param transaction: run the handler in one store transaction.
     :param only: the versions it serves; all when empty.
     :param anonymous: let callers without credentials through to the permission check.
+    :param ignores: query parameters that the document does not have and the service takes without a word.
     """
 
     id: str
@@ -62,6 +63,7 @@ class MethodSpec:
     transaction: bool = True
     only: tuple[str, ...] = ()
     anonymous: bool = False
+    ignores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,12 @@ def method(
     transaction: bool = True,
     only: Iterable[str] = (),
     anonymous: bool = False,
+    ignores: Iterable[str] = (),
 ) -> Callable[[Handler], Handler]:
     """Serve a discovery method (see MethodSpec). May be stacked to serve several ids by one function."""
     if permission is not None and on is None:
         raise TypeError(f"{id}: a permission needs `on`, the resource it is checked on")
-    spec = MethodSpec(id, permission, on, transaction, tuple(only), anonymous)
+    spec = MethodSpec(id, permission, on, transaction, tuple(only), anonymous, tuple(ignores))
     return _mark("_methods", spec)
 
 

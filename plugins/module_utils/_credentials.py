@@ -24,7 +24,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import Cred
 try:
     import google.auth
     import google.auth.exceptions
-    from google.auth import compute_engine, credentials, impersonated_credentials
+    from google.auth import credentials, impersonated_credentials
     from google.oauth2 import credentials as oauth2_credentials
     from google.oauth2 import service_account
 
@@ -227,6 +227,9 @@ def _access_token(params, scopes):
 
 
 def _machine_account(params, scopes):
+    # It reads GCE_METADATA_HOST when it is imported, and a task may have set that in its environment.
+    from google.auth import compute_engine
+
     return compute_engine.Credentials(params.get("service_account_email") or "default", scopes=list(scopes)), None
 
 

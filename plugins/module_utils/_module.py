@@ -125,6 +125,9 @@ def run_module(options, run):
     if missing:
         module.fail_json(msg=missing[0], exception=missing[1])
     module.no_log_values -= public_values(module.params)
+    if module.params.get("service_account_contents"):
+        # Of a dictionary Ansible knows the values, and not how they look in the JSON that it makes of them.
+        module.no_log_values.add(module.params["service_account_contents"])
     task = Task(module.params, check_mode=module.check_mode, warn=module.warn, progress=module.debug)
     good, result = execute(run, task)
     if good:

@@ -78,7 +78,8 @@ class Sandbox:
         return dict(pair.split("=", 1) for pair in pairs)
 
     def requests(self, *filters: str) -> list[dict]:
-        return json.loads(self.run("requests", "--json", *filters).stdout)
+        """The log of requests, filtered as by the command's options."""
+        return [json.loads(line) for line in self.run("requests", "--json", *filters).stdout.splitlines()]
 
     def session(self, principal: str | None = None) -> requests.Session:
         """An authorised session as any Google client makes one, of the deployer or of `principal`."""

@@ -51,12 +51,12 @@ def test_an_ordinary_module_that_fails(capsys):
 
 def test_a_key_as_a_dictionary_hides_its_secrets_only(capsys):
     def run(task):
-        return Result(resource={"project": "my-project", "key": "PEM-PEM"})
+        return Result(resource={"project": "my-project", "key": "PEM-PEM\nsecond line"})
 
-    key = {"type": "service_account", "project_id": "my-project", "private_key": "PEM-PEM"}
+    key = {"type": "service_account", "project_id": "my-project", "private_key": "PEM-PEM\nsecond line"}
     _code, result = main(capsys, run, service_account_contents=key)
     assert result["resource"]["project"] == "my-project"
-    assert result["resource"]["key"] != "PEM-PEM"
+    assert "PEM-PEM" not in json.dumps(result)
 
 
 def test_check_mode(capsys):

@@ -251,6 +251,23 @@ def test_a_pool_grows_to_its_maximum_and_makes_others_wait(pools):
     assert leases[2].result(5) is first
 
 
+def test_an_instance_that_refuses_connections_gets_no_more_requests(pools):
+    """Its process may be there a while longer, or for good."""
+    pool = pools(maximum=1)
+    with pool.lease(20) as first:
+        pool.discard(first)
+        assert pool.instances == []
+    with pool.lease(20) as second:
+        assert second is not first
+    assert eventually(lambda: not first.process.alive())
+
+
+def test_instances_that_start_side_by_side_do_not_disturb_each_other(pools):
+    pool = pools(concurrency=1, maximum=6)
+    leases = [pool.acquire() for _ in range(6)]
+    assert len({lease.result(30).process.port for lease in leases}) == 6
+
+
 def test_a_minimum_is_kept_and_dead_instances_are_replaced(pools):
     pool = pools(minimum=1, maximum=1)
     pool.tick()

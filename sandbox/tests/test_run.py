@@ -67,6 +67,16 @@ def test_the_container_knows_its_service(run):
     assert env["K_REVISION"] == service["latestReadyRevision"].rpartition("/")[2]
 
 
+def test_a_container_may_insist_on_the_port_that_its_template_declares(run):
+    container = {"command": ["python", "-m", "http.server", "5000"], "ports": [{"containerPort": 5000}]}
+    service = run.deploy("hello", template={"container": container})
+    assert service["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
+    assert "Directory listing" in run.get(service["uri"]).text
+    probe = {"tcpSocket": {}, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 2}
+    container = {**container, "command": ["python", "-m", "http.server", "5001"], "startupProbe": probe}
+    assert failed(run, "other", template={"container": container})
+
+
 def test_a_change_of_the_template_makes_a_revision_and_other_changes_do_not(run):
     first = run.deploy("hello")
     labelled = run.deploy("hello", labels={"team": "ml"})
@@ -289,6 +299,8 @@ def test_a_newer_change_does_not_wait_for_a_revision_that_hangs(run):
     while not run.sandbox.processes.all():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    waiting = run.show("hello")
+    assert waiting["reconciling"] is True and waiting["terminalCondition"]["state"] == "CONDITION_RECONCILING"
     began = time.monotonic()
     service = run.deploy("hello")
     assert service["terminalCondition"]["state"] == "CONDITION_SUCCEEDED" and time.monotonic() - began < 20

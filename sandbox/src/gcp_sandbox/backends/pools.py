@@ -195,6 +195,14 @@ class Pool:
             instance.idle_since = time.monotonic()
             self._dispatch()
 
+    def discard(self, instance: Instance) -> None:
+        """An instance refuses connections: it gets no more requests, whether or not its process has ended yet."""
+        with self._lock:
+            if instance not in self._ready:
+                return
+            self._ready.remove(instance)
+        threading.Thread(target=instance.process.stop, daemon=True).start()
+
     def abandon(self, future: Future[Instance]) -> None:
         """Stop waiting for an instance."""
         with self._lock:

@@ -5,7 +5,8 @@ What a container finds on Cloud Run and finds here: its environment (secrets inc
 out tokens of its own service account, PORT, its volumes, a private HOME and temporary folder, a log. What is
 simulated, because an unprivileged process shares the machine's file system and network:
 
-- PORT is a free port and not the declared one: instances share one network.
+- PORT is a free port and not the declared one: instances share one network. A Python program that binds to the declared
+  port all the same gets the free one.
 - Nothing can be mounted at `/cloudsql` or `/secrets`. A volume is a private folder, and where its mount path stands
   in the value of a variable or in an argument, the folder's path is put instead. CLOUDSQL_SOCKET_DIR names the folder
   of the Cloud SQL sockets.
@@ -37,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox import environment
 from gcp_sandbox.backends.sql import SqlError
+from gcp_sandbox.config import write_private
 from gcp_sandbox.gateway.errors import ApiError
 
 if TYPE_CHECKING:
@@ -56,18 +58,22 @@ GRACE = 10.0
 SUPERVISOR = 'code=$1; shift; "$@"; echo $? > "$code.part" && mv "$code.part" "$code"'
 
 GUEST = '''\
-"""Loaded by every Python interpreter of a container: keeps it off the machine's other interfaces."""
+"""Loaded by every Python interpreter of a container: keeps it off the machine's other interfaces, and at its port."""
+import os
 import socket
 
 _bind = socket.socket.bind
+_ports = {os.environ.get("GCP_SANDBOX_DECLARED_PORT"): os.environ.get("PORT")}
 
 
 def bind(self, address):
-    if self.family == socket.AF_INET and address[0] in ("", "0.0.0.0"):
-        address = ("127.0.0.1", *address[1:])
-    elif self.family == socket.AF_INET6 and address[0] in ("", "::"):
-        only = self.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-        address = ("::1" if only else "::ffff:127.0.0.1", *address[1:])
+    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] in ("", "0.0.0.0", "::"):
+        port = int(_ports.get(str(address[1])) or address[1])
+        host = "127.0.0.1"
+        if self.family == socket.AF_INET6:
+            only = self.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            host = "::1" if only else "::ffff:127.0.0.1"
+        address = (host, port, *address[2:])
     return _bind(self, address)
 
 
@@ -98,6 +104,7 @@ class Spec:
     :param env: the container's own environment.
     :param project: project id; :param region: where it runs, for its metadata server.
     :param listens: it is told a PORT to listen on.
+    :param declared_port: where the template says that it listens.
     :param keep_exit_code: its exit code survives the daemon.
     :param facts: small JSON values kept with its record.
     """
@@ -112,6 +119,7 @@ class Spec:
     region: str
     volumes: Sequence[Volume] = ()
     listens: bool = True
+    declared_port: int | None = None
     keep_exit_code: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -193,6 +201,7 @@ class Processes:
         self._attached: dict[str, contextlib.ExitStack] = {}
         self._watchers: dict[str, threading.Thread] = {}
         self._guest: Path = sandbox.settings.runtime / "guest"
+        self._guest_lock = threading.Lock()
 
     def start(self) -> None:
         """Adopt what an earlier daemon left running, and clear away what has ended since."""
@@ -333,6 +342,8 @@ class Processes:
         env["PYTHONPATH"] = os.pathsep.join(part for part in (guest, spec.env.get("PYTHONPATH", "")) if part)
         if record["port"] is not None:
             env["PORT"] = str(record["port"])
+            if spec.declared_port is not None:
+                env["GCP_SANDBOX_DECLARED_PORT"] = str(spec.declared_port)
         if record["sql"]:
             env.setdefault("CLOUDSQL_SOCKET_DIR", next(iter(record["sql"])))
         return env
@@ -357,9 +368,10 @@ class Processes:
 
     def _write_guest(self) -> Path:
         path = self._guest / "sitecustomize.py"
-        if not path.exists():
-            self._guest.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.write_text(GUEST)
+        with self._guest_lock:  # instances start side by side
+            if not path.exists() or path.read_text() != GUEST:
+                self._guest.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_private(path, GUEST)
         return self._guest
 
     def _attach(self, record: dict[str, Any]) -> contextlib.ExitStack:

@@ -83,6 +83,7 @@ def spec(
         region=name.region,
         volumes=volumes(sandbox, name, template, email),
         listens=listens,
+        declared_port=container["ports"][0]["containerPort"] if listens else None,
         keep_exit_code=keep_exit_code,
         facts=facts or {},
     )

@@ -44,6 +44,9 @@ MAX_BODY = 32 << 20
 # (cloud.google.com/run/docs/troubleshooting).
 LEAST_WAIT = 10.0
 
+# How many instances a request is offered to, when those that were there have died unnoticed.
+ATTEMPTS = 3
+
 HOP_BY_HOP = {
     "connection",
     "keep-alive",
@@ -286,20 +289,19 @@ class RunIngress:
     # -- to an instance and back
 
     async def _forward(self, exchange: Exchange, pool: Pool, headers: list[tuple[str, str]]) -> None:
-        instance = await self._acquire(pool)
-        try:
-            await self._proxy(exchange, instance, headers)
-        except httpx.ConnectError:
-            if exchange.consumed or exchange.begun:
-                raise self._unavailable("The container closed the connection.") from None
-            # It died after it was chosen; another one is started.
-            other = await self._acquire(pool)
+        for _ in range(ATTEMPTS):
+            instance = await self._acquire(pool)
             try:
-                await self._proxy(exchange, other, headers)
+                await self._proxy(exchange, instance, headers)
+                return
+            except httpx.ConnectError:
+                # It died after it was chosen; another one is started.
+                pool.discard(instance)
+                if exchange.consumed or exchange.begun:
+                    break
             finally:
-                pool.release(other)
-        finally:
-            pool.release(instance)
+                pool.release(instance)
+        raise self._unavailable("The container closed the connection.")
 
     async def _acquire(self, pool: Pool) -> Instance:
         future = pool.acquire()

@@ -22,6 +22,15 @@ CACHE = base.ROOT / ".cache" / "ansible-12.3.0"
 # Cloud Storage answers with capital letters, and the module compares what it was told with the answer.
 LOCATION, REGION = "EUROPE-WEST1", "europe-west1"
 
+MODULES = (
+    "gcp_storage_bucket",
+    "gcp_storage_object",
+    "gcp_sql_instance",
+    "gcp_sql_instance_info",
+    "gcp_sql_database",
+    "gcp_sql_user",
+)
+
 
 @pytest.fixture(scope="module")
 def collections(tmp_path_factory) -> pathlib.Path:
@@ -70,16 +79,6 @@ def run_tasks(collections, project, run_play):
     return run
 
 
-MODULES = (
-    "gcp_storage_bucket",
-    "gcp_storage_object",
-    "gcp_sql_instance",
-    "gcp_sql_instance_info",
-    "gcp_sql_database",
-    "gcp_sql_user",
-)
-
-
 def task(module: str, **arguments) -> dict:
     return {f"google.cloud.{module}": arguments}
 
@@ -122,6 +121,7 @@ def test_an_instance_with_a_database_and_a_user(run_tasks, project, api):
     user = task("gcp_sql_user", name="app", host="", password="correct horse battery", instance="{{ instance }}")
     wanted = (instance, check("instance.state == 'RUNNABLE'"), database, user)
     assert run_tasks(*wanted).changed == 3
+    assert run_tasks(*wanted[:3]).changed == 0
     assert api.get(url).json()["settings"]["tier"] == "db-f1-micro"
     assert api.get(f"{url}/databases/data").status_code == 200
     assert "app" in [item["name"] for item in api.get(f"{url}/users").json()["items"]]

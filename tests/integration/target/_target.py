@@ -117,7 +117,7 @@ class Controller:
         for path in (self.home, self.facts, self.outputs):
             path.mkdir(parents=True)
         self.began = time.time()
-        self.watcher = Watcher()
+        self.watcher = Watcher(str(folder.parent))
         self._runs = 0
 
     def start(
@@ -166,10 +166,14 @@ class Controller:
 
 
 class Watcher:
-    """Looks at the command lines of all processes, ten times a second; `ps` shows the same to everybody."""
+    """Looks at the command lines of processes, ten times a second; `ps` shows the same to everybody.
 
-    def __init__(self):
+    :param mark: what the environment or the command line of each of our processes has: the folder of the tests.
+    """
+
+    def __init__(self, mark: str):
         self.seen: Counter[str] = Counter()
+        self._mark = mark.encode()
         self._known: dict[str, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -188,7 +192,12 @@ class Watcher:
                 if self._known.get(pid, 0) < 5:
                     self._known[pid] = self._known.get(pid, 0) + 1
                     with contextlib.suppress(OSError):
-                        self.seen[pathlib.Path(f"/proc/{pid}/cmdline").read_text(errors="replace")] += 1
+                        self._look(pathlib.Path("/proc", pid))
+
+    def _look(self, process: pathlib.Path) -> None:
+        line = (process / "cmdline").read_bytes()
+        if self._mark in line or self._mark in (process / "environ").read_bytes():
+            self.seen[line.decode(errors="replace")] += 1
 
 
 class Box(base.Sandbox):

@@ -56,10 +56,16 @@ def test_an_image_that_does_not_start_is_told_with_where_its_last_words_are(fail
     message = failing["play"].message("wide")
     assert re.search(r"Revision 'wide-dev-\d+-\w+' is not ready", message)
     assert "failed to start" in message
-    assert "revision before it" in message
+    assert "The revision that served before, if any, still does" in message
     command = re.search(r"gcloud run services logs read (\S+)", message)
     log = box.run("logs", command[1]).stdout
     assert "the frobnicator is not configured" in log
+
+
+def test_an_image_that_does_not_start_is_not_taken_for_deployed_by_the_next_run(failing, variants):
+    play = variants.deploy("wide", mlflow_image_context=str(IMAGES / "exiting"))
+    assert "failed to start" in play.message("wide")
+    assert _page(variants.project) == failing["before"]
 
 
 def test_after_that_the_same_variables_as_before_change_nothing_that_is_served(failing, variants):

@@ -75,8 +75,8 @@ def new_files(folder: pathlib.Path, since: float, skip: set[pathlib.Path]) -> It
 
 def test_the_search_finds_what_is_there(secrets):
     name, value = next(iter(secrets.items()))
-    assert leaks(b"x" + value + b"x", secrets) == [name]
-    assert leaks(base64.b64encode(value), secrets) == [name]
+    assert name in leaks(b"x" + value + b"x", secrets)
+    assert name in leaks(base64.b64encode(value), secrets)
     assert leaks(b"Bearer ya29.aaaaaaaaaaaaaaaaaaaaaaaa", secrets)
     assert len(secrets) > 20
 
@@ -129,4 +129,5 @@ def test_no_secret_is_in_the_list_of_processes(runs, secrets):
     seen = runs.watcher.seen
     assert any("verify.py" in line for line in seen)
     assert any("ansible-playbook" in line for line in seen)
-    assert leaks("\n".join(seen).encode(), secrets) == []
+    found = {line[:60]: leaks(line.encode(), secrets) for line in seen}
+    assert not {line: names for line, names in found.items() if names}

@@ -45,6 +45,8 @@ class ArtifactRegistry(LongRunning, IamPolicies):
     """Repositories and Docker images."""
 
     name = "artifactregistry"
+    # gcloud asks v1beta2 for locations.
+    versions = ("v1", "v1beta2")
     iam_resources = {"projects.locations.repositories": "artifactregistry.repositories"}
 
     def iam_exists(self, call: Call, resource: str) -> None:

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""gcloud, unmodified, reads what other clients made in the sandbox, and makes a few things itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import (
+    BUILD,
+    MANAGER,
+    REGION,
+    REGISTRY,
+    RUN,
+    SECRETS,
+    SQL,
+    STORAGE,
+    Cloud,
+)
+
+GCLOUD = shutil.which("gcloud")
+pytestmark = pytest.mark.skipif(not GCLOUD, reason="gcloud is not installed on this machine")
+HELLO = "us-docker.pkg.dev/cloudrun/container/hello"
+
+
+@pytest.fixture(scope="module")
+def cloud(sandbox, make_project, tmp_path_factory):
+    """A project with one of everything that gcloud is asked for."""
+    cloud = Cloud(sandbox, make_project(), tmp_path_factory.mktemp("gcloud"))
+    apis = "artifactregistry cloudbuild cloudresourcemanager iam iamcredentials run secretmanager sqladmin storage"
+    cloud.enable(*apis.split())
+    cloud.make_account("reader")
+    cloud.make_secret("word", "the value of the secret")
+    cloud.make_bucket(f"{cloud.project}-objects")
+    cloud.make_repository("images")
+    cloud.grant(f"{MANAGER}/v3/{cloud.home}", "roles/viewer", "user:alice@example.com")
+    instance = {
+        "name": "db",
+        "region": REGION,
+        "databaseVersion": "POSTGRES_16",
+        "settings": {"edition": "ENTERPRISE", "tier": "db-f1-micro"},
+    }
+    cloud.make(f"{SQL}/{cloud.home}/instances", instance, base=f"{SQL}/{cloud.home}/operations")
+    service = {"template": {"containers": [{"image": HELLO, "env": [{"name": "A", "value": "b"}]}]}}
+    cloud.make(f"{RUN}/{cloud.region}/services", service, base=RUN, serviceId="hello")
+    return cloud
+
+
+@pytest.fixture(scope="module")
+def run(cloud, sandbox):
+    """Run gcloud in the project as somebody; returns what it prints."""
+    home = cloud.folder / "home"
+    home.mkdir()
+
+    def run(*arguments: str, principal: str | None = None, fails: bool = False) -> str:
+        env = {
+            **os.environ,
+            **sandbox.env(principal),
+            "HOME": str(home),
+            "CLOUDSDK_CORE_PROJECT": cloud.project,
+            # APIs are enabled in this project and not in the deployer's
+            "CLOUDSDK_BILLING_QUOTA_PROJECT": cloud.project,
+        }
+        done = subprocess.run([GCLOUD, *arguments], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert (done.returncode != 0) == fails, f"gcloud {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
+        return done.stderr if fails else done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def ask(run):
+    """Run gcloud and return its answer as JSON."""
+    return lambda *arguments, **more: json.loads(run(*arguments, "--format=json", **more))
+
+
+def test_run_services(ask, cloud):
+    (listed,) = ask("run", "services", "list")
+    (regional,) = ask("run", "services", "list", f"--region={REGION}")
+    told = ask("run", "services", "describe", "hello", f"--region={REGION}")
+    uri = cloud.get(f"{RUN}/{cloud.region}/services/hello")["uri"]
+    assert listed["status"]["url"] == regional["status"]["url"] == told["status"]["url"] == uri
+    (container,) = told["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == HELLO and container["env"] == [{"name": "A", "value": "b"}]
+    ready = next(item for item in told["status"]["conditions"] if item["type"] == "Ready")
+    assert ready["status"] == "True"
+
+
+def test_run_services_for_people(run):
+    """The table needs fields that JSON does not show to be missing."""
+    assert "hello" in run("run", "services", "list") and "https://" in run("run", "services", "list")
+    assert "hello" in run("run", "revisions", "list", f"--region={REGION}")
+
+
+def test_sql_instances(ask, run, cloud):
+    (listed,) = ask("sql", "instances", "list")
+    told = ask("sql", "instances", "describe", "db")
+    assert listed["name"] == told["name"] == "db"
+    assert told["connectionName"] == f"{cloud.project}:{REGION}:db"
+    assert told["state"] == "RUNNABLE"
+    assert [item["name"] for item in ask("sql", "databases", "list", "--instance=db")] == ["postgres"]
+    run("sql", "databases", "create", "data", "--instance=db")
+    assert cloud.get(f"{SQL}/{cloud.home}/instances/db/databases/data")
+    run("sql", "instances", "patch", "db", "--database-flags=log_connections=on", "--quiet")
+    flags = cloud.get(f"{SQL}/{cloud.home}/instances/db")["settings"]["databaseFlags"]
+    assert flags == [{"name": "log_connections", "value": "on"}]
+
+
+def test_objects(run, cloud, tmp_path):
+    bucket = f"gs://{cloud.project}-objects"
+    # large enough for gcloud to upload in parts and to download in slices
+    (tmp_path / "up").write_bytes(os.urandom(20 << 20))
+    run("storage", "cp", str(tmp_path / "up"), f"{bucket}/folder/object")
+    assert run("storage", "ls").split() == [f"{bucket}/"]
+    assert run("storage", "ls", bucket).split() == [f"{bucket}/folder/"]
+    assert run("storage", "ls", "--recursive", f"{bucket}/**").split() == [f"{bucket}/folder/object"]
+    run("storage", "cp", f"{bucket}/folder/object", str(tmp_path / "down"))
+    assert (tmp_path / "down").read_bytes() == (tmp_path / "up").read_bytes()
+    found = cloud.get(f"{STORAGE}/b/{cloud.project}-objects/o")["items"]
+    assert [(item["name"], item["size"]) for item in found] == [("folder/object", str(20 << 20))]
+    run("storage", "rm", "--recursive", f"{bucket}/folder")
+    assert "items" not in cloud.get(f"{STORAGE}/b/{cloud.project}-objects/o")
+
+
+def test_secrets(run, ask, cloud):
+    assert run("secrets", "versions", "access", "latest", "--secret=word") == "the value of the secret"
+    assert [item["name"].rsplit("/", 1)[-1] for item in ask("secrets", "list")] == ["word"]
+    cloud.grant(f"{SECRETS}/{cloud.home}/secrets/word", "roles/secretmanager.secretAccessor", "user:alice@example.com")
+    cloud.grant(f"{MANAGER}/v3/{cloud.home}", "roles/serviceusage.serviceUsageConsumer", "user:alice@example.com")
+    assert run("secrets", "versions", "access", "1", "--secret=word", principal="bob@example.com", fails=True)
+    seen = run("secrets", "versions", "access", "1", "--secret=word", principal="alice@example.com")
+    assert seen == "the value of the secret"
+
+
+def test_service_accounts_and_policies(run, ask, cloud):
+    accounts = {item["email"] for item in ask("iam", "service-accounts", "list")}
+    assert cloud.email("reader") in accounts
+    policy = ask("projects", "get-iam-policy", cloud.project)
+    assert {"role": "roles/viewer", "members": ["user:alice@example.com"]} in policy["bindings"]
+    member = f"--member=serviceAccount:{cloud.email('reader')}"
+    run("projects", "add-iam-policy-binding", cloud.project, member, "--role=roles/browser", "--condition=None")
+    bindings = cloud.bindings(f"{MANAGER}/v3/{cloud.home}")
+    assert bindings["roles/browser"] == [f"serviceAccount:{cloud.email('reader')}"]
+    assert bindings["roles/viewer"] == ["user:alice@example.com"]
+
+
+def test_repositories_and_builds(run, ask, cloud):
+    (repository,) = ask("artifacts", "repositories", "list")
+    assert repository["name"] == f"{cloud.region}/repositories/images"
+    place = f"{REGION}-docker.pkg.dev/{cloud.project}/images"
+    assert ask("artifacts", "docker", "images", "list", place) == []
+    assert ask("builds", "list", f"--region={REGION}") == []
+    context = cloud.folder / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM python:3-slim\nENV A=b\n")
+    member = f"serviceAccount:{cloud.make_account('image-builder')}"
+    cloud.grant(f"{STORAGE}/b/{cloud.project}-objects", "roles/storage.admin", member)
+    cloud.grant(f"{REGISTRY}/{cloud.region}/repositories/images", "roles/artifactregistry.writer", member)
+    with contextlib.chdir(context):
+        log = run(
+            "builds",
+            "submit",
+            f"--tag={place}/app:v1",
+            f"--region={REGION}",
+            f"--gcs-source-staging-dir=gs://{cloud.project}-objects/source",
+            f"--gcs-log-dir=gs://{cloud.project}-objects/log",
+            f"--service-account={cloud.home}/serviceAccounts/{cloud.email('image-builder')}",
+            "--quiet",
+        )
+    assert "ENV A=b" in log and "SUCCESS" in log
+    (built,) = ask("builds", "list", f"--region={REGION}")
+    assert cloud.get(f"{BUILD}/{cloud.region}/builds/{built['id']}")["status"] == "SUCCESS"
+    (image,) = ask("artifacts", "docker", "images", "list", place, "--include-tags")
+    assert image["package"] == f"{place}/app"
+    assert image["version"] == built["results"]["images"][0]["digest"]

@@ -186,6 +186,9 @@ class Postgres(Server):
     def _configure_files(self, configuration: Configuration) -> None:
         self._written = configuration
         settings = {
+            # What was committed survives `kill -9` of everything without it; only a power cut is another matter. Each
+            # stop is a second or more faster.
+            "fsync": "off",
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": self.sockets,

@@ -70,6 +70,20 @@ class Credentials(Base):
         email = getattr(self.source, "service_account_email", "") or ""
         return email if "@" in email else ""
 
+    def access_token(self, request):
+        """An access token of the token endpoint, for what takes no token that a key has signed itself.
+
+        Errors: :class:`CredentialsError`.
+        """
+        source = self.source
+        if getattr(source, "_always_use_jwt_access", False):
+            source = source.with_always_use_jwt_access(False)
+        try:
+            source.refresh(request)
+        except google.auth.exceptions.GoogleAuthError as error:
+            raise _no_token(self, source, error) from error
+        return source.token
+
     def refresh(self, request):
         refused = self.token if self.token and not self.expired else None
         with _shared.entries() as known:

@@ -42,6 +42,11 @@ RETRY_SECONDS = 180
 ENABLED_SECONDS = 300
 
 
+def token_request():
+    """What google-auth sends a request for a token with."""
+    return google.auth.transport.requests.Request()
+
+
 class Clock:
     """Time, so that tests need none."""
 

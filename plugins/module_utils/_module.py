@@ -46,6 +46,10 @@ class Task:
     def client(self):
         return _http.Client(self.credentials, project=self.params.get("project") or "")
 
+    def access_token(self):
+        """An OAuth 2.0 access token of the task's credentials, for what is no Google API (a container registry)."""
+        return self.credentials.access_token(_http.token_request())
+
     @functools.cached_property
     def project(self):
         """The project's id: the option, or the project of the credentials."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: image_build
-short_description: Build a container image with Cloud Build
+short_description: Build a container image and push it to Artifact Registry
 version_added: 0.1.0
 description:
   - Builds an image from a folder with a Dockerfile and pushes it to Artifact Registry, unless the tag is there already.
+  - Cloud Build builds it, or a container engine of the machine that the module runs on.
   - So a tag should name what the image is made of, for example by a hash. The module never moves a tag that is there.
   - With O(wait=false) the task starts the build, and the same task with O(operation) joins it later. A build of the
     same tag that another run has started is joined as well.
@@ -34,25 +35,32 @@ options:
     description: Build arguments. They can be read in the image, so no secret belongs there.
     type: dict
     default: {}
+  engine:
+    description:
+      - What builds the image.
+      - With V(docker) and V(podman), the command of that name on the machine that the module runs on. The module then
+        always waits, and pushes with the task's own credentials, which need
+        C(artifactregistry.repositories.uploadArtifacts) on the repository.
+    type: str
+    choices: [cloud_build, docker, podman]
+    default: cloud_build
   location:
-    description: Region of the build.
+    description: Region of the build. Needed with O(engine=cloud_build).
     type: str
-    required: true
   source_bucket:
-    description: Bucket for the packed context (under C(source/)) and for the build's log.
+    description:
+      - Bucket for the packed context (under C(source/)) and for the build's log. Needed with O(engine=cloud_build).
     type: str
-    required: true
   service_account:
     description:
       - E-mail address of the service account that the build runs as. It needs C(roles/artifactregistry.writer) on the
-        repository and C(roles/storage.admin) on the bucket.
+        repository and C(roles/storage.admin) on the bucket. Needed with O(engine=cloud_build).
     type: str
-    required: true
   machine_type:
     description: Machine type, such as V(E2_HIGHCPU_8).
     type: str
   timeout:
-    description: Seconds after which Cloud Build gives up.
+    description: Seconds after which the build is given up.
     type: int
     default: 1200
   operation:
@@ -109,6 +117,7 @@ import re
 import tarfile
 from urllib.parse import quote
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._engine import Engine
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import (
     ApiDisabled,
     Conflict,
@@ -133,13 +142,15 @@ OPTIONS = (
             "context": {"type": "path", "required": True},
             "dockerfile": {"type": "str", "default": "Dockerfile"},
             "build_args": {"type": "dict", "default": {}},
-            "location": {"type": "str", "required": True},
-            "source_bucket": {"type": "str", "required": True},
-            "service_account": {"type": "str", "required": True},
+            "engine": {"type": "str", "choices": ["cloud_build", "docker", "podman"], "default": "cloud_build"},
+            "location": {"type": "str"},
+            "source_bucket": {"type": "str"},
+            "service_account": {"type": "str"},
             "machine_type": {"type": "str"},
             "timeout": {"type": "int", "default": 1200},
             "operation": {"type": "str"},
-        }
+        },
+        required_if=(("engine", "cloud_build", ("location", "source_bucket", "service_account")),),
     )
 )
 
@@ -176,6 +187,8 @@ class Build:
         digest = self.digest()
         if digest:
             return self.result(False, digest)
+        if task.params["engine"] != "cloud_build":
+            return self.built_here()
         build = self.started() or self.under_way()
         changed = build is None
         if task.check_mode:
@@ -189,6 +202,18 @@ class Build:
         build = self.join(build)
         digest = next((item["digest"] for item in build["results"]["images"] if item["name"] == self.image), None)
         return self.result(changed, digest or self.digest(), build)
+
+    def built_here(self):
+        """Build and push with an engine of this machine."""
+        task, params = self.task, self.task.params
+        engine = Engine(params["engine"], params["timeout"])
+        refuse_missing(params["context"], params["dockerfile"])
+        if task.check_mode:
+            return self.result(True, None)
+        with engine:
+            engine.build(self.image, params["context"], params["dockerfile"], params["build_args"])
+            engine.push(self.image, task.access_token())
+        return self.result(True, self.digest())
 
     def result(self, changed, digest, build=None):
         image = f"{self.image.rsplit(':', 1)[0]}@{digest}" if digest else self.image
@@ -320,17 +345,22 @@ class Build:
         return "\n".join([f"The end of its log ({where}):", *lines])
 
 
-def pack(folder, dockerfile):
-    """The folder as a gzipped tar whose bytes depend on names, modes and contents only.
-
-    Errors: :class:`UserError` when the folder or the Dockerfile is not there.
-    """
+def refuse_missing(folder, dockerfile):
+    """Errors: :class:`UserError` when the folder or the Dockerfile is not there."""
     if not os.path.isdir(folder):
         raise UserError(f"The build context {folder} is not a folder.", "Set context to the folder of the Dockerfile.")
     if not os.path.isfile(os.path.join(folder, dockerfile)):
         raise UserError(
             f"The build context {folder} has no {dockerfile}.", "Set dockerfile to its path inside context."
         )
+
+
+def pack(folder, dockerfile):
+    """The folder as a gzipped tar whose bytes depend on names, modes and contents only.
+
+    Errors: those of :func:`refuse_missing`.
+    """
+    refuse_missing(folder, dockerfile)
     buffer = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed,

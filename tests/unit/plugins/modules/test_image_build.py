@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pathlib
 import tarfile
 
 import pytest
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _module
 from ansible_collections.mlplatform.gcp.plugins.modules import image_build
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
 
@@ -188,3 +190,89 @@ def test_the_same_files_make_the_same_archive(tmp_path):
 def test_an_exception_in_dockerignore_sends_everything(tmp_path):
     (tmp_path / ".dockerignore").write_text("*\n!Dockerfile\n")
     assert image_build.ignored(str(tmp_path)) == []
+
+
+ENGINE = """\
+#!/bin/sh
+echo "$@" >> "$ENGINE_LOG"
+case "$1" in
+  login) cat > "$ENGINE_LOG.stdin"; echo "$DOCKER_CONFIG" > "$ENGINE_LOG.config"; touch "$DOCKER_CONFIG/config.json" ;;
+esac
+[ "$1" != "$ENGINE_FAILS" ] || { echo "the engine says no"; exit 3; }
+"""
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    """A container engine that only writes down what it is asked."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "podman").write_text(ENGINE)
+    (folder / "podman").chmod(0o755)
+    log = tmp_path / "engine.log"
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("ENGINE_LOG", str(log))
+    return log
+
+
+@pytest.fixture
+def token(monkeypatch):
+    monkeypatch.setattr(_module.Task, "access_token", lambda self: "ya29.token")
+    return "ya29.token"
+
+
+def local(options):
+    needless = ("location", "source_bucket", "service_account")
+    return dict({key: value for key, value in options.items() if key not in needless}, engine="podman")
+
+
+def test_an_engine_of_the_machine_builds_and_pushes(cloud, options, engine, token):
+    no_tag(cloud)
+    cloud.expect("GET", TAG, body={"version": f"x/{DIGEST}"})
+    result = cloud.run(image_build, **local(options))
+    assert result["changed"]
+    assert result["image"].endswith(DIGEST)
+    context = options["context"]
+    assert engine.read_text().splitlines() == [
+        f"build --tag {IMAGE} --file {context}/Dockerfile --build-arg VERSION=1 {context}",
+        "login --username oauth2accesstoken --password-stdin https://europe-west1-docker.pkg.dev",
+        f"push {IMAGE}",
+    ]
+
+
+def test_the_token_reaches_the_engine_by_its_input_alone_and_is_gone_afterwards(cloud, options, engine, token):
+    no_tag(cloud)
+    cloud.expect("GET", TAG, body={"version": f"x/{DIGEST}"})
+    cloud.run(image_build, **local(options))
+    assert token not in engine.read_text()
+    assert engine.with_suffix(".log.stdin").read_text() == token
+    config = engine.with_suffix(".log.config").read_text().strip()
+    assert config and not pathlib.Path(config).exists()
+
+
+@pytest.mark.parametrize("step", ["build", "login", "push"])
+def test_an_engine_that_fails_is_quoted(cloud, options, engine, token, monkeypatch, step):
+    monkeypatch.setenv("ENGINE_FAILS", step)
+    no_tag(cloud)
+    with pytest.raises(Failed, match=r"with podman failed \(exit status 3\)[^$]*the engine says no"):
+        cloud.run(image_build, **local(options))
+
+
+def test_an_engine_that_is_not_there(cloud, options, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    no_tag(cloud)
+    with pytest.raises(Failed, match=r"There is no podman on this machine"):
+        cloud.run(image_build, **local(options))
+
+
+def test_check_mode_does_not_start_the_engine(cloud, options, engine):
+    no_tag(cloud)
+    assert cloud.run(image_build, True, **local(options))["changed"]
+    assert not engine.exists()
+
+
+def test_an_engine_that_takes_too_long(cloud, options, engine, token):
+    pathlib.Path(engine.parent / "bin" / "podman").write_text("#!/bin/sh\nexec sleep 30\n")
+    no_tag(cloud)
+    with pytest.raises(Failed, match="not finished after 1 s"):
+        cloud.run(image_build, **dict(local(options), timeout=1))

@@ -1,0 +1,86 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Building and pushing an image with a container engine of the machine that the module runs on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed, OperationTimeout, UserError
+
+_LINES = 30
+
+
+class Engine:
+    """``docker`` or ``podman``: both take the same commands.
+
+    Its login lives in a private folder for as long as this object's block: the user's own logins are not touched, and
+    the token never appears on a command line.
+    """
+
+    def __init__(self, name, timeout):
+        self.name = name
+        self.path = shutil.which(name)
+        self.timeout = timeout
+        if not self.path:
+            raise UserError(
+                f"There is no {name} on this machine.",
+                "Install it, or let Cloud Build build the image (engine: cloud_build).",
+            )
+
+    def __enter__(self):
+        self._folder = tempfile.TemporaryDirectory(prefix="image-build-")  # mode 0700
+        self._environment = dict(
+            os.environ,
+            DOCKER_CONFIG=self._folder.name,
+            REGISTRY_AUTH_FILE=os.path.join(self._folder.name, "auth.json"),
+        )
+        return self
+
+    def __exit__(self, *_exception):
+        self._folder.cleanup()
+
+    def build(self, image, context, dockerfile, build_args):
+        arguments = ["build", "--tag", image, "--file", os.path.join(context, dockerfile)]
+        for name, value in sorted(build_args.items()):
+            arguments += ["--build-arg", f"{name}={value}"]
+        self._run([*arguments, context], f"building {image}")
+
+    def push(self, image, token):
+        """``token`` is an OAuth 2.0 access token, see
+        https://cloud.google.com/artifact-registry/docs/docker/authentication#token
+        """
+        registry = image.split("/", 1)[0]
+        login = ["login", "--username", "oauth2accesstoken", "--password-stdin", f"https://{registry}"]
+        self._run(login, f"logging in to {registry}", stdin=token)
+        self._run(["push", image], f"pushing {image}")
+
+    def _run(self, arguments, what, stdin=""):
+        """Run the engine. Errors: :class:`OperationFailed` with the end of what it printed."""
+        try:
+            done = subprocess.run(
+                [self.path, *arguments],
+                input=stdin,
+                env=self._environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=self.timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OperationTimeout(
+                f"{what} with {self.name}: not finished after {self.timeout} s",
+                "Give it a longer timeout, or build by hand to see what takes so long.",
+            ) from error
+        if done.returncode:
+            lines = done.stdout.rstrip().splitlines()[-_LINES:]
+            raise OperationFailed(
+                f"{what} with {self.name} failed (exit status {done.returncode})",
+                "\n".join(["The end of what it printed:", *lines]),
+            )

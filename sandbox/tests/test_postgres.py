@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import psycopg2
 import pytest
-from gcp_sandbox.backends import pgbuilds
+from gcp_sandbox.backends import pgbuilds, postgres
 from gcp_sandbox.backends.pgbuilds import Home, nearest
 from gcp_sandbox.backends.postgres import Postgres, SqlServers
 from gcp_sandbox.backends.sql import Configuration, Missing, SqlError, User
@@ -392,3 +392,20 @@ class TestMounts:
     def test_a_path_that_is_too_long_is_named(self, servers, tmp_path):
         with pytest.raises(ApiError, match="107 bytes"):
             servers.mount(NAME, tmp_path / ("x" * 90), lambda: None)
+
+
+def test_a_port_that_somebody_takes_in_between_is_replaced(servers, monkeypatch):
+    """Two sandboxes can find the same port free and start at the same moment."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        offered = iter([taken])
+        free_port = servers.free_port
+        monkeypatch.setattr(servers, "free_port", lambda: next(offered, None) or free_port())
+        looks = iter([True])
+        really_free = postgres._free
+        monkeypatch.setattr(postgres, "_free", lambda port: next(looks, None) or really_free(port))
+        server = servers.create(NAME, OPEN, Postgres.conceal("root's"))
+        assert server.port != taken
+        assert server.pid is not None

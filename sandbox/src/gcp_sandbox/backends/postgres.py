@@ -69,6 +69,8 @@ INTERNAL_ROLES = (SUPERUSER, OWNER, *IAM_GROUPS.values())
 FIRST_PORT = 5432
 
 START_TIMEOUT = 60.0
+# How often a server that finds its port taken tries another one; sandboxes that start side by side race for them.
+PORT_ATTEMPTS = 5
 STOP_TIMEOUT = 30.0
 RELOAD_TIMEOUT = 5.0
 SCRAM_ITERATIONS = 4096  # PostgreSQL's own default
@@ -295,7 +297,17 @@ class Postgres(Server):
             shutil.rmtree(self.sockets, ignore_errors=True)
 
     def _launch(self) -> None:
-        """Start the process and wait until it answers."""
+        """Start the process and wait until it answers; on another port when somebody takes this one meanwhile."""
+        for attempt in range(PORT_ATTEMPTS):
+            try:
+                self._launch_once()
+                return
+            except PortTaken:
+                if attempt == PORT_ATTEMPTS - 1:
+                    raise
+
+    def _launch_once(self) -> None:
+        """Errors: PortTaken, SqlError."""
         stale = self._data / "postmaster.pid"
         if self.pid is None:
             stale.unlink(missing_ok=True)  # its number can be another process's by now
@@ -323,7 +335,8 @@ class Postgres(Server):
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 said = _complaints(logfile.read_bytes()[start:].decode(errors="replace"))
-                raise SqlError(f"the server does not start: {said}")
+                kind = PortTaken if "could not create any TCP/IP sockets" in said else SqlError
+                raise kind(f"the server does not start: {said}")
             try:
                 self._connect("postgres").close()
                 return
@@ -754,6 +767,10 @@ class SqlServers:
                 f"on resource instances/{instance} for {principal.email}."
             )
         return None
+
+
+class PortTaken(SqlError):
+    """Somebody else took the server's port between the look and the start."""
 
 
 def _free(port: int) -> bool:

@@ -5,8 +5,8 @@ Deploys the demonstration into the sandbox, then runs the same playbook again, c
 saw. The budget: one request a resource plus 10, and 6 s. Exit status 1 when it is exceeded or when something changed.
 
 A resource is what a deployment has made that Google Cloud knows by a name of its own (an instance, a database, a
-bucket, a secret with its versions ...), and each policy with bindings of the deployment. All APIs count as one.
-They are counted by asking Google's APIs, not the collection.
+bucket, a secret, the latest version of a secret ...), and each policy with bindings of the deployment. All APIs count
+as one, and so do all bindings of a policy. They are counted by asking Google's APIs, not the collection.
 """
 
 from __future__ import annotations
@@ -155,6 +155,9 @@ class Sandbox:
             policies += [("GET", policy.format(**item)) for item in items]
             for item in items if kind == "repositories" else ():
                 found["images"] = len(ask(f"{registry}/{item['name']}/dockerImages").get("dockerImages", []))
+            if kind == "secrets":
+                versions = [ask(f"{secrets}/{item['name']}/versions?filter=state:ENABLED") for item in items]
+                found["versions of secrets"] = sum("versions" in answer for answer in versions)
             for item in items if kind == "services" else ():
                 web = f"projects/{number}/iap_web/cloud_run-europe-west1/services/{item['name'].split('/')[-1]}"
                 policies.append(("POST", f"iap.googleapis.com/v1/{web}:getIamPolicy"))

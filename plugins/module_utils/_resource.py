@@ -47,6 +47,20 @@ class Update:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """What a resource is in, where that may still be on its way: a task that did not wait has started it.
+
+    resource  its description
+    names     its names -> the names of the resource in it
+    refusal   regular expression of what the service says until then
+    """
+
+    resource: Any
+    names: Mapping[str, str]
+    refusal: str
+
+
+@dataclass(frozen=True)
 class Resource:
     """What the engine must know of a kind of resource. In paths and queries ``{name}`` stands for one of its names.
 
@@ -69,6 +83,7 @@ class Resource:
     delete_guard  query parameter that carries the guard of a delete
     state         body -> (READY, PENDING or FAILED, words)
     transient     regular expressions of refusals that the service takes back by itself after a while
+    inside        :class:`Inside` what it is and is waited for; None where that is never on its way
     explain       (remote, error) -> what a user should know about a failed operation, or an empty string
     """
 
@@ -91,6 +106,7 @@ class Resource:
     delete_guard: str = ""
     state: Callable = lambda body: (READY, "")
     transient: tuple = ()
+    inside: Any = None
     explain: Any = None
 
 
@@ -170,6 +186,24 @@ class Remote:
             # An empty project: an earlier task would have enabled the API, and nothing can be there before.
             self.task.assume_enabled(error)
             return None
+        except _errors.InvalidRequest as error:
+            outside = self._outside(error)
+            if outside is None:
+                raise
+        if self.task.check_mode:
+            return None
+        remote, existing = outside
+        remote.refuse_failed(remote.settle(existing))
+        return self.read()
+
+    def _outside(self, refusal):
+        """What this is inside, and its body, if that is on its way and the reason for a refusal; else None."""
+        inside = self.resource.inside
+        if inside is None or not re.search(inside.refusal, refusal.text):
+            return None
+        remote = self.task.remote(inside.resource, **{name: self.names[own] for name, own in inside.names.items()})
+        existing = remote.read()
+        return (remote, existing) if remote.is_pending(existing) else None
 
     def settle(self, existing):
         """Wait until nothing is under way with the resource; return what is there then."""
@@ -393,4 +427,15 @@ def _set_at(tree, dotted, value):
     tree[last] = value
 
 
-__all__ = ["FAILED", "PENDING", "READY", "OperationKind", "Remote", "Resource", "Result", "Update", "state_of"]
+__all__ = [
+    "FAILED",
+    "PENDING",
+    "READY",
+    "Inside",
+    "OperationKind",
+    "Remote",
+    "Resource",
+    "Result",
+    "Update",
+    "state_of",
+]

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import sql_operation
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import FAILED, PENDING, READY, Resource, Update
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import (
+    FAILED,
+    PENDING,
+    READY,
+    Inside,
+    Resource,
+    Update,
+)
 
 BASE = "https://sqladmin.googleapis.com/v1"
 OPERATION = sql_operation(BASE)
@@ -47,6 +54,9 @@ INSTANCE = Resource(
         },
     ),
 )
+
+# What databases and users are in.
+INSIDE = Inside(INSTANCE, {"project": "project", "name": "instance"}, "instance is not running")
 
 
 def is_mysql(version):

@@ -52,7 +52,7 @@ EXAMPLES = r"""
     image: europe-west1-docker.pkg.dev/my-project/mlflow/mlflow:3.17.2-0a1b2c
     args: [migrate]
     service_account: mlflow-server@my-project.iam.gserviceaccount.com
-    cloudsql_instances: [my-project:europe-west1:mlflow]
+    cloudsql_instances: [my-project:europe-west1:mlflow-prod]
     max_retries: 0
     execute: on_change
 """

@@ -124,7 +124,7 @@ EXAMPLES = r"""
       MLFLOW_WORKERS: 1
     secret_env:
       DB_PASSWORD: projects/my-project/secrets/mlflow-db-password/versions/1
-    cloudsql_instances: [my-project:europe-west1:mlflow]
+    cloudsql_instances: [my-project:europe-west1:mlflow-prod]
     cpu: "1"
     memory: 2Gi
     service_account: mlflow-server@my-project.iam.gserviceaccount.com

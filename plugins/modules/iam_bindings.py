@@ -66,7 +66,7 @@ EXAMPLES = r"""
   mlplatform.gcp.iam_bindings:
     resource: //cloudresourcemanager.googleapis.com/projects/my-project
     bindings:
-      - role: roles/viewer
+      - role: roles/run.viewer
         members: ["user:auditor@example.com"]
         condition:
           title: until 2027

@@ -106,7 +106,7 @@ EXAMPLES = r"""
   mlplatform.gcp.secret:
     project: my-project
     name: mlflow-database-url
-    template: postgresql+psycopg2://mlflow:{password:url}@/mlflow?host=/cloudsql/my-project:europe-west1:mlflow
+    template: postgresql+psycopg2://mlflow:{password:url}@/mlflow?host=/cloudsql/my-project:europe-west1:mlflow-prod
     template_secrets:
       password: "{{ password.version }}"
 

@@ -11,6 +11,7 @@ short_description: Manage databases of Cloud SQL instances
 version_added: 0.1.0
 description:
   - Creates and deletes databases in an instance of Cloud SQL.
+  - An instance that is still being created is waited for.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
@@ -65,7 +66,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
-from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, OPERATION
+from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, INSIDE, OPERATION
 
 _WAY_OUT = "Change it in the database itself, or dump, delete and restore the database."
 
@@ -84,6 +85,7 @@ DATABASE = Resource(
     ),
     update=None,
     operation=OPERATION,
+    inside=INSIDE,
     rules=Rules(
         immutable={"charset": _WAY_OUT, "collation": _WAY_OUT},
         normalise={"charset": _lower, "collation": _lower},

@@ -11,6 +11,7 @@ short_description: Manage users of Cloud SQL instances
 version_added: 0.1.0
 description:
   - Creates and deletes users of an instance of Cloud SQL, and sets their passwords.
+  - An instance that is still being created is waited for.
   - The module reads a password itself from Secret Manager. It never passes through Ansible.
   - Cloud SQL does not tell a user's password. So the module notes in an annotation of the secret which version of it a
     user has, and a later version of the secret is set exactly once.
@@ -65,7 +66,7 @@ EXAMPLES = r"""
     project: my-project
     instance: mlflow-prod
     name: mlflow
-    password_secret: projects/my-project/secrets/mlflow-prod-db-password
+    password_secret: projects/my-project/secrets/mlflow-db-password
 
 - name: A service account can log in without a password
   mlplatform.gcp.sql_user:
@@ -86,7 +87,7 @@ password_version:
   description: The secret version that the user's password comes from.
   returned: when O(password_secret) is given
   type: str
-  sample: projects/my-project/secrets/mlflow-prod-db-password/versions/1
+  sample: projects/my-project/secrets/mlflow-db-password/versions/1
 """
 
 import dataclasses
@@ -104,7 +105,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Result
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import BASE as SECRETS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret, read_version, version_name
-from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, OPERATION
+from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, INSIDE, OPERATION
 
 USER = Resource(
     kind="database user",
@@ -115,6 +116,7 @@ USER = Resource(
         body, name=names["name"], instance=names["instance"], project=names["project"]
     ),
     operation=OPERATION,
+    inside=INSIDE,
     rules=Rules(
         immutable={
             "type": "Delete the user (state: absent) or use another name.",

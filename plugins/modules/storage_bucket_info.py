@@ -28,7 +28,7 @@ EXAMPLES = r"""
 - name: One bucket
   mlplatform.gcp.storage_bucket_info:
     project: my-project
-    name: my-project-mlflow
+    name: my-project-mlflow-artifacts
   register: found
 
 - name: It is there

@@ -33,3 +33,42 @@ def test_absent(cloud):
     cloud.expect("GET", URL, body=DATABASE)
     cloud.expect("DELETE", URL, body=DONE)
     assert cloud.run(sql_database, instance="db", name="mlflow", state="absent")["changed"]
+
+
+NOT_RUNNING = "Invalid request: Invalid request since instance is not running."
+INSTANCE = "https://sqladmin.googleapis.com/v1/projects/p/instances/db"
+
+
+def test_an_instance_that_is_being_created_is_waited_for(cloud):
+    cloud.expect_error("GET", URL, 400, message=NOT_RUNNING, legacy=True, reason="invalid")
+    cloud.expect("GET", INSTANCE, body={"name": "db", "state": "PENDING_CREATE"})
+    cloud.expect("GET", INSTANCE, body={"name": "db", "state": "RUNNABLE"})
+    cloud.expect("GET", URL, body=DATABASE)
+    assert not cloud.run(sql_database, instance="db", name="mlflow")["changed"]
+
+
+def test_check_mode_does_not_wait_for_an_instance(cloud):
+    cloud.expect_error("GET", URL, 400, message=NOT_RUNNING, legacy=True, reason="invalid")
+    cloud.expect("GET", INSTANCE, body={"name": "db", "state": "PENDING_CREATE"})
+    assert cloud.run(sql_database, True, instance="db", name="mlflow")["changed"]
+
+
+def test_an_instance_that_is_stopped_is_not_waited_for(cloud):
+    cloud.expect_error("GET", URL, 400, message=NOT_RUNNING, legacy=True, reason="invalid")
+    cloud.expect("GET", INSTANCE, body={"name": "db", "state": "RUNNABLE", "settings": {"activationPolicy": "NEVER"}})
+    with pytest.raises(Failed, match="instance is not running"):
+        cloud.run(sql_database, instance="db", name="mlflow")
+
+
+def test_an_instance_that_could_not_be_created(cloud):
+    cloud.expect_error("GET", URL, 400, message=NOT_RUNNING, legacy=True, reason="invalid")
+    cloud.expect("GET", INSTANCE, body={"name": "db", "state": "PENDING_CREATE"})
+    cloud.expect("GET", INSTANCE, body={"name": "db", "state": "FAILED"})
+    with pytest.raises(Failed, match="FAILED"):
+        cloud.run(sql_database, instance="db", name="mlflow")
+
+
+def test_what_else_is_refused(cloud):
+    cloud.expect_error("GET", URL, 400, message="Nonsense.", legacy=True, reason="invalid")
+    with pytest.raises(Failed, match="Nonsense"):
+        cloud.run(sql_database, instance="db", name="mlflow")

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples in the modules' documentation, run as they are in a project that is called as they call it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pathlib
+
+import pytest
+import yaml
+from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import REGISTRY, STORAGE, Cloud
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+# Examples whose order of life differs from that of the alphabet: what others need comes first, an example that
+# removes something last. The numbers are those of the examples of a module; without one it is all of them.
+ORDER = [
+    "project_services project_info preflight_info service_account service_account_info service_identity secret",
+    "secret_info storage_bucket:0 storage_bucket_info sql_instance:0 sql_database sql_user sql_instance_info",
+    "artifact_repository:0 artifact_repository_info image_build cloud_run_service:0 cloud_run_service_info",
+    "cloud_run_job iam_bindings iam_policy_info iap_settings",
+]
+LAST = "storage_bucket:1 sql_instance:1 cloud_run_service:1 artifact_repository:1"
+# What an example cannot know of the sandbox.
+WORDS = {"123456789012": "{number}", "auditor@example.com": "alice@example.com"}
+APP = """
+import http.server, os, sys
+if "migrate" in sys.argv:
+    sys.exit()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+def examples(order):
+    """Tasks of the examples, an example with the tasks that only look at its result being one."""
+    found = []
+    for entry in order.split():
+        name, _colon, number = entry.partition(":")
+        text = importlib.import_module(f"ansible_collections.mlplatform.gcp.plugins.modules.{name}").EXAMPLES
+        groups = []
+        for task in yaml.safe_load(text):
+            if any(key.startswith("mlplatform.gcp.") for key in task):
+                groups.append([])
+            groups[-1].append(task)
+        found += groups[int(number)] if number else [task for group in groups for task in group]
+    return found
+
+
+@pytest.fixture(scope="module")
+def cloud(another_sandbox, tmp_path_factory):
+    """What the examples take for given."""
+    sandbox = another_sandbox("--project", "my-project")
+    folder = tmp_path_factory.mktemp("examples")
+    cloud = Cloud(sandbox, "my-project", folder)
+    apis = "artifactregistry cloudbuild cloudresourcemanager iam iamcredentials iap run secretmanager sqladmin"
+    cloud.enable(*apis.split())
+    (folder / "image").mkdir()
+    (folder / "image" / "app.py").write_text(APP)
+    text = 'FROM python:3-slim\nCOPY app.py /app.py\nENTRYPOINT ["python", "/app.py"]\n'
+    (folder / "image" / "Dockerfile").write_text(text)
+    builder = f"serviceAccount:{cloud.make_account('mlflow-build')}"
+    cloud.make_bucket("my-project-mlflow-build")
+    cloud.grant(f"{STORAGE}/b/my-project-mlflow-build", "roles/storage.admin", builder)
+    # so that no repository has to be granted before it is there
+    cloud.grant(
+        "https://cloudresourcemanager.googleapis.com/v3/projects/my-project", "roles/artifactregistry.writer", builder
+    )
+    cloud.make_secret("iap-client-id", "1-a.apps.googleusercontent.com")
+    cloud.make_secret("iap-client-secret", "GOCSPX-not-to-be-seen")
+    return cloud
+
+
+def run(cloud, playbook, *orders):
+    tasks = [task for order in orders for task in examples(order)]
+    text = json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}])
+    for word, replacement in WORDS.items():
+        text = text.replace(word, replacement.format(number=cloud.number))
+    return playbook(cloud.sandbox, cloud.folder, json.loads(text)).check()
+
+
+def test_examples_run_and_are_idempotent(cloud, playbook):
+    assert run(cloud, playbook, *ORDER).changed > 12
+    assert cloud.get(f"{REGISTRY}/{cloud.region}/repositories/mlflow/dockerImages")["dockerImages"]
+    again = run(cloud, playbook, *ORDER)
+    assert again.changed == 0, str(again)
+    assert run(cloud, playbook, LAST).changed == 3  # an example's mlflow-dev was never there
+
+
+def test_every_example_is_run():
+    modules = {path.stem for path in (ROOT / "plugins" / "modules").glob("*.py")}
+    ran = examples(" ".join([*ORDER, LAST]))
+    assert len(ran) == len([task for name in modules for task in examples(name)])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs of the playbooks as a user starts them, and what a sandbox shows of itself from outside.
 
-Every run here is at -vvvv, with a log file and a fact cache, in a HOME of its own, while somebody looks at the list of
-processes all the time: what the last test searches for secrets.
+Every run here has a log file and a fact cache and a HOME of its own, while somebody looks at the list of processes all
+the time: what the last module searches for secrets.
 """
 
 from __future__ import annotations
@@ -117,6 +117,8 @@ class Controller:
         for path in (self.home, self.facts, self.outputs):
             path.mkdir(parents=True)
         self.began = time.time()
+        #: What is confidential, by name; see `collect`.
+        self.confidential: dict[str, bytes] = {}
         self.watcher = Watcher(str(folder.parent))
         self._runs = 0
 
@@ -127,13 +129,14 @@ class Controller:
         hosts: Mapping[str, Mapping[str, Any]] | None = None,
         env: Mapping[str, str | None] | None = None,
         principal: str | None = None,
-        verbosity: int = 4,
+        verbosity: int = 0,
     ) -> Run:
         """Start ansible-playbook.
 
         :param hosts: variables of each host; without it the inventory of the sandbox.
         :param env: changes to the environment; None removes a variable.
         :param principal: whose credentials are in the environment; by default the deployer's.
+        :param verbosity: how many -v; 4 for what handles secrets or fails, so that their search has something to find.
         """
         self._runs += 1
         inventory = "inventories/sandbox"
@@ -163,6 +166,16 @@ class Controller:
         play = self.start(playbook, *options, **more).wait()
         print(f"\n    {playbook} {' '.join(options)}: exit status {play.status} after {play.seconds:.1f} s", end="")
         return play
+
+    def collect(self, project: Project) -> None:
+        """Remember the payloads of all secrets of a project: they are searched for also when they are gone."""
+        for name in [name for name in project.resources() if name.startswith("secret/")]:
+            for number, (_, payload) in project.secret(name.split("/")[1])["versions"].items():
+                address = re.fullmatch(rb"postgresql\+psycopg2://mlflow:([^@]+)@.*", payload or b"")
+                if address:
+                    payload = address[1]
+                if payload and not payload.startswith(b"gs://") and payload not in (b"mlflow", b"admin"):
+                    self.confidential[f"{project.project} {name} version {number}"] = payload
 
 
 class Watcher:

@@ -20,6 +20,7 @@ from ansible_collections.mlplatform.gcp.tests.integration.target._target import 
     Controller,
     Play,
     Project,
+    log_a_run,
 )
 
 ORDER = [
@@ -76,10 +77,10 @@ def demo(see):
 def fresh(controller, box, demo):
     """What was seen before, during and after the first deployment of `demo`, while operations take their time."""
     seen = {"before": box.everything(), "resources before": demo.resources(), "roles before": demo.project_roles()}
-    seen["plan"] = controller.run(DEPLOY, "--check", "--diff")
+    seen["plan"] = controller.run(DEPLOY, "--check", "--diff", verbosity=4)
     seen["after the plan"] = box.everything()
     seen["began"] = time.time()
-    seen["deploy"] = controller.run(DEPLOY)
+    seen["deploy"] = controller.run(DEPLOY, verbosity=4)
     seen["ended"] = time.time()
     seen["operations"] = box.operations(demo.project)
     return seen
@@ -90,6 +91,12 @@ def deployed(fresh, demo):
     """The project with the deployment `demo` in it."""
     fresh["deploy"].check()
     return demo
+
+
+@pytest.fixture(scope="session")
+def logged(deployed, box):
+    """A run that is logged while Identity-Aware Proxy is in front of `demo`: ids of its experiment and of itself."""
+    return log_a_run(deployed, box)
 
 
 @pytest.fixture
@@ -123,10 +130,10 @@ class Variants:
     hosts: dict[str, dict]
     controller: Controller
 
-    def deploy(self, *names: str, **changes: Any) -> Play:
+    def deploy(self, *names: str, verbosity: int = 0, **changes: Any) -> Play:
         """Run deploy.yml for some of them (all if none is named) with `changes` of their variables."""
         hosts = {name: self.hosts[name] | changes for name in names or self.hosts}
-        return self.controller.run(DEPLOY, hosts=hosts)
+        return self.controller.run(DEPLOY, hosts=hosts, verbosity=verbosity)
 
 
 @pytest.fixture(scope="session")
@@ -152,5 +159,6 @@ def variants(box, controller, new_project, small):
         },
     }
     found = Variants(project, hosts, controller)
-    found.deploy().check()
+    found.deploy(verbosity=4).check()
+    controller.collect(project)
     return found

@@ -27,7 +27,7 @@ def by_token(deployed, controller, box):
 
 @pytest.fixture(scope="module")
 def by_password(by_token, controller):
-    return controller.run(DEPLOY, hosts={"demo": PASSWORD}).check()
+    return controller.run(DEPLOY, hosts={"demo": PASSWORD}, verbosity=4).check()
 
 
 def invokers(project):
@@ -39,7 +39,7 @@ def test_changes_to_iam_lets_in_the_members_alone(by_token, deployed, box, contr
     members = ["user:alice@example.com", f"serviceAccount:{deployed.email('demo-dev-client')}"]
     assert invokers(deployed) == sorted(members)
     assert box.anonymous().get(deployed.address("demo-dev")).status_code == 403
-    play = controller.run(VERIFY, hosts={"demo": IAM}).check()
+    play = controller.run(VERIFY, hosts={"demo": IAM}, verbosity=4).check()
     assert re.search(r"passed .*an artifact of 40 MiB", play.output), play
 
 
@@ -71,7 +71,7 @@ def test_with_artifacts_proxied_the_server_writes_and_clients_do_not(by_password
 
 
 def test_with_artifacts_proxied_40_mib_are_refused_and_that_is_explained(by_password, controller):
-    play = controller.run(VERIFY, hosts={"demo": PASSWORD}).check()
+    play = controller.run(VERIFY, hosts={"demo": PASSWORD}, verbosity=4).check()
     assert re.search(r"passed .*40 MiB.*32 MiB", play.output), play
     assert "at most 32 MiB" in by_password.output
 

@@ -183,7 +183,7 @@ def refused(projects, controller, box, tmp_path_factory):
     hosts = {name: projects[case.project].variables | case.variables for name, case in CASES.items()}
     hosts["viewer"] |= {"gcp_service_account_file": str(key), "gcp_quota_project": ""}
     before = box.everything()
-    play = controller.run(DEPLOY, hosts=hosts)
+    play = controller.run(DEPLOY, hosts=hosts, verbosity=4)
     return {"play": play, "before": before, "after": box.everything()}
 
 

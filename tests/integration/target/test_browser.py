@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlplatform.gcp.tests.integration.target._target import log_a_run
 from gcp_sandbox.config import Settings
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -158,9 +157,9 @@ def door(deployed, box, instant) -> str:
 
 
 @pytest.fixture
-def runs_page(deployed, box, door) -> str:
+def runs_page(logged, door) -> str:
     """The page of the experiment that the README's example logs its run to."""
-    experiment, _run = log_a_run(deployed, box)
+    experiment, _run = logged
     return f"{door}#/experiments/{experiment}/runs"
 
 

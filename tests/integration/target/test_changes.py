@@ -140,7 +140,7 @@ def repaired(deployed, box, controller):
     for change in CHANGES.values():
         change.make(deployed)
     deployed.add_version("demo-dev-db-password", NEW_PASSWORD)
-    return {"before": before, "run": controller.run(DEPLOY, "--diff").check()}
+    return {"before": before, "run": controller.run(DEPLOY, "--diff", verbosity=4).check()}
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -52,7 +52,7 @@ def test_the_database_is_begun_first_and_the_build_next(fresh, deployed, box):
 
 
 def test_a_check_after_the_deployment_shows_nothing(deployed, controller):
-    play = controller.run(DEPLOY, "--check", "--diff", verbosity=0).check()
+    play = controller.run(DEPLOY, "--check", "--diff").check()
     assert play.changed == 0, play
     assert not re.search(r"^(\+|-|@@)", play.output, re.M), play
 
@@ -64,7 +64,11 @@ def test_a_second_run_changes_nothing_within_its_budget(deployed, box):
 
 
 def test_the_verification_passes(deployed, controller):
-    play = controller.run(VERIFY).check()
+    play = controller.run(VERIFY, verbosity=4).check()
     for check in ("an artifact of 1 MiB", "an artifact of 40 MiB", "registered model", "metrics"):
         assert re.search(rf"passed .*{check}", play.output), play
     assert len(re.findall(r"passed .*refused: ", play.output)) >= 3
+
+
+def test_a_run_is_logged_as_the_readme_says(logged):
+    assert re.fullmatch(r"[0-9a-f]{32}", logged[1])

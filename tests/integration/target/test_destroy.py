@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
-from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, log_a_run
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY
 
 DATA = {
     "instance/demo-dev",
@@ -18,8 +18,7 @@ DATA = {
 LOGIN = {f"secret/demo-dev-{name}" for name in ("tracking-username", "tracking-password", "session-key")}
 WITH_DATA = ("-e", "mlflow_destroy_data=true")
 CONFIRMED = (*WITH_DATA, "-e", "mlflow_destroy_confirm=demo")
-# Named as if it was the deployment's own, but made by somebody else.
-FOREIGN = "demo-dev-session-key"
+FOREIGN = "bucket/somebody-elses-bucket"
 
 
 def find_run(project, box, run):
@@ -33,15 +32,12 @@ def find_run(project, box, run):
 
 
 @pytest.fixture(scope="module")
-def before(deployed, box, controller):
-    """The deployment as its inventory has it, with a run logged, and what belongs to others."""
+def before(logged, deployed, box, controller):
+    """The deployment, whatever the tests before have made of it, and what belongs to others."""
     box.latency("instant")
-    controller.run(DEPLOY).check()
-    if f"secret/{FOREIGN}" in deployed.resources():
-        deployed.ask("DELETE", f"{_cloud.SECRETS}/{deployed.home}/secrets/{FOREIGN}")
-    deployed.make_secret(FOREIGN, "somebody else's")
+    controller.collect(deployed)
     deployed.make_bucket("somebody-elses-bucket")
-    return {"run": log_a_run(deployed, box)[1], "resources": deployed.resources()}
+    return deployed.resources()
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +81,13 @@ def test_nobody_who_is_gone_is_left_in_a_policy(without_data, deployed):
         assert "demo-dev-" not in str(deployed.policy(url).get("bindings", []))
 
 
-def test_a_deployment_after_that_finds_the_runs(before, deployed_again, deployed, box):
-    run = find_run(deployed, box, before["run"])
+def test_a_deployment_after_that_finds_the_runs(logged, deployed_again, deployed, box):
+    run_id = logged[1]
+    run = find_run(deployed, box, run_id)
     assert {item["key"]: item["value"] for item in run["data"]["metrics"]} == {"loss": 0.1}
     bucket = run["info"]["artifact_uri"].removeprefix("gs://").split("/")[0]
     objects = deployed.list(f"{_cloud.STORAGE}/b/{bucket}/o", "items")
-    assert any(before["run"] in item["name"] and item["name"].endswith("note.txt") for item in objects)
+    assert any(run_id in item["name"] and item["name"].endswith("note.txt") for item in objects)
 
 
 def test_data_are_destroyed_for_those_only_who_name_the_deployment(deployed_again, deployed, controller):
@@ -105,17 +102,13 @@ def test_data_are_destroyed_for_those_only_who_name_the_deployment(deployed_agai
 
 def test_with_the_data_nothing_is_left(with_data, deployed):
     assert deployed.owned("demo") == {}
-    left = {name for name in deployed.resources() if "demo-dev" in name}
-    assert left == {f"secret/{FOREIGN}"}
+    assert not [name for name in deployed.resources() if "demo-dev" in name]
     assert deployed.project_roles("demo-dev-") == set()
     assert "no data" in with_data.output
 
 
 def test_what_others_made_is_left_alone(before, with_data, deployed):
-    theirs = {name for name in before["resources"] if name in (f"secret/{FOREIGN}", "bucket/somebody-elses-bucket")}
-    after = deployed.resources()
-    assert {name: after[name] for name in theirs} == {name: before["resources"][name] for name in theirs}
-    assert FOREIGN in next(line for line in with_data.output.splitlines() if "Left alone" in line)
+    assert deployed.resources()[FOREIGN] == before[FOREIGN]
 
 
 def test_destroying_nothing_changes_nothing(with_data, controller):

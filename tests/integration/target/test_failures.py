@@ -34,7 +34,7 @@ def failing(variants, crowded, new_project, controller, small):
         "wide": variants.hosts["wide"] | {"mlflow_image_context": str(IMAGES / "exiting")},
     }
     before = _page(variants.project)
-    play = controller.run(DEPLOY, hosts=hosts)
+    play = controller.run(DEPLOY, hosts=hosts, verbosity=4)
     return {"play": play, "before": before, "after": _page(variants.project), "builds": builds}
 
 

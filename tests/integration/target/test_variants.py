@@ -88,11 +88,14 @@ def test_an_own_image_is_run_and_nothing_is_built(variants, controller):
 
 
 def test_production_is_destroyed_with_a_last_backup_when_it_is_named(variants, controller):
-    hosts = {"prod": variants.hosts["prod"]}
+    """And a secret stays that is named as if it was the deployment's own, but was made by somebody else."""
+    project, hosts = variants.project, {"prod": variants.hosts["prod"]}
+    foreign = project.make_secret("prod-prod-session-key", "somebody else's")
     options = ("-e", "mlflow_destroy_data=true", "-e", "mlflow_destroy_confirm=prod")
-    controller.run(DESTROY, *options, hosts=hosts).check()
-    project = variants.project
+    play = controller.run(DESTROY, *options, hosts=hosts).check()
     assert project.owned("prod") == {}
+    assert project.secret(foreign.split("/")[-1])["versions"][1] == ("ENABLED", b"somebody else's")
+    assert "secret/prod-prod-session-key" in next(line for line in play.output.splitlines() if "Left alone" in line)
     backups = project.list(f"{_cloud.SQL}/{project.home}/backups", "backups")
     assert [backup["instance"].split("/")[-1] for backup in backups] == ["prod-prod"]
     assert project.owned("wide")

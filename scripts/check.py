@@ -25,11 +25,13 @@ class Step:
     title: str
     command: list[str]
     env: dict[str, str] = field(default_factory=dict)
+    again: bool = False  # what fails is run once more by itself: it says which tests depend on the machine's speed
     sandbox: bool = False  # run inside `gcp-sandbox exec`, with a sandbox of its own
 
 
-def pytest(title: str, *paths: str, args: tuple[str, ...] = (), sandbox: bool = False) -> Step:
-    return Step(title, [PYTHON, "-m", "pytest", "-q", "--durations=10", *args, *paths], sandbox=sandbox)
+def pytest(title: str, *paths: str, args: tuple[str, ...] = (), again: bool = False) -> Step:
+    cache = f"cache_dir={ROOT / '.cache' / 'pytest' / paths[0].replace('/', '-')}"
+    return Step(title, [PYTHON, "-m", "pytest", "-q", "--durations=10", "-o", cache, *args, *paths], again=again)
 
 
 PARTS: dict[str, list[Step]] = {
@@ -60,9 +62,9 @@ PARTS: dict[str, list[Step]] = {
             args=("--cov", "--cov-config=pyproject.toml", "--cov-report=term:skip-covered", "--cov-fail-under=90"),
         )
     ],
-    "sandbox-test": [pytest("tests of the sandbox", "sandbox/tests")],
+    "sandbox-test": [pytest("tests of the sandbox", "sandbox/tests", again=True)],
     "conformance": [pytest("recorded traffic", "tests/conformance", args=("-s",))],
-    "integration": [pytest("modules and roles in a sandbox", "tests/integration")],
+    "integration": [pytest("modules and roles in a sandbox", "tests/integration", again=True)],
     "molecule": [Step("molecule", ["molecule", "test", "--all"], sandbox=True)],
     "docs": [Step("documentation pages", [PYTHON, "scripts/docs.py"])],
     "build": [Step("collection build and galaxy-importer", [PYTHON, "scripts/build.py"])],
@@ -86,6 +88,10 @@ def run(step: Step) -> tuple[int, float]:
         command = [*sandbox, "exec", "--", *command]
     try:
         status = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
+        if status == 1 and step.again:
+            print(f"\n=== {step.title}: what failed, once more by itself", flush=True)
+            command = [*command, "--last-failed", "--last-failed-no-failures", "none"]
+            status = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
     finally:
         if step.sandbox:
             subprocess.run([*sandbox, "down"], cwd=ROOT, env=env, check=True)

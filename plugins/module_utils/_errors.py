@@ -135,6 +135,10 @@ _RATE_LIMITS = {"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEED
 _QUOTAS = {"quotaExceeded", "dailyLimitExceeded", "resourceQuotaExceeded", "QUOTA_EXCEEDED"}
 _DISABLED = {"SERVICE_DISABLED", "accessNotConfigured"}
 _BILLING = {"BILLING_DISABLED", "accountDisabled", "UREQ_PROJECT_BILLING_NOT_FOUND", "billingNotEnabled"}
+# Secret Manager's words for a change that is built on a stale read.
+_OTHER_ETAG = re.compile(r"\betag\b.* does not match the latest etag")
+# What Cloud SQL passes on from a database server.
+_TAKEN = re.compile(r'database "?\S+?"? already exists|database exists')
 _STALE = {"conditionNotMet", "staleData", "settingsVersionMismatch"}
 _PERMISSION = re.compile(r"\b([a-z][a-zA-Z]+\.[a-zA-Z]+\.[a-zA-Z]+)\b(?!\.)")
 
@@ -179,10 +183,12 @@ def _kind(details, method):
         return PermissionDenied
     if reason == "operationInProgress":
         return OperationInProgress
-    if status == 412 or reason in _STALE or details.code == "ABORTED":
+    if status == 412 or reason in _STALE or details.code == "ABORTED" or (status == 400 and _OTHER_ETAG.search(text)):
         return Conflict
     if status == 409:
         return AlreadyExists if method == "POST" else Conflict
+    if status == 400 and method == "POST" and _TAKEN.search(text):
+        return AlreadyExists
     if status >= 500 and status != 501:
         return Unavailable
     return InvalidRequest

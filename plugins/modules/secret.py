@@ -175,6 +175,8 @@ SECRET = Resource(
         hidden=(f"annotations.{MADE_OF}",),
     ),
 )
+# Seconds within which a run that made a secret has given it its value.
+A_MOMENT = 3
 NEW = "(new)"
 NOT_MADE = "latest"
 # https://cloud.google.com/secret-manager/quotas
@@ -221,12 +223,15 @@ def desired(params):
 
 
 # Where a value comes from. Each kind has a fingerprint that tells, from the annotation alone, whether the value that
-# was made is still the one that is wanted (``matches``), makes the value when it is needed (``value``), and says
-# whether a version that the module has no record of may be kept (``adopts``).
+# was made is still the one that is wanted (``matches``), makes the value when it is needed (``value``), says whether a
+# version that the module has no record of may be kept (``adopts``), and whether two runs at the same time would make
+# different values (``only_once``).
 
 
 class Given:
     """A value given as it is."""
+
+    only_once = False
 
     def __init__(self, value):
         self._value = value
@@ -257,6 +262,8 @@ class Given:
 class Generated:
     """A value made of random characters, once."""
 
+    only_once = True
+
     def __init__(self, length, alphabet):
         self._length = length
         self._alphabet = alphabet or string.ascii_letters + string.digits
@@ -276,6 +283,8 @@ class Generated:
 
 class Composed:
     """A template filled with other secrets."""
+
+    only_once = False
 
     def __init__(self, task, template, sources):
         self._task = task
@@ -375,6 +384,10 @@ class Versions:
         if fresh or (known and not number):
             return None, False
         latest = self.latest()
+        if latest is None and source.only_once and not self._task.check_mode:
+            # Another run may have made the secret just now, and adds the first version next.
+            self._task.client.clock.sleep(A_MOMENT)
+            latest = self.latest()
         if latest and source.adopts(self._task, self.name(latest)):
             return latest, False
         return None, False

@@ -96,6 +96,7 @@ import hashlib
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import (
     AlreadyExists,
     ApiDisabled,
+    Conflict,
     NotFound,
     UserError,
 )
@@ -107,6 +108,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import BAS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret, read_version, version_name
 from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, INSIDE, OPERATION
 
+_CONFLICTS = 6
 USER = Resource(
     kind="database user",
     base=BASE,
@@ -279,6 +281,16 @@ class User:
         """Keep the version in the secret. Without this the next run would set the same password once more."""
         if not version:
             return
+        for attempt in range(_CONFLICTS):
+            try:
+                self.write_note(version)
+                return
+            except Conflict as error:  # somebody else has changed the secret meanwhile
+                failure = error
+            self.task.waiter.pause(self.task.client.clock.random() * 2**attempt, version, "changed at the same time")
+        raise failure
+
+    def write_note(self, version):
         secret = self.secret(version)
         annotations = dict(secret.get("annotations") or {}, **{self.annotation: version.rsplit("/", 1)[-1]})
         self.task.client.request(

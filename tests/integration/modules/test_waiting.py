@@ -8,11 +8,25 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import REGION, REGISTRY, STORAGE, Cloud
+from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import (
+    MANAGER,
+    REGION,
+    REGISTRY,
+    STORAGE,
+    Cloud,
+)
 
 # Creating an instance of Cloud SQL takes 5 minutes in real life: here 19 s, so that there is one line of progress.
 LATENCY = "scaled:16"
 INSTANCE = {"region": REGION, "database_version": "POSTGRES_16", "tier": "db-f1-micro", "ipv4_enabled": True}
+# What two runs at the same time make, by the names of the results.
+MADE = ("bucket", "repository", "instance", "database")
+# How many times they come across each other in a policy and in what can be made only once.
+SEVERAL = 6
+ROLES = (
+    ["roles/run.viewer", "roles/run.invoker", "roles/cloudsql.viewer"],
+    ["roles/run.developer", "roles/cloudsql.client", "roles/browser"],
+)
 BUILDER = "builder@{{ project }}.iam.gserviceaccount.com"
 
 
@@ -42,7 +56,7 @@ class Stage:
 
 
 def task(module, **options):
-    keywords = {key: options.pop(key) for key in ("register", "ignore_errors", "name") if key in options}
+    keywords = {key: options.pop(key) for key in ("register", "ignore_errors", "name", "loop") if key in options}
     if module == "sql_instance":
         options = {"name": keywords.pop("name"), **INSTANCE, **options}
     elif "name" in keywords:
@@ -82,16 +96,27 @@ def started(stage):
 def pair(stage, started):
     """Two runs at the same time that make the same things and join the instance that was started."""
     tasks = [
-        task("storage_bucket", name="{{ project }}-both", location=REGION),
-        task("secret", name="both", generate={}),
-        task("artifact_repository", name="both", location=REGION),
-        task("sql_instance", name="both"),
+        task("storage_bucket", name="{{ project }}-both", location=REGION, register="bucket"),
+        task("secret", name="both-{{ item }}", generate={}, loop=list(range(SEVERAL))),
+        task(
+            "iam_bindings",
+            resource="//cloudresourcemanager.googleapis.com/projects/{{ project }}",
+            bindings=[{"role": "{{ item[0] }}", "members": ["user:{{ item[1] }}@example.com"]}],
+            loop="{{ roles | product(['alice', 'bob']) }}",
+        ),
+        task("artifact_repository", name="both", location=REGION, register="repository"),
+        task("sql_instance", name="both", wait="{{ waits }}", register="instance"),
+        task("sql_database", name="data", instance="both", register="database"),
         task("sql_instance", name="db", register="joined"),
         show("joined.changed"),
         show("joined.resource.state"),
+        *(show(f"{name}.changed") for name in MADE),
     ]
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        runs = [pool.submit(stage.play, *tasks, name=name) for name in ("one", "other")]
+        runs = []
+        for waits, roles in zip((True, False), ROLES, strict=True):
+            variables = {"waits": waits, "roles": roles}
+            runs.append(pool.submit(stage.play, *tasks, name=f"waits-{waits}", variables=variables))
         return [run.result() for run in runs]
 
 
@@ -121,11 +146,18 @@ def test_two_runs_at_the_same_time_make_everything_once(pair, stage):
         assert shown(play, "joined.changed") == "False"
         assert shown(play, "joined.resource.state") == "RUNNABLE"
     # Each thing is reported by the run that made it, and by no more than that one.
-    assert sum(play.changed for play in pair) == 4, [str(play) for play in pair]
-    assert list(stage.cloud.secret("both")["versions"]) == [1]
+    for name in MADE:
+        told = [shown(play, f"{name}.changed") for play in pair]
+        assert sorted(told) == ["False", "True"], f"{name}: {told}"
+    for number in range(SEVERAL):
+        assert list(stage.cloud.secret(f"both-{number}")["versions"]) == [1]
+    granted = stage.cloud.bindings(f"{MANAGER}/v3/{stage.cloud.home}")
+    for role in ROLES[0] + ROLES[1]:
+        assert granted[role] == ["user:alice@example.com", "user:bob@example.com"]
 
 
 def test_a_line_tells_which_resource_what_state_how_long(pair, stage):
+    """Also while a database waits for the instance that it is in."""
     line = rf"^ *(?:creating )?Cloud SQL instance projects/{stage.cloud.project}/instances/both: (\w+), (\d+)s$"
     for play in pair:
         told = re.findall(line, play.output, re.M)

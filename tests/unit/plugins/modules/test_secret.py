@@ -159,13 +159,23 @@ def test_generate_keeps_a_version_that_is_there(cloud):
     assert cloud.run(secret, name="s", generate={})["version"].endswith("/7")
 
 
+def test_generate_keeps_what_another_run_is_just_making(cloud):
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect_error("GET", f"{URL}/versions/latest", 404)
+    cloud.expect("GET", f"{URL}/versions/latest", body=version(1))
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("PATCH", URL, body=BODY)
+    assert cloud.run(secret, name="s", generate={})["version"].endswith("/1")
+
+
 @pytest.mark.parametrize("state", ["DISABLED", None])
 def test_generate_when_no_version_is_usable(cloud, state):
     cloud.expect("GET", URL, body=BODY)
-    if state:
-        cloud.expect("GET", f"{URL}/versions/latest", body=version(7, state))
-    else:
-        cloud.expect_error("GET", f"{URL}/versions/latest", 404)
+    for _time in ("now", "a moment later"):
+        if state:
+            cloud.expect("GET", f"{URL}/versions/latest", body=version(7, state))
+        else:
+            cloud.expect_error("GET", f"{URL}/versions/latest", 404)
     expect_new(cloud, None, "8")
     assert cloud.run(secret, name="s", generate={})["version"].endswith("/8")
 

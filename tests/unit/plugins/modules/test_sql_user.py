@@ -171,3 +171,16 @@ def test_absent(cloud):
     cloud.expect("GET", URL, body=USER)
     cloud.expect("DELETE", USERS, query={"name": "mlflow"}, body=DONE)
     assert cloud.run(sql_user, instance="db", name="mlflow", state="absent")["changed"]
+
+
+def test_a_secret_that_somebody_else_changes_is_noted_again(cloud, note):
+    cloud.expect("GET", URL, body=USER)
+    latest(cloud, 4)
+    secret(cloud, {note: "3"})
+    cloud.expect("GET", "...versions/4:access", body=PAYLOAD)
+    cloud.expect("PUT", USERS, body=DONE)
+    secret(cloud, {note: "3"})
+    stale = 'The provided etag ["e"] does not match the latest etag ["f"] of [projects/p/secrets/pw].'
+    cloud.expect_error("PATCH", SECRET, 400, code="FAILED_PRECONDITION", message=stale)
+    noted(cloud, {note: "4"})
+    assert cloud.run(sql_user, **NAMES)["changed"]

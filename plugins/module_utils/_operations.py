@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,10 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
 PROGRESS_SECONDS = 15
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 10.0
+# How long a refusal that a service takes back by itself is tolerated. A change of a policy is "usually" seen everywhere
+# within two minutes: https://cloud.google.com/iam/docs/access-change-propagation
+_TRANSIENT_SECONDS = 240
+_TRANSIENT_PAUSE = 5.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,28 @@ class Waiter:
         if self.left <= 0:
             raise self.timeout(what, status)
         self._clock.sleep(min(seconds, max(self.left, 0.01)))
+
+    def tolerate(self, send, refusals, *, what):
+        """Return what ``send()`` returns, which is called again while it raises what the service takes back by itself.
+
+        ``refusals`` are regular expressions of the service's words.
+        Errors: those of ``send``; :class:`OperationTimeout`.
+        """
+        began = told = self._clock.now()
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return send()
+            except _errors.ApiError as error:
+                known = any(re.search(pattern, error.text) for pattern in refusals)
+                now = self._clock.now()
+                if not known or now - began >= _TRANSIENT_SECONDS:
+                    raise
+                if now - told >= PROGRESS_SECONDS:
+                    told = now
+                    self._progress(f"{what}: {error.text}, {_spell(now - began)}")
+                self.pause(pause, what, error.text)
+                pause = min(2 * pause, _TRANSIENT_PAUSE)
 
     def timeout(self, what, status, operation=""):
         return _errors.OperationTimeout(

@@ -22,8 +22,6 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import 
 READY, PENDING, FAILED = "ready", "pending", "failed"
 # How often a change is planned again because somebody else changed the resource meanwhile.
 _CONFLICTS = 6
-# How long a refusal that the service takes back by itself (Resource.transient) is tolerated.
-_TRANSIENT_SECONDS = 120
 _BUSY_SECONDS = 5
 
 
@@ -337,20 +335,15 @@ class Remote:
 
     def _send_patiently(self, plan):
         """Send a plan, waiting while the resource is busy or a dependency of it is not known everywhere yet."""
-        clock = self.task.client.clock
-        tolerated = clock.now() + _TRANSIENT_SECONDS
         while True:
             try:
-                return self._send(plan)
+                return self.task.waiter.tolerate(lambda: self._send(plan), self.resource.transient, what=self.title)
             except _errors.OperationInProgress as error:
                 self.task.waiter.pause(_BUSY_SECONDS, self.title, f"busy: {error.text}")
             except _errors.ApiError as error:
-                known = any(re.search(pattern, error.text) for pattern in self.resource.transient)
-                if not known or clock.now() >= tolerated:
-                    if plan.action == "create":  # the address is that of the collection
-                        error.message = f"creating {self.title}: {error.message}"
-                    raise
-                self.task.waiter.pause(_BUSY_SECONDS, self.title, error.text)
+                if plan.action == "create":  # the address is that of the collection
+                    error.message = f"creating {self.title}: {error.message}"
+                raise
 
     def _send(self, plan):
         client, resource = self.task.client, self.resource

@@ -159,6 +159,8 @@ _IMAGE = re.compile(
 )
 _GOING = ("PENDING", "QUEUED", "WORKING", "STATUS_UNKNOWN")
 _LOG_LINES = 30
+# What a build is refused for while the roles of its service account, granted a moment ago, are not known everywhere.
+_TRANSIENT = (r"does not have access to", r"does not have storage\.objects\.get access", r"service account .* not found")
 
 
 def run(task):
@@ -285,7 +287,11 @@ class Build:
         }
         if params["machine_type"]:
             body["options"]["machineType"] = params["machine_type"]
-        operation = self.task.client.post(self.builds, body, permission="cloudbuild.builds.create")
+        operation = self.task.waiter.tolerate(
+            lambda: self.task.client.post(self.builds, body, permission="cloudbuild.builds.create"),
+            _TRANSIENT,
+            what=f"building {self.image}",
+        )
         return operation["metadata"]["build"]
 
     def upload(self, archive):

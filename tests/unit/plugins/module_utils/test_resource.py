@@ -173,10 +173,13 @@ def test_transient_refusals_pass(cloud, thing):
     cloud.expect("POST", f"{BASE}/projects/p/things", body=DONE)
     assert thing().ensure({}).changed
     cloud.expect_error("GET", URL, 404)
-    for _again in range(25):
+    for _again in range(53):
         cloud.expect_error("POST", f"{BASE}/projects/p/things", 403, **refused)
-    with pytest.raises(_errors.PermissionDenied):
+    began = cloud.clock.now()
+    with pytest.raises(_errors.PermissionDenied, match="creating thing projects/p/things/a: .*actAs denied"):
         thing().ensure({})
+    assert cloud.clock.now() - began == pytest.approx(240, abs=5)
+    assert "actAs denied on account (or it may not exist), " in cloud.progress[0]
     cloud.done()
 
 

@@ -91,6 +91,31 @@ def test_build(cloud, options):
     assert MARK in create.body["tags"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        'invalid bucket "bkt"; service account b@p.iam.gserviceaccount.com does not have access to it',
+        "could not resolve source: b@p.iam.gserviceaccount.com does not have storage.objects.get access to the object",
+    ],
+)
+def test_roles_that_were_granted_a_moment_ago_are_waited_for(cloud, options, words):
+    nothing_under_way(cloud)
+    uploaded(cloud)
+    cloud.expect_error("POST", BUILDS, 400, code="INVALID_ARGUMENT", message=words)
+    cloud.expect("POST", BUILDS, body={"name": "operations/1", "metadata": {"build": BUILD}})
+    assert cloud.run(image_build, wait=False, **options)["operation"] == "b1"
+    assert cloud.clock.slept == [0.25]
+
+
+def test_another_refusal_is_not_waited_for(cloud, options):
+    nothing_under_way(cloud)
+    uploaded(cloud)
+    cloud.expect_error("POST", BUILDS, 400, code="INVALID_ARGUMENT", message="invalid machine type")
+    with pytest.raises(Failed, match="invalid machine type"):
+        cloud.run(image_build, **options)
+    assert cloud.clock.slept == []
+
+
 def test_a_context_that_was_uploaded_before_is_used(cloud, options):
     nothing_under_way(cloud)
     cloud.expect_error("POST", f"{STORAGE}/upload/storage/v1/b/bkt/o", 412, legacy=True, reason="conditionNotMet")

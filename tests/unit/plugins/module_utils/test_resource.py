@@ -176,7 +176,7 @@ def test_transient_refusals_pass(cloud, thing):
     for _again in range(53):
         cloud.expect_error("POST", f"{BASE}/projects/p/things", 403, **refused)
     began = cloud.clock.now()
-    with pytest.raises(_errors.PermissionDenied, match="creating thing projects/p/things/a: .*actAs denied"):
+    with pytest.raises(_errors.PermissionDenied, match=r"creating thing projects/p/things/a: .*actAs denied"):
         thing().ensure({})
     assert cloud.clock.now() - began == pytest.approx(240, abs=5)
     assert "actAs denied on account (or it may not exist), " in cloud.progress[0]

@@ -160,7 +160,11 @@ _IMAGE = re.compile(
 _GOING = ("PENDING", "QUEUED", "WORKING", "STATUS_UNKNOWN")
 _LOG_LINES = 30
 # What a build is refused for while the roles of its service account, granted a moment ago, are not known everywhere.
-_TRANSIENT = (r"does not have access to", r"does not have storage\.objects\.get access", r"service account .* not found")
+_TRANSIENT = (
+    r"does not have access to",
+    r"does not have storage\.objects\.get access",
+    r"service account .* not found",
+)
 
 
 def run(task):

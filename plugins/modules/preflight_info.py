@@ -23,6 +23,11 @@ options:
     type: list
     elements: str
     default: []
+  other_services:
+    description: APIs that the deployment does not need, and wants to know whether they are enabled.
+    type: list
+    elements: str
+    default: []
   permissions:
     description: Permissions on the project that the deployment will need.
     type: list
@@ -51,7 +56,7 @@ options:
         type: str
         required: true
       location:
-        description: Where it is going to be, by default O(region).
+        description: Where it is going to be, by default O(region). With V(*) it may be anywhere.
         type: str
   owner_labels:
     description:
@@ -131,7 +136,7 @@ caller:
     email: deployer@my-project.iam.gserviceaccount.com
     member: serviceAccount:deployer@my-project.iam.gserviceaccount.com
 services:
-  description: Which of the APIs are enabled.
+  description: Which of the APIs are enabled. Of O(other_services) only the enabled ones are here.
   returned: always
   type: dict
   sample: {enabled: [run.googleapis.com], disabled: [sqladmin.googleapis.com]}
@@ -156,6 +161,10 @@ resources:
     labels:
       description: Its labels.
       type: dict
+    version:
+      description: Version of the database, for example C(POSTGRES_16).
+      returned: for a Cloud SQL instance that is there
+      type: str
 """
 
 import concurrent.futures
@@ -176,6 +185,7 @@ SERVICES_AT_ONCE = 30
 # https://cloud.google.com/resource-manager/reference/rest/v1/projects/testIamPermissions
 PERMISSIONS_AT_ONCE = 100
 SIDE_BY_SIDE = 8
+ANYWHERE = "*"
 
 
 @dataclass(frozen=True)
@@ -243,6 +253,7 @@ OPTIONS = GCP + Options(
     {
         "region": {"type": "str"},
         "services": {"type": "list", "elements": "str", "default": []},
+        "other_services": {"type": "list", "elements": "str", "default": []},
         "permissions": {"type": "list", "elements": "str", "default": []},
         "resources": {
             "type": "list",
@@ -303,7 +314,8 @@ class Preflight:
 
     def services(self):
         """Which APIs are enabled. As the first question it also tells whether credentials and project are any good."""
-        asked = self.params["services"] or ["serviceusage.googleapis.com"]
+        others = self.params["other_services"]
+        asked = [*self.params["services"], *others] or ["serviceusage.googleapis.com"]
         found = {}
         for start in range(0, len(asked), SERVICES_AT_ONCE):
             names = [f"projects/{self.name}/services/{service}" for service in asked[start : start + SERVICES_AT_ONCE]]
@@ -326,6 +338,7 @@ class Preflight:
         known = self.report["services"]
         for service in self.params["services"]:
             known["enabled" if found.get(service) else "disabled"].append(service)
+        known["enabled"] += [service for service in others if found.get(service)]
         email = self.caller()
         if email:
             kind = "serviceAccount" if email.endswith(".gserviceaccount.com") else "user"
@@ -478,7 +491,8 @@ class Preflight:
     def describe(self, item, body):
         """What is there under a name, and what is wrong with it."""
         kind, title = KINDS[item["type"]], f"{item['type']} {item['name']}"
-        nothing = {"exists": False, "owned": False, "location": self.location(item), "state": None, "labels": {}}
+        wanted = self.location(item)
+        nothing = {"exists": False, "owned": False, "location": wanted.strip(ANYWHERE), "state": None, "labels": {}}
         if isinstance(body, Exception):
             self.unseen(item, title, body)
             return dict(item, **nothing)
@@ -497,8 +511,7 @@ class Preflight:
                 name,
                 "If it shall be taken over as it is, set mlflow_adopt=true; otherwise choose",
             )
-        wanted = self.location(item)
-        if location and wanted and location.lower() != wanted.lower():
+        if location and wanted not in ("", ANYWHERE) and location.lower() != wanted.lower():
             self.problem(
                 "location",
                 f"{title} is in {location}, not in {wanted}; it cannot be moved.",
@@ -507,7 +520,8 @@ class Preflight:
             )
         if bad:
             self.problem("state", f"{title} is {state}.", WAYS_OUT[state], name)
-        return dict(item, exists=True, owned=owned, location=location or wanted, state=state, labels=labels)
+        found = dict(item, exists=True, owned=owned, location=location or wanted, state=state, labels=labels)
+        return dict(found, version=body["databaseVersion"]) if "databaseVersion" in body else found
 
     def whose(self, labels):
         """What the labels of a resource say that is not this deployment's."""

@@ -50,7 +50,7 @@ CASES = {
             "-> Empty mlflow_access_members",
             "cloudrun_mlflow_min_instances is 9, more than the 3",
             "-> Lower it",
-            "Only one of cloudrun_mlflow_oauth_client_id_secret",
+            "Only one of mlflow_oauth_client_id_secret",
             "-> Set both",
         ),
         {
@@ -59,7 +59,7 @@ CASES = {
             "mlflow_access_members": ["user:alice@example.com"],
             "cloudrun_mlflow_min_instances": 9,
             "cloudrun_mlflow_max_instances": 3,
-            "cloudrun_mlflow_oauth_client_id_secret": "projects/p/secrets/s",
+            "mlflow_oauth_client_id_secret": "projects/p/secrets/s",
         },
     ),
     "everybody": Case(

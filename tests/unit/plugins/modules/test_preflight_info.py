@@ -66,6 +66,40 @@ def test_all_problems_are_listed_and_not_the_first(cloud):
     assert all(problem["next"] for problem in result["problems"])
 
 
+def test_apis_that_are_only_looked_at(cloud):
+    names = ["run.googleapis.com", "appengine.googleapis.com", "dns.googleapis.com"]
+    well(cloud, services=[state(names[0]), state(names[1]), state(names[2], False)])
+    result = cloud.run(preflight_info, services=names[:1], other_services=names[1:])
+    assert cloud.requests[0].query == {"names": [f"projects/p/services/{name}" for name in names]}
+    assert result["services"] == {"enabled": names[:2], "disabled": []}
+    assert result["problems"] == []
+
+
+@pytest.mark.parametrize(("location", "problems"), [("*", []), ("EU", []), ("us", ["location"])])
+def test_where_a_bucket_may_be(cloud, location, problems):
+    well(cloud)
+    cloud.expect("GET", BUCKET, body={"name": "bkt", "location": "EU", "projectNumber": "1"})
+    asked = [{"type": "storage_bucket", "name": "bkt", "location": location}]
+    result = cloud.run(preflight_info, region="europe-west1", resources=asked)
+    assert checks(result) == problems
+    assert result["resources"][0]["location"] == "eu"
+
+
+def test_a_bucket_that_may_be_anywhere_and_is_not_there(cloud):
+    well(cloud)
+    cloud.expect_error("GET", BUCKET, 404, legacy=True, reason="notFound")
+    asked = [{"type": "storage_bucket", "name": "bkt", "location": "*"}]
+    assert cloud.run(preflight_info, region="europe-west1", resources=asked)["resources"][0]["location"] == ""
+
+
+def test_the_version_of_a_database(cloud):
+    well(cloud)
+    body = {"region": "europe-west1", "state": "RUNNABLE", "databaseVersion": "MYSQL_8_0", "settings": {}}
+    cloud.expect("GET", "https://sqladmin.googleapis.com/v1/projects/p/instances/db", body=body)
+    asked = [{"type": "sql_instance", "name": "db"}]
+    assert cloud.run(preflight_info, region="europe-west1", resources=asked)["resources"][0]["version"] == "MYSQL_8_0"
+
+
 def test_bad_credentials_end_the_questions(cloud):
     cloud.expect_error("GET", USAGE, 401, code="UNAUTHENTICATED", message="Invalid Credentials")
     result = cloud.run(preflight_info)

@@ -21,6 +21,7 @@ ORDER = [
     "gcp",
     "mlflow",
     "cloudrun_mlflow",
+    "appengine_mlflow",
     "preflight",
     "gcp_apis",
     "cloudsql",

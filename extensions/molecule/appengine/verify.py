@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at the deployment with Google's own client libraries, and knock at its door: verify.py PROJECT REGION"""
+
+import sys
+
+import google.auth
+import googleapiclient.discovery
+import requests
+from google.auth.transport.requests import AuthorizedSession
+
+NAME = "molecule-dev"
+
+
+def check(what, good):
+    print(f"{'ok    ' if good else 'FAILED'} {what}")
+    return bool(good)
+
+
+def api(name, version):
+    return googleapiclient.discovery.build(name, version, cache_discovery=False)
+
+
+def looks(project, region):
+    engine = api("appengine", "v1").apps()
+    application = engine.get(appsId=project).execute()
+    yield "application is where it was asked for", application["locationId"] == region.rstrip("1")
+    yield "Identity-Aware Proxy is on", application["iap"]["enabled"]
+    versions = (
+        engine.services().versions().list(appsId=project, servicesId="default", view="FULL").execute()["versions"]
+    )
+    (version,) = versions
+    allocations = engine.services().get(appsId=project, servicesId="default").execute()["split"]["allocations"]
+    yield "all traffic goes to the version", allocations == {version["id"]: 1}
+    yield "image by its digest", "@sha256:" in version["deployment"]["container"]["image"]
+    yield "1 CPU and 2 GB", (version["resources"]["cpu"], version["resources"]["memoryGb"]) == (1, 2)
+    scaling = version["automaticScaling"]
+    yield "1 to 4 instances", (scaling["minTotalInstances"], scaling["maxTotalInstances"]) == (1, 4)
+    yield "account of its own", version["serviceAccount"].startswith(f"{NAME}-server@")
+    yield "checked at /health", {version[f"{kind}Check"]["path"] for kind in ("readiness", "liveness")} == {"/health"}
+    yield "password comes from a secret", "/secrets/" in version["envVariables"]["DB_PASSWORD_SECRET_NAME"]
+    instance = api("sqladmin", "v1").instances().get(project=project, instance=NAME).execute()
+    yield "MySQL 8.0", instance["databaseVersion"] == "MYSQL_8_0"
+    yield "MySQL keeps binary logs", instance["settings"]["backupConfiguration"]["binaryLogEnabled"]
+    session = AuthorizedSession(google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0])
+    bucket = session.get(f"https://storage.googleapis.com/storage/v1/b/{project}-{NAME}-artifacts").json()
+    yield "bucket in the EU", bucket["location"] == "EU"
+    home = f"https://secretmanager.googleapis.com/v1/projects/{project}/secrets/{NAME}-db-password"
+    replicas = session.get(home).json()["replication"]["userManaged"]["replicas"]
+    yield "password stays in the region", [replica["location"] for replica in replicas] == [region]
+    answer = requests.get(f"https://{application['defaultHostname']}/", allow_redirects=False, timeout=60)
+    yield (
+        "a stranger is sent to sign in",
+        answer.status_code == 302 and "accounts.google.com" in answer.headers["Location"],
+    )
+
+
+def main(project, region):
+    results = [check(*item) for item in looks(project, region)]
+    return 0 if results and all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -139,6 +139,8 @@ _BILLING = {"BILLING_DISABLED", "accountDisabled", "UREQ_PROJECT_BILLING_NOT_FOU
 _OTHER_ETAG = re.compile(r"\betag\b.* does not match the latest etag")
 # What Cloud SQL passes on from a database server.
 _TAKEN = re.compile(r'database "?\S+?"? already exists|database exists')
+# App Engine's words, with the code that others use for a stale read.
+_BUSY = re.compile(r"operation is already in progress")
 _STALE = {"conditionNotMet", "staleData", "settingsVersionMismatch"}
 _PERMISSION = re.compile(r"\b([a-z][a-zA-Z]+\.[a-zA-Z]+\.[a-zA-Z]+)\b(?!\.)")
 
@@ -181,7 +183,7 @@ def _kind(details, method):
         return NotFound
     if status == 403:
         return PermissionDenied
-    if reason == "operationInProgress":
+    if reason == "operationInProgress" or (status == 409 and _BUSY.search(text)):
         return OperationInProgress
     if status == 412 or reason in _STALE or details.code == "ABORTED" or (status == 400 and _OTHER_ETAG.search(text)):
         return Conflict

@@ -29,24 +29,28 @@ class Rules:
     """What a comparison must know of a resource. Paths are dotted; indexes of lists do not appear in them.
 
     immutable   path -> the way out, a sentence for the error
+    mutable     paths below an immutable one that can be changed all the same
     keyed       path of a list -> the field that identifies an element; order does not matter
     unordered   paths of lists whose order does not matter
     whole       paths of maps that are compared and sent whole: keys that the task leaves out are removed
     at_least    paths of numbers that are satisfied by more than the task asks for (a disk that has grown)
     presence    paths of messages where ``{}`` is a choice and differs from a missing field
     write_only  paths that are sent but never read back, and not shown
+    untold      paths that the service may leave out of its answer; then they are taken to be as they should
     hidden      paths that are compared like others, and not shown
     normalise   path -> function applied to both sides before they are compared
     merge       path of a list that differs -> (desired, existing) -> the list to send; without it, the desired one
     """
 
     immutable: Mapping[str, str] = field(default_factory=dict)
+    mutable: tuple = ()
     keyed: Mapping[str, str] = field(default_factory=dict)
     unordered: tuple = ()
     whole: tuple = ()
     at_least: tuple = ()
     presence: tuple = ()
     write_only: tuple = ()
+    untold: tuple = ()
     hidden: tuple = ()
     normalise: Mapping[str, Callable] = field(default_factory=dict)
     merge: Mapping[str, Callable] = field(default_factory=dict)
@@ -165,7 +169,7 @@ def _at(tree, path):
 def _compare(path, desired, existing, rules):
     """Yield a :class:`Change` for each field of ``desired`` that ``existing`` does not agree with."""
     rule = _dotted(path)
-    if rule in rules.write_only:
+    if rule in rules.write_only or (rule in rules.untold and existing is None):
         return
     if rule in rules.at_least:
         if existing is None or float(existing) < float(desired):
@@ -305,6 +309,8 @@ def _refuse_immutable(changes, rules, name):
     refused = []
     for change in changes:
         dotted = _dotted(change.path)
+        if dotted in rules.mutable:
+            continue
         for path, way_out in rules.immutable.items():
             if dotted == path or dotted.startswith(path + "."):
                 refused.append((dotted, change.before, change.after, way_out))

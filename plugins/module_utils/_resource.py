@@ -33,6 +33,7 @@ class Update:
             changed fields, the service merges; ``put``: the whole resource
     depth   how many keys deep a changed field is named; from there on it is sent whole
     wrap    (body, mask paths) -> body, for services that want an envelope; the mask is then not sent as a parameter
+    rewrite (plan, body, mask paths) -> (body, mask paths), for what is compared as one field and sent as another
     method  where it is not the style's own
     query   more query parameters
     """
@@ -40,6 +41,7 @@ class Update:
     style: str = "mask"
     depth: int = 1
     wrap: Any = None
+    rewrite: Any = None
     method: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
 
@@ -384,6 +386,8 @@ class Remote:
                 query[resource.version_query] = guard
             elif guard is not None:
                 _set_at(body, resource.version, guard)
+        if update.rewrite:
+            body, mask = update.rewrite(plan, body, mask)
         if update.wrap:
             body = update.wrap(body, mask)
         elif update.style == "mask":

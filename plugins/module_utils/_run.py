@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import Options
@@ -108,16 +109,11 @@ def environment(params):
     both = sorted(set(plain) & set(secret))
     if both:
         raise UserError(f"{', '.join(both)} is both in env and in secret_env.", "Remove it from one of them.")
-    variables = [{"name": name, "value": text(value)} for name, value in plain.items()]
+    variables = [{"name": name, "value": _values.text(value)} for name, value in plain.items()]
     for name, reference in secret.items():
         secret_name, version = split_secret(reference, f"secret_env.{name}")
         variables.append({"name": name, "valueSource": {"secretKeyRef": {"secret": secret_name, "version": version}}})
     return sorted(variables, key=lambda variable: variable["name"])
-
-
-def text(value):
-    """A variable's value: YAML's booleans become ``true`` and ``false``, as in a shell."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def volumes(params):
@@ -142,11 +138,6 @@ def split_secret(reference, option):
             "Write it as projects/PROJECT/secrets/SECRET or projects/PROJECT/secrets/SECRET/versions/VERSION.",
         )
     return match.group(1), match.group(2) or "latest"
-
-
-def seconds(value):
-    """Google's spelling of a duration."""
-    return None if value is None else f"{value}s"
 
 
 def vpc_access(params):

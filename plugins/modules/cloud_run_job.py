@@ -74,7 +74,7 @@ operation:
   type: str
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _run
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _run, _values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
@@ -125,7 +125,7 @@ def desired(params):
                 "containers": [_run.container(params)],
                 "volumes": _run.volumes(params),
                 "serviceAccount": params["service_account"],
-                "timeout": _run.seconds(params["timeout"]),
+                "timeout": _values.seconds(params["timeout"]),
                 "maxRetries": params["max_retries"],
                 "vpcAccess": _run.vpc_access(params),
             },

@@ -159,7 +159,7 @@ operation:
 
 import secrets
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _run
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _run, _values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
@@ -253,7 +253,7 @@ def desired(params):
         "defaultUriDisabled": params["default_uri_disabled"],
         "template": {
             "serviceAccount": params["service_account"],
-            "timeout": _run.seconds(params["timeout"]),
+            "timeout": _values.seconds(params["timeout"]),
             "maxInstanceRequestConcurrency": params["concurrency"],
             "scaling": {"minInstanceCount": params["min_instances"], "maxInstanceCount": params["max_instances"]},
             "vpcAccess": _run.vpc_access(params),

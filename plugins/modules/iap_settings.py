@@ -22,12 +22,6 @@ options:
       - What the settings are for, such as C(projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow).
     type: str
     required: true
-  oauth_client_id_secret:
-    description: The secret with the id of an OAuth client of one's own, as C(projects/p/secrets/s).
-    type: str
-  oauth_client_secret_secret:
-    description: The secret with that client's secret, as C(projects/p/secrets/s).
-    type: str
   programmatic_clients:
     description: Ids of OAuth clients whose tokens programs may use. They replace those that are there.
     type: list
@@ -43,6 +37,7 @@ options:
     type: str
 extends_documentation_fragment:
   - mlplatform.gcp.gcp
+  - mlplatform.gcp.oauth_client
   - mlplatform.gcp.attributes
 notes:
   - Needs C(iap.webServices.getSettings) and C(iap.webServices.updateSettings) (or those of the kind of resource), in
@@ -67,32 +62,28 @@ resource:
     name: projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
 """
 
-import hashlib
-
-from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiDisabled, NotFound, UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _oauth_client
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiDisabled, NotFound
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules, plan
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
-from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret
 
 BASE = "https://iap.googleapis.com/v1"
-# Stands in a plan for what is in a secret that an earlier task would have made.
-NOT_KNOWN = "(not known yet)"
 RULES = Rules(unordered=("accessSettings.oauthSettings.programmaticClients",))
 
-OPTIONS = GCP + Options(
-    {
-        "resource": {"type": "str", "required": True},
-        # names of secrets, not secrets
-        "oauth_client_id_secret": {"type": "str", "no_log": False},
-        "oauth_client_secret_secret": {"type": "str", "no_log": False},
-        "programmatic_clients": {"type": "list", "elements": "str"},
-        "login_hint": {"type": "str"},
-        "cors_allow_http_options": {"type": "bool"},
-        "cookie_domain": {"type": "str"},
-    },
-    required_together=(("oauth_client_id_secret", "oauth_client_secret_secret"),),
+OPTIONS = (
+    GCP
+    + _oauth_client.OAUTH_CLIENT
+    + Options(
+        {
+            "resource": {"type": "str", "required": True},
+            "programmatic_clients": {"type": "list", "elements": "str"},
+            "login_hint": {"type": "str"},
+            "cors_allow_http_options": {"type": "bool"},
+            "cookie_domain": {"type": "str"},
+        }
+    )
 )
 
 
@@ -114,8 +105,8 @@ def desired(params, client_id, digest):
 
 def run(task):
     params = task.params
-    client_id, secret = oauth_client(task)
-    wanted = desired(params, client_id, digest(secret))
+    client_id, secret = _oauth_client.read(task)
+    wanted = desired(params, client_id, _oauth_client.digest(secret))
     url = f"{BASE}/{params['resource']}:iapSettings"
     title = f"IAP settings of {params['resource']}"
     changes = plan(wanted, read(task, url), RULES, name=title)
@@ -144,32 +135,6 @@ def read(task, url):
         if isinstance(error, ApiDisabled):
             task.assume_enabled(error)
         return {}
-
-
-def oauth_client(task):
-    """Id and secret of the OAuth client, or two None. In check mode also where their secrets are not there."""
-    names = [task.params["oauth_client_id_secret"], task.params["oauth_client_secret_secret"]]
-    if not names[0]:
-        return None, None
-    return value_of(task, names[0]), value_of(task, names[1])
-
-
-def value_of(task, name):
-    try:
-        value = read_secret(task, name).strip()
-    except (NotFound, ApiDisabled) as error:
-        if not task.check_mode:
-            raise
-        if isinstance(error, ApiDisabled):
-            task.assume_enabled(error)
-        return NOT_KNOWN
-    if not value:
-        raise UserError(f"The secret {name} is empty.", "Add a version with the client's id or secret to it.")
-    return value
-
-
-def digest(secret):
-    return secret if secret in (None, NOT_KNOWN) else hashlib.sha256(secret.encode()).hexdigest()
 
 
 def send_secret(body, mask, secret):

@@ -1,0 +1,66 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The OAuth client that Identity-Aware Proxy signs people in with, kept as two secrets.
+
+Google tells the client's secret as a SHA-256 only, so that is what is compared, and the secret itself what is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiDisabled, NotFound, UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret, version_name
+
+# Stands in a plan for what is in a secret that an earlier task would have made.
+NOT_KNOWN = "(not known yet)"
+
+# Documented in the fragment mlplatform.gcp.oauth_client.
+OAUTH_CLIENT = Options(
+    {
+        # names of secrets, not secrets
+        "oauth_client_id_secret": {"type": "str", "no_log": False},
+        "oauth_client_secret_secret": {"type": "str", "no_log": False},
+    },
+    required_together=(("oauth_client_id_secret", "oauth_client_secret_secret"),),
+)
+
+
+def read(task):
+    """Id and secret of the OAuth client, or two None when the task names none.
+
+    In check mode their secrets need not be there yet.
+    Errors: :class:`UserError` for a secret that is missing or empty.
+    """
+    if not task.params["oauth_client_id_secret"]:
+        return None, None
+    return _value(task, "oauth_client_id_secret"), _value(task, "oauth_client_secret_secret")
+
+
+def _value(task, option):
+    name = task.params[option]
+    try:
+        value = read_secret(task, name).strip()
+    except (NotFound, ApiDisabled) as error:
+        if task.check_mode:
+            if isinstance(error, ApiDisabled):
+                task.assume_enabled(error)
+            return NOT_KNOWN
+        if isinstance(error, ApiDisabled):
+            raise
+        full = version_name(name, lambda: task.project)
+        raise UserError(
+            f"{option}: there is no {full}.",
+            "Make the secret with a version that holds the client's id or secret, as the console shows it.",
+        ) from error
+    if not value:
+        raise UserError(f"{option}: the secret {name} is empty.", "Add a version with the client's id or secret to it.")
+    return value
+
+
+def digest(secret):
+    """What Google tells of a client's secret; what is not known stays so."""
+    return secret if secret in (None, NOT_KNOWN) else hashlib.sha256(secret.encode()).hexdigest()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entrypoint of the MLflow image: `serve` (the default) runs the tracking server, `migrate` brings the database's
-schema up to date, once, before a new release serves.
+schema up to date, once, before a new release serves. `placeholder` answers health checks and nothing else, for a
+service that has to be there and has nothing to do. Where a platform passes no arguments (App Engine), IMAGE_COMMAND
+names the command.
 
 Everything is configured by the environment. A value marked (s) may be replaced by the name of a secret that holds it,
 in the same variable with `_SECRET_NAME` appended: `projects/P/secrets/S`, `projects/P/secrets/S/versions/V`, or `S`
@@ -43,11 +45,13 @@ Any other MLFLOW_* variable reaches MLflow as it is.
 """
 
 import contextlib
+import http.server
 import importlib.util
 import os
 import pathlib
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -582,13 +586,34 @@ def migrate(settings):
         log(f"the schema is up to date ({time.monotonic() - started:.1f} s)")
 
 
-COMMANDS = {"serve": serve, "migrate": migrate}
+class Placeholder(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        healthy = self.path == "/health"
+        self.send_response(200 if healthy else 404)
+        self.send_header("Content-Type", "text/plain")
+        self.end_headers()
+        self.wfile.write(b"OK\n" if healthy else b"There is nothing here.\n")
+
+
+def placeholder(settings):
+    """Serves until the process is stopped."""
+    address = (settings.get("MLFLOW_HOST", default="0.0.0.0"), settings.number("PORT", 8080, least=1))
+    log(f"answering health checks, and nothing else, on port {address[1]}")
+    # The first process of a container gets no default handlers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    http.server.ThreadingHTTPServer(address, Placeholder).serve_forever()
+
+
+COMMANDS = {"serve": serve, "migrate": migrate, "placeholder": placeholder}
 
 
 def main(arguments, environ):
     command = arguments[0] if arguments else "serve"
+    if command == "serve":
+        command = environ.get("IMAGE_COMMAND") or command
     if command not in COMMANDS or len(arguments) > 1:
-        log(f"{' '.join(arguments)!r} is not a command of this image; there are: {', '.join(COMMANDS)}")
+        given = " ".join([command, *arguments[1:]])
+        log(f"{given!r} is not a command of this image; there are: {', '.join(COMMANDS)}")
         return 2
     try:
         COMMANDS[command](Settings(environ, read_secret))

@@ -540,6 +540,35 @@ def get(url, host=None, body=None, origin=None, user=None):
         return error.code, error.read().decode()
 
 
+def get_patiently(url):
+    """The same, of a server that is about to listen."""
+    for _attempt in range(50):
+        with contextlib.suppress(urllib.error.URLError):
+            return get(url)
+        time.sleep(0.1)
+    raise AssertionError(f"nothing listens at {url}")
+
+
+class TestPlaceholder:
+    @pytest.mark.parametrize("arguments", [[], ["serve"]])
+    def test_it_answers_health_checks_and_nothing_else(self, arguments):
+        port = free_port()
+        environ = os.environ | {"PORT": str(port), "MLFLOW_HOST": "127.0.0.1", "IMAGE_COMMAND": "placeholder"}
+        process = subprocess.Popen([sys.executable, ENTRYPOINT, *arguments], env=environ, stderr=subprocess.PIPE)
+        try:
+            assert b"health checks" in process.stderr.readline()
+            assert get_patiently(f"http://127.0.0.1:{port}/health")[0] == 200
+            assert get(f"http://127.0.0.1:{port}/")[0] == 404
+            process.terminate()
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+
+    def test_a_command_that_does_not_exist_is_named(self):
+        status, log = run(dict(os.environ, IMAGE_COMMAND="sreve"))
+        assert status == 2 and "'sreve' is not a command of this image; there are: serve, migrate, placeholder" in log
+
+
 class TestForReal:
     def test_migrate_then_serve(self, database, postgres, tmp_path):
         status, log = run(database, "serve")

@@ -22,7 +22,7 @@ from gcp_sandbox.gateway.sandbox import Sandbox
 from gcp_sandbox.gateway.service import Response, Service, route
 from gcp_sandbox.network.listeners import Listeners, bind
 
-REAL = "app-abc123.appspot.com"
+REAL = "app-abc123.cloudfunctions.net"
 
 
 class Echo(Service):
@@ -88,9 +88,8 @@ def live(tmp_path_factory):
     thread.start()
     asyncio.run_coroutine_threadsafe(listeners.start(), loop).result(10)
     sandbox.start()
-    sandbox.ingress.register("app-*.appspot.com", application)
-    sandbox.ingress.locate = {"app": REAL}.get
-    sandbox.ingress.labels = lambda: ["app"]
+    sandbox.ingress.register("app-*.cloudfunctions.net", application)
+    sandbox.ingress.publish(labels=lambda: ["app"], locate={"app": REAL}.get)
     yield sandbox
     asyncio.run_coroutine_threadsafe(listeners.stop(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)

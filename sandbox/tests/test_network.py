@@ -62,9 +62,9 @@ async def application(scope, receive, send):
     headers = {k.decode(): v.decode() for k, v in scope["headers"]}
     body = json.dumps({"headers": headers, "door": scope["gcp_sandbox"]["door"], "path": scope["path"]}).encode()
     extra = [
-        (b"location", b"https://app-abc123.appspot.com/next?a=b"),
+        (b"location", b"https://app-abc123.cloudfunctions.net/next?a=b"),
         (b"set-cookie", b"__Host-session=1; Path=/; Secure; SameSite=None; HttpOnly"),
-        (b"set-cookie", b"plain=2; Domain=app-abc123.appspot.com"),
+        (b"set-cookie", b"plain=2; Domain=app-abc123.cloudfunctions.net"),
     ]
     if scope["path"] == "/away":
         extra[0] = (b"location", b"https://accounts.google.com/o/oauth2?x=1")

@@ -22,7 +22,7 @@ from gcp_sandbox.gateway.sandbox import Sandbox
 from gcp_sandbox.gateway.service import Response, Service, route
 from gcp_sandbox.network.listeners import Listeners, bind
 
-REAL = "app-abc123.appspot.com"
+REAL = "app-abc123.cloudfunctions.net"
 
 
 class Echo(Service):
@@ -62,9 +62,9 @@ async def application(scope, receive, send):
     headers = {k.decode(): v.decode() for k, v in scope["headers"]}
     body = json.dumps({"headers": headers, "door": scope["gcp_sandbox"]["door"], "path": scope["path"]}).encode()
     extra = [
-        (b"location", b"https://app-abc123.appspot.com/next?a=b"),
+        (b"location", b"https://app-abc123.cloudfunctions.net/next?a=b"),
         (b"set-cookie", b"__Host-session=1; Path=/; Secure; SameSite=None; HttpOnly"),
-        (b"set-cookie", b"plain=2; Domain=app-abc123.appspot.com"),
+        (b"set-cookie", b"plain=2; Domain=app-abc123.cloudfunctions.net"),
     ]
     if scope["path"] == "/away":
         extra[0] = (b"location", b"https://accounts.google.com/o/oauth2?x=1")
@@ -88,9 +88,8 @@ def live(tmp_path_factory):
     thread.start()
     asyncio.run_coroutine_threadsafe(listeners.start(), loop).result(10)
     sandbox.start()
-    sandbox.ingress.register("app-*.appspot.com", application)
-    sandbox.ingress.locate = {"app": REAL}.get
-    sandbox.ingress.labels = lambda: ["app"]
+    sandbox.ingress.register("app-*.cloudfunctions.net", application)
+    sandbox.ingress.publish(labels=lambda: ["app"], locate={"app": REAL}.get)
     yield sandbox
     asyncio.run_coroutine_threadsafe(listeners.stop(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)

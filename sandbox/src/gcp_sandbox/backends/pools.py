@@ -40,7 +40,8 @@ LONGEST_BACKOFF = 60.0
 class Probe:
     """A probe of Cloud Run's Container resource; `path` is None for a TCP probe. Times in seconds.
 
-    `port` is only given where it is not the one that the container serves on.
+    `port` is only given where it is not the one that the container serves on. `failures` and `successes` are how many
+    in a row it takes to change sides.
     """
 
     path: str | None = None
@@ -50,6 +51,7 @@ class Probe:
     period: float = 10
     timeout: float = 1
     failures: int = 3
+    successes: int = 1
 
     @property
     def window(self) -> float:
@@ -104,6 +106,10 @@ class Instance:
     idle_since: float = field(default_factory=time.monotonic)
     failures: int = 0
     next_probe: float = 0
+    #: Out of rotation while its readiness fails: it keeps running and gets no requests.
+    serving: bool = True
+    streak: int = 0
+    next_check: float = 0
 
 
 class Pool:
@@ -113,6 +119,7 @@ class Pool:
     :param launch: starts a container; OSError when its command cannot be run.
     :param startup: must pass before an instance gets requests.
     :param liveness: an instance that fails it is restarted.
+    :param readiness: an instance that fails it gets no requests until it passes again.
     :param window: seconds an instance may take to start; the start-up probe's own by default.
     :param delay: seconds before the first start-up probe.
     :param note: writes a line to the service's log.
@@ -125,6 +132,7 @@ class Pool:
         *,
         startup: Probe,
         liveness: Probe | None = None,
+        readiness: Probe | None = None,
         limits: Limits,
         note: Callable[[str], None],
         window: float | None = None,
@@ -132,7 +140,7 @@ class Pool:
     ) -> None:
         self.name = name
         self.limits = limits
-        self.startup, self.liveness = startup, liveness
+        self.startup, self.liveness, self.readiness = startup, liveness, readiness
         self._launch, self._note = launch, note
         self.window = startup.window if window is None else window
         self._delay = delay
@@ -254,6 +262,7 @@ class Pool:
         now = time.monotonic()
         surplus: list[Instance] = []
         due: list[Instance] = []
+        unsure: list[Instance] = []
         with self._lock:
             if self._closed:
                 return
@@ -274,10 +283,17 @@ class Pool:
                     if now >= instance.next_probe:
                         instance.next_probe = now + self.liveness.period
                         due.append(instance)
+            if self.readiness:
+                for instance in self._ready:
+                    if now >= instance.next_check:
+                        instance.next_check = now + self.readiness.period
+                        unsure.append(instance)
         for instance in surplus:
             threading.Thread(target=instance.process.stop, daemon=True).start()
         for instance in due:
             threading.Thread(target=self._probe_liveness, args=(instance,), daemon=True).start()
+        for instance in unsure:
+            threading.Thread(target=self._probe_readiness, args=(instance,), daemon=True).start()
 
     def close(self, grace: float = GRACE, drain: float = 0) -> None:
         """Stop all instances; requests under way get `drain` seconds to finish."""
@@ -302,6 +318,7 @@ class Pool:
         except (OSError, ValueError) as error:  # ValueError: a NUL in an argument or a variable
             raise StartFailed("command", f"The container's command cannot be run: {error}.") from error
         began = time.monotonic()
+        passed = 0
         if self._delay:
             process.wait(self._delay)
         while process.alive():
@@ -312,7 +329,8 @@ class Pool:
             if left <= 0:
                 process.stop(grace=1)
                 raise StartFailed("probe", "The start-up probe did not pass in time.")
-            if self.startup.check(process.port or 0, left):
+            passed = passed + 1 if self.startup.check(process.port or 0, left) else 0
+            if passed >= self.startup.successes:
                 now = time.monotonic()
                 return Instance(process, next_probe=now + (self.liveness.initial_delay if self.liveness else 0))
             process.wait(RETRY)
@@ -328,7 +346,7 @@ class Pool:
         candidates = [
             instance
             for instance in self._ready
-            if instance.active < self.limits.concurrency and instance.process.alive()
+            if instance.serving and instance.active < self.limits.concurrency and instance.process.alive()
         ]
         return max(candidates, key=lambda instance: instance.active, default=None)
 
@@ -373,6 +391,21 @@ class Pool:
                 self._add(instance)
                 return
         instance.process.stop()
+
+    def _probe_readiness(self, instance: Instance) -> None:
+        """Take an instance out of rotation or back in, once enough checks in a row say otherwise than its state."""
+        probe = self.readiness
+        if probe is None:
+            return
+        passed = probe.check(instance.process.port or 0)
+        with self._lock:
+            instance.streak = 0 if passed == instance.serving else instance.streak + 1
+            if not instance.streak or instance.streak < (probe.successes if passed else probe.failures):
+                return
+            instance.serving, instance.streak = passed, 0
+            self._dispatch()
+        state = "passes its readiness check again" if passed else "fails its readiness check and gets no requests"
+        self._note(f"{self.name}: an instance {state}.")
 
     def _probe_liveness(self, instance: Instance) -> None:
         probe = self.liveness

@@ -9,9 +9,9 @@ Cloud Run registers its handler in `start()`:
 proxy, the TLS port or the front door; `scope["headers"]` carry the real host in each case, and `scope["gcp_sandbox"]`
 holds {"sandbox": Sandbox, "host": str, "door": str | None}: `door` is the origin the browser sees
 ("http://name.localhost:8080") when the request came through the front door, else None.
-The door finds a deployed service's host by the first label of the address:
+The door finds a deployed application's host by the first label of the address; each product says which it has:
 
-    self.sandbox.ingress.locate = lambda label: "mlflow-abc123-ew.a.run.app" or None
+    self.sandbox.ingress.publish(labels=lambda: ["mlflow"], locate={"mlflow": "mlflow-abc123-ew.a.run.app"}.get)
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 AsgiApp = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+Labels = Callable[[], Iterable[str]]
+Locate = Callable[[str], str | None]
 
 
 class Ingress:
@@ -28,10 +30,23 @@ class Ingress:
 
     def __init__(self) -> None:
         self._apps: list[tuple[re.Pattern[str], AsgiApp]] = []
-        #: First label of a `<label>.localhost` address -> host of a deployed service, or None.
-        self.locate: Callable[[str], str | None] = lambda label: None
-        #: Labels of all deployed services, for the door's index page.
-        self.labels: Callable[[], Iterable[str]] = lambda: ()
+        self._published: list[tuple[Labels, Locate]] = []
+
+    def publish(self, *, labels: Labels, locate: Locate) -> None:
+        """Let a product say what it has deployed.
+
+        :param labels: labels of its applications at the front door, for the index page.
+        :param locate: from the first label of a `<label>.localhost` address to a real host, or None.
+        """
+        self._published.append((labels, locate))
+
+    def labels(self) -> list[str]:
+        """Labels of all deployed applications, sorted."""
+        return sorted({label for labels, _ in self._published for label in labels()})
+
+    def locate(self, label: str) -> str | None:
+        """The real host behind the first label of a `<label>.localhost` address, or None."""
+        return next((found for _, locate in self._published if (found := locate(label))), None)
 
     def register(self, pattern: str, app: AsgiApp) -> None:
         """Send requests for hosts like `pattern` ("*" stands for one or more characters) to `app`."""

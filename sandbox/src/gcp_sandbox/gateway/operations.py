@@ -269,8 +269,20 @@ class LongRunning(Service):
         """A relative name with the project's id for its number."""
         return self.sandbox.projects.canonical(f"//{self.name}/{name}").removeprefix(f"//{self.name}/")
 
+    def operation_name(self, call: Call) -> str:
+        """Name of the operation that a call is about."""
+        return call.params["name"]
+
+    def operation_collection(self, call: Call) -> str:
+        """What a call lists the operations of, as their names begin."""
+        return self._canonical(call.params.get("name", "")).removesuffix("/operations")
+
+    def operation_matches(self, call: Call, op: Op) -> bool:
+        """Whether the call's filter, if the service has one, lets an operation be listed."""
+        return True
+
     def _operation(self, call: Call) -> Op:
-        name = call.params["name"]
+        name = self.operation_name(call)
         operations = self.sandbox.operations
         op = operations.get(self.name, name) or operations.get(self.name, self._canonical(name))
         if op is None:
@@ -281,8 +293,8 @@ class LongRunning(Service):
         return self.operation_json(self._operation(call))
 
     def _operation_list(self, call: Call) -> dict[str, Any]:
-        parent = self._canonical(call.params.get("name", "")).removesuffix("/operations")
-        ops = self.sandbox.operations.list(self.name)
+        parent = self.operation_collection(call)
+        ops = [op for op in self.sandbox.operations.list(self.name) if self.operation_matches(call, op)]
         mine = [
             self.operation_json(op) for op in ops if op.name.startswith(f"{parent}/") or parent in ("", "operations")
         ]

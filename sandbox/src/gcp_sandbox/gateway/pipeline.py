@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 Hook = Callable[[Call], Response | None]
 
 _PROJECT_IN_NAME = re.compile(r"^(?:[\w-]+/)*?projects/([^/:]+)")
-_PROJECT_PARAMETERS = ("project", "projectId", "projectsId")
+_PROJECT_PARAMETERS = ("project", "projectId", "projectsId", "appsId")
 
 
 class Drop(Exception):

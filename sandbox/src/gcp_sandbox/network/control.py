@@ -51,7 +51,7 @@ class Control:
             "started": self._started,
             "services": sorted(sandbox.services),
             "broken": sandbox.broken,
-            "deployed": sorted(sandbox.ingress.labels()),
+            "deployed": sandbox.ingress.labels(),
             "databases": [
                 {"connection": name, "port": port, "running": running}
                 for name, port, running in (sandbox.sql.endpoints() if ready else ())

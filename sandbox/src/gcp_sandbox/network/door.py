@@ -94,7 +94,7 @@ class Door:
         return f"http://{host}{_SUFFIX}:{self._port}{rest}" if is_google(host) else url
 
     def _index(self) -> str:
-        labels = sorted(self._sandbox.ingress.labels())
+        labels = self._sandbox.ingress.labels()
         links = "".join(
             f'<li><a href="http://{html.escape(label)}{_SUFFIX}:{self._port}/">{html.escape(label)}</a>'
             for label in labels

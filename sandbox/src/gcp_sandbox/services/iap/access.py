@@ -47,11 +47,14 @@ class Protected:
 
     :param resource: IAP's name of it, projects/NUMBER/iap_web/cloud_run-REGION/services/SERVICE.
     :param audience: of the assertion that it gets, /projects/NUMBER/locations/REGION/services/SERVICE.
+    :param client_id: of the custom OAuth client that the application itself names, where a product has such a field;
+        IapSettings go before it.
     """
 
     resource: str
     audience: str
     project: Project
+    client_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class Access:
         if request.method == "OPTIONS" and effective.get("corsSettings", {}).get("allowHttpOptions"):
             return Granted(None)
         oauth = effective.get("oauthSettings", {})
+        if protected.client_id and not oauth.get("clientId"):
+            oauth = {**oauth, "clientId": protected.client_id}
         try:
             if mode := self._mode(protected, request):
                 return mode

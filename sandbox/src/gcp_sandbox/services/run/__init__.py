@@ -38,8 +38,7 @@ class Run(Services, Jobs, Knative, IamPolicies, LongRunning):
         """Bring up what was running, and take requests for *.run.app."""
         self.runtime.start()
         self.sandbox.ingress.register("*.run.app", self.front.handle)
-        self.sandbox.ingress.locate = self._locate
-        self.sandbox.ingress.labels = self._labels
+        self.sandbox.ingress.publish(labels=self._labels, locate=self._locate)
 
     def stop(self) -> None:
         """Stop all instances."""

@@ -13,6 +13,7 @@ from gcp_sandbox.backends.processes import Spec, Volume
 from gcp_sandbox.gateway import errors
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.services.run.names import Name
+from gcp_sandbox.serving.access import PULL, guarded, may_act_as, may_pull
 
 if TYPE_CHECKING:
     from gcp_sandbox.backends.images import Image
@@ -171,11 +172,7 @@ def check_access(sandbox: Sandbox, caller: Any, name: Name, template: Mapping[st
         image.
     """
     email = template["serviceAccount"]
-    home = sandbox.identities.project_of(email)
-    project = home.id if home else name.project
-    account = f"//iam.googleapis.com/projects/{project}/serviceAccounts/{email}"
-    known = sandbox.identities.account(email) is not None or email.endswith("-compute@developer.gserviceaccount.com")
-    if not known or not sandbox.iam.test(caller, account, ["iam.serviceAccounts.actAs"]):
+    if not may_act_as(sandbox, caller, email, name.project):
         raise errors.permission_denied(
             f"Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it may not exist)."
         )
@@ -184,17 +181,13 @@ def check_access(sandbox: Sandbox, caller: Any, name: Name, template: Mapping[st
 
 
 def _check_image(sandbox: Sandbox, caller: Any, name: Name, ref: str) -> None:
-    repository = repository_of(ref)
-    if repository is None or sandbox.projects.get(repository.split("/")[1]) is None:
+    resource = guarded(sandbox, ref)
+    if resource is None:
         return
-    permission, resource = (
-        "artifactregistry.repositories.downloadArtifacts",
-        f"//artifactregistry.googleapis.com/{repository}",
-    )
     project = sandbox.projects.get(name.project)
     agent = sandbox.identities.service_agent(project, "run")
     reader = sandbox.identities.service_account(agent["email"])
-    if not sandbox.iam.test(reader, resource, [permission]):
+    if not may_pull(sandbox, reader, ref):
         raise errors.permission_denied(
             f"Google Cloud Run Service Agent {agent['email']} must have permission to read the image, {ref}. Ensure "
             "that the "
@@ -202,20 +195,11 @@ def _check_image(sandbox: Sandbox, caller: Any, name: Name, ref: str) -> None:
             "image. If you "
             "just enabled the Cloud Run API, the permissions might take a few minutes to propagate. Note that the "
             "image is "
-            f"from project [{repository.split('/')[1]}], which is not the same as this project [{name.project}]. "
+            f"from project [{ref.split('/')[1]}], which is not the same as this project [{name.project}]. "
             "Permission "
             "must be granted to the Google Cloud Run Service Agent from this project."
         )
-    if not sandbox.iam.test(caller, resource, [permission]):
+    if not may_pull(sandbox, caller, ref):
         raise errors.permission_denied(
-            f"Permission '{permission}' denied on resource '{resource.removeprefix('//')}' (or it may not exist)."
+            f"Permission '{PULL}' denied on resource '{resource.removeprefix('//')}' (or it may not exist)."
         )
-
-
-def repository_of(ref: str) -> str | None:
-    """The Artifact Registry repository of an image reference, as a resource name; None for an image elsewhere."""
-    host, _, path = ref.partition("/")
-    parts = path.split("/")
-    if not host.endswith("-docker.pkg.dev") or len(parts) < 3:
-        return None
-    return f"projects/{parts[0]}/locations/{host.removesuffix('-docker.pkg.dev')}/repositories/{parts[1]}"

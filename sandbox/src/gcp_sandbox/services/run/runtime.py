@@ -3,34 +3,27 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import random
-import threading
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gcp_sandbox.backends.pools import TICK, Limits, Pool, Probe, StartFailed
+from gcp_sandbox.backends.pools import Limits, Pool, Probe, StartFailed
 from gcp_sandbox.backends.processes import Process
 from gcp_sandbox.services.run import containers, names, resources
 from gcp_sandbox.services.run.containers import Failure
 from gcp_sandbox.services.run.names import Name
 from gcp_sandbox.services.run.template import probe, seconds
+from gcp_sandbox.serving.fleet import LEAST_WINDOW, Fleet
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.sandbox import Sandbox
-
-log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
 SERVICE_KIND = "run.service"
 REVISION_KIND = "run.revision"
-
-# A start-up probe's own time is long enough to hide a broken image for four minutes. Where time is scaled down the
-# wait is too, but not below this: a real server on a busy machine still takes its real time to start.
-LEAST_WINDOW = 120.0
 
 NOT_LISTENING = (
     "The user-provided container failed to start and listen on the port defined provided by the PORT={port} "
@@ -59,6 +52,16 @@ class Route:
         return Name.parse(self.service["name"])
 
     @property
+    def log(self) -> str:
+        """Name of the service's log."""
+        return self.name.id
+
+    @property
+    def answer_headers(self) -> list[tuple[str, str]]:
+        """What Cloud Run adds to an answer: nothing."""
+        return []
+
+    @property
     def timeout(self) -> float:
         """Seconds that a request may take."""
         return seconds(self.service["template"]["timeout"])
@@ -74,52 +77,23 @@ class Route:
         return f"{self.service['name']}/revisions/{short}" if short else None
 
 
-class Runtime:
+class Runtime(Fleet):
     """Pools of instances by revision."""
 
+    fact = "revision"
+
     def __init__(self, sandbox: Sandbox) -> None:
-        self.sandbox = sandbox
-        self._lock = threading.RLock()
-        self._pools: dict[str, Pool] = {}
-        self._deploying: set[str] = set()
+        super().__init__(sandbox)
         self._routes: dict[str, Route] = {}
-        self._service_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._stopping = threading.Event()
 
     def start(self) -> None:
         """Take over what still runs, stop what nobody wants any more, and begin to tick."""
         self.refresh()
-        wanted = {}
-        for _, service in self.sandbox.store.list(SERVICE_KIND):
-            for revision, limits in self._limits(service).items():
-                wanted[revision] = limits
-        for process in self.sandbox.processes.all():
-            revision = process.facts.get("revision")
-            if revision is None:
-                continue
-            if revision in wanted and (pool := self.pool(revision, wanted[revision])):
-                pool.adopt(process)
-            else:
-                threading.Thread(target=process.stop, daemon=True).start()
-        for _, service in self.sandbox.store.list(SERVICE_KIND):
+        services = [service for _, service in self.sandbox.store.list(SERVICE_KIND)]
+        self.adopt({name: limits for service in services for name, limits in self._limits(service).items()})
+        for service in services:
             self.activate(service)
-        threading.Thread(target=self._tick, name="run-tick", daemon=True).start()
-
-    def stop(self) -> None:
-        """End the pools. Their containers are stopped by the backend that runs them."""
-        self._stopping.set()
-        with self._lock:
-            pools, self._pools = self._pools, {}
-        threads = [threading.Thread(target=pool.close) for pool in pools.values()]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    def service_lock(self, service: str) -> threading.Lock:
-        """Changes of one service happen one after the other."""
-        with self._lock:
-            return self._service_locks[service]
+        self.begin()
 
     # -- addresses
 
@@ -147,80 +121,28 @@ class Runtime:
 
     # -- instances
 
-    def pool(self, revision: str, limits: Limits | None = None) -> Pool | None:
-        """The pool of a revision (full name), made if need be; None when there is no such revision."""
-        with self._lock:
-            found = self._pools.get(revision)
-            if found is None and not self._stopping.is_set():
-                body = self.sandbox.store.get(REVISION_KIND, revision)
-                if body is None:
-                    return None
-                found = self._pools[revision] = self._new_pool(body, limits)
-            return found
-
     def deploy(self, revision: Json) -> None:
         """Start the revision's first instance. Failure says why it does not serve."""
-        name = revision["name"]
-        with self._lock:
-            self._deploying.add(name)
-        try:
-            pool = self.pool(name)
+        name = Name.parse(revision["name"])
+        with self.deploying(revision["name"]) as pool:
             if pool is None:
-                raise Failure("ABORTED", f"Revision '{Name.parse(name).child}' was deleted.")
+                raise Failure("ABORTED", f"Revision '{name.child}' was deleted.")
             if not pool.instances:
                 try:
                     pool.start_one()
                 except StartFailed as error:
-                    self.sandbox.processes.log(Name.parse(name).id, f"{Name.parse(name).child}: {error}")
+                    self.sandbox.processes.log(name.id, f"{name.child}: {error}")
                     raise self._why(revision, error) from error
-        except BaseException:
-            self.retire(name)
-            raise
-        finally:
-            with self._lock:
-                self._deploying.discard(name)
 
     def activate(self, service: Json) -> None:
         """Give the revisions that have traffic their limits, and stop the others when their requests have ended."""
-        wanted = self._limits(service)
-        for revision, limits in wanted.items():
-            if limits.minimum or revision in self._pools:
-                pool = self.pool(revision, limits)
-                if pool is not None:
-                    pool.resize(limits)
-        with self._lock:
-            mine = [name for name in self._pools if name.startswith(f"{service['name']}/revisions/")]
-            old = [name for name in mine if name not in wanted and name not in self._deploying]
-        for name in old:
-            self.retire(name, drain=seconds(service["template"]["timeout"]))
+        drain = seconds(service["template"]["timeout"])
+        self.settle(f"{service['name']}/revisions/", self._limits(service), drain=drain)
         self.refresh()
 
-    def give_up(self, service: str, *, keep: str = "") -> None:
-        """Stop deploying the revisions of a service, but for `keep`: it is to be deleted, or something newer is there.
-
-        Revisions that serve are left alone.
-        """
-        with self._lock:
-            pending = [name for name in self._deploying if name.startswith(f"{service}/revisions/") and name != keep]
-        for name in pending:
-            self.retire(name)
-
-    def retire(self, revision: str, *, drain: float = 0) -> None:
-        """Stop a revision's instances in the background, after at most `drain` seconds for requests under way."""
-        with self._lock:
-            pool = self._pools.pop(revision, None)
-        if pool is not None:
-            threading.Thread(target=pool.close, kwargs={"drain": drain}, daemon=True).start()
-
-    def _tick(self) -> None:
-        while not self._stopping.wait(TICK):
-            with self._lock:
-                pools = list(self._pools.items())
-            for name, pool in pools:
-                try:
-                    pool.tick()
-                except Exception:
-                    log.exception("looking after %s failed", name)
+    def new_pool(self, name: str, limits: Limits | None) -> Pool | None:
+        revision = self.sandbox.store.get(REVISION_KIND, name)
+        return self._new_pool(revision, limits) if revision else None
 
     def _new_pool(self, revision: Json, limits: Limits | None) -> Pool:
         name = Name.parse(revision["name"])

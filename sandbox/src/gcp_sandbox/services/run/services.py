@@ -79,7 +79,7 @@ class Services(Common, Service):
         self.mark_deleted(body, call, SERVICE_KIND)
         resources.settle(body, resources.SERVICE_CONDITIONS, resources.RECONCILING, call.now)
         self.save(SERVICE_KIND, body)
-        self.store.after_commit(lambda: self.runtime.give_up(body["name"]))
+        self.store.after_commit(lambda: self.runtime.give_up(f"{body['name']}/revisions/"))
         self.store.after_commit(self.runtime.refresh)
         return self.operation(call, body, "Service", "run.services.delete", DELETE_SECONDS, {"service": body["name"]})
 
@@ -145,7 +145,7 @@ class Services(Common, Service):
         if revision is not None:
             body["latestCreatedRevision"] = args["revision"] = revision["name"]
             self.save(REVISION_KIND, revision, parent=body["name"])
-            self.store.after_commit(lambda: self.runtime.give_up(body["name"], keep=revision["name"]))
+            self.store.after_commit(lambda: self.runtime.give_up(f"{body['name']}/revisions/", keep=[revision["name"]]))
         self.save(SERVICE_KIND, body)
         self.store.after_commit(self.runtime.refresh)
         seconds = DEPLOY_SECONDS if new_revision else UPDATE_SECONDS
@@ -156,7 +156,7 @@ class Services(Common, Service):
     def deploy(self, op: Op) -> Json:
         """Bring a service to what its latest generation asks for; the operation's response is the service."""
         service, revision = op.args["service"], op.args.get("revision")
-        with self.runtime.service_lock(service):
+        with self.runtime.lock(service):
             failure = self._start_revision(revision) if revision else None
             op.elapse()
             with self.store.transaction():
@@ -244,7 +244,7 @@ class Services(Common, Service):
     def remove_service(self, op: Op) -> Json:
         """Stop a service's instances and forget it and its revisions."""
         name = op.args["service"]
-        with self.runtime.service_lock(name):
+        with self.runtime.lock(name):
             op.elapse()
             body = self.store.get(SERVICE_KIND, name)
             if body is None:

@@ -36,6 +36,7 @@ from gcp_sandbox.services.storage.locations import MULTI_REGIONS, location_type
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.call import Call
+    from gcp_sandbox.gateway.projects import Project
 
 DELETED = "storage.bucket.softDeleted"
 
@@ -129,6 +130,19 @@ class Buckets(AccessControls):
         if not project.billing_account:
             text = "The billing account for the owning project is disabled in state absent"
             raise ApiError(403, text, reason="accountDisabled", location="Authorization", location_type="header")
+        bucket = self._make(project, name, query.get("enableObjectRetention", False), body)
+        self._lists(call, bucket)
+        return self._render(
+            bucket, _projection(call, "full" if "acl" in body or "defaultObjectAcl" in body else "noAcl")
+        )
+
+    def provide_bucket(self, project: Project, name: str, location: str) -> None:
+        """A bucket that a Google service makes for a project, with a name that a user could not take; once."""
+        if self.objects.bucket(name) is None:
+            self._make(project, name, False, {"location": location})
+
+    def _make(self, project: Project, name: str, retention: bool, body: dict) -> dict:
+        """Store a new bucket with the first policy; `body` is what was asked for."""
         generation, now = self.objects.next_generation(), timestamp()
         bucket = {
             "kind": "storage#bucket",
@@ -146,16 +160,13 @@ class Buckets(AccessControls):
             "storageClass": "STANDARD",
             "softDeletePolicy": {"retentionDurationSeconds": str(SOFT_DELETE_DEFAULT)},
         }
-        if query.get("enableObjectRetention"):
+        if retention:
             bucket["objectRetention"] = {"mode": "Enabled"}
         merge(bucket, {key: body[key] for key in (*WRITABLE, *CREATE_ONLY) if key in body})
         self._settle(bucket, {}, now)
         self._save(bucket, now)
         self.sandbox.iam.set_policy(bucket_name(name), {"bindings": self._first_bindings(bucket)}, at_once=True)
-        self._lists(call, bucket)
-        return self._render(
-            bucket, _projection(call, "full" if "acl" in body or "defaultObjectAcl" in body else "noAcl")
-        )
+        return bucket
 
     @api("buckets.get")
     def get_bucket(self, call: Call) -> dict | Response:

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the parts of App Engine share: finding things, what they look like from outside, operations."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.gateway import errors
+from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.operations import LongRunning, Op
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.call import Call
+    from gcp_sandbox.services.appengine.runtime import Runtime
+
+Json = dict[str, Any]
+
+APP_KIND = "appengine.application"
+SERVICE_KIND = "appengine.service"
+VERSION_KIND = "appengine.version"
+RULE_KIND = "appengine.firewallRule"
+
+TYPE = "type.googleapis.com/google.appengine."
+
+
+def on_project(call: Call) -> str:
+    """Permissions of App Engine are checked on the project: it has no policies of its own."""
+    return f"//cloudresourcemanager.googleapis.com/projects/{call.params['appsId']}"
+
+
+def shown(body: Json) -> Json:
+    """A resource without what only the sandbox knows of it."""
+    return {key: value for key, value in body.items() if not key.startswith("_")}
+
+
+class Common(LongRunning):
+    """Base of the parts of the App Engine service."""
+
+    runtime: Runtime
+    operation_permission = "appengine.operations.{verb}"
+
+    def application(self, call: Call) -> Json:
+        """The application that the call is about; ApiError 404 when the project has none."""
+        project = call.project(call.params["appsId"])
+        body = self.store.get(APP_KIND, f"apps/{project.id}")
+        if body is None:
+            raise errors.not_found(f'Could not find Application "{call.params["appsId"]}".')
+        return body
+
+    def service(self, call: Call) -> Json:
+        """The service that the call is about; ApiError 404."""
+        app, id = self.application(call), call.params["servicesId"]
+        body = self.store.get(SERVICE_KIND, f"{app['name']}/services/{id}")
+        if body is None:
+            raise errors.not_found(f'Could not find Service "{id}" in Application "{app["id"]}".')
+        return body
+
+    def version(self, call: Call) -> Json:
+        """The version that the call is about; ApiError 404."""
+        service, id = self.service(call), call.params["versionsId"]
+        body = self.store.get(VERSION_KIND, f"{service['name']}/versions/{id}")
+        if body is None:
+            raise errors.not_found(f'Could not find Version "{id}" in Service "{service["id"]}".')
+        return body
+
+    # -- operations
+
+    def operation(self, call: Call, method: str, target: str, work: str, seconds: float, args: Json) -> Json:
+        """Start an operation on the resource `target`, unless one is under way.
+
+        :param method: as the metadata names it, "Versions.CreateVersion".
+        :raises ApiError: 409 ABORTED in Google's words.
+        """
+        self.check_idle(target)
+        app = "/".join(target.split("/")[:2])
+        metadata = {
+            "@type": f"{TYPE}{call.version}.OperationMetadata{call.version.capitalize()}",
+            "method": f"google.appengine.{call.version}.{method}",
+            "insertTime": call.now,
+            "user": call.caller.email,
+            "target": target,
+        }
+        op = self.sandbox.operations.start(
+            service=self.name,
+            name=f"{app}/operations/{uuid.uuid4()}",
+            seconds=seconds,
+            job=work,
+            args={**args, "version": call.version},
+            project=app.partition("/")[2],
+            body={"metadata": metadata},
+            target=target,
+        )
+        return self.operation_json(op)
+
+    def check_idle(self, target: str, *, below: bool = False) -> None:
+        """ApiError 409 while an operation on `target` is under way, or on something `below` it."""
+        for op in self.sandbox.operations.list(self.name, project=target.split("/")[1], active=True):
+            if op.target == target or (below and op.target.startswith(f"{target}/")):
+                raise errors.aborted(
+                    f"Cannot operate on {target} because an operation is already in progress for {op.target} by "
+                    f"{op.name.rpartition('/')[2]}."
+                )
+
+    @staticmethod
+    def response(op: Op, kind: str, body: Json) -> Json:
+        """A resource as the response of an operation."""
+        return {"@type": f"{TYPE}{op.args['version']}.{kind}", **shown(body)}
+
+    def operation_json(self, op: Op) -> Json:
+        answer = super().operation_json(op)
+        if op.ended:
+            answer["metadata"] = {**answer["metadata"], "endTime": op.ended}
+        return answer
+
+    def operation_name(self, call: Call) -> str:
+        return f"{self._app_name(call)}/operations/{call.params['operationsId']}"
+
+    def operation_collection(self, call: Call) -> str:
+        return self._app_name(call)
+
+    def operation_parent(self, call: Call) -> str:
+        return on_project(call)
+
+    def operation_matches(self, call: Call, op: Op) -> bool:
+        """gcloud asks for `done:false`."""
+        text = call.query.get("filter", "")
+        if not text:
+            return True
+        found = re.fullmatch(r"\s*done\s*[:=]\s*(true|false)\s*", text)
+        if found is None:
+            raise errors.invalid(f"Unsupported filter {text!r}: the sandbox understands done:true and done:false.")
+        return op.done == (found[1] == "true")
+
+    def _app_name(self, call: Call) -> str:
+        return f"apps/{call.project(call.params['appsId']).id}"
+
+
+def not_served(what: str) -> ApiError:
+    """501 for a part of App Engine that the sandbox does not have."""
+    return errors.unimplemented(f"{what} of App Engine")

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests to applications: where a host leads, and who may come in.
+
+In App Engine's order: the application serves at all (404 otherwise), its firewall lets the address in (403), the
+service's ingress setting does (404), and IAP, where it is on for the application, says who it is (302, 401, 403). The
+rest of the way is the same for every product (gcp_sandbox.serving.front).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gcp_sandbox.gateway.service import Response
+from gcp_sandbox.services.iap.access import Granted, Protected, WebRequest
+from gcp_sandbox.serving.front import Front, Refusal, not_found
+
+if TYPE_CHECKING:
+    from gcp_sandbox.backends.pools import Pool
+    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.services.appengine.runtime import Route, Runtime
+
+INSIDE_ONLY = ("INGRESS_TRAFFIC_ALLOWED_INTERNAL_ONLY", "INGRESS_TRAFFIC_ALLOWED_INTERNAL_AND_LB")
+
+
+class AppIngress(Front):
+    """The ASGI application behind *.appspot.com."""
+
+    def __init__(self, sandbox: Sandbox, runtime: Runtime) -> None:
+        super().__init__(sandbox)
+        self.runtime = runtime
+
+    def find(self, request: WebRequest, client: str) -> Route | None:
+        return self.runtime.route(request, client)
+
+    def pool(self, route: Route) -> Pool | None:
+        return self.runtime.pool_of(route.version) if route.version else None
+
+    def admit(self, route: Route, request: WebRequest) -> Granted | Response:
+        """The firewall's and IAP's decision. Refusal, or a Response of IAP's, for who stays outside."""
+        app = route.app
+        if app.body["servingStatus"] != "SERVING":
+            raise not_found()
+        if not app.allows(route.client):
+            raise Refusal(
+                403, "Forbidden", "Access is forbidden.", f"The firewall of the application denies {route.client}."
+            )
+        if route.service.get("networkSettings", {}).get("ingressTrafficAllowed") in INSIDE_ONLY:
+            raise not_found()
+        # Only App Engine says something under these names.
+        own = frozenset(name for name in request.headers if name.startswith("x-appengine-"))
+        iap = app.body.get("iap", {})
+        if not iap.get("enabled"):
+            return Granted(None, own)
+        decision = self.sandbox.services["iap"].access.authorize(self._protected(route, iap), request)
+        if isinstance(decision, Response):
+            return decision
+        return Granted(decision.principal, decision.remove | own, decision.headers)
+
+    @staticmethod
+    def _protected(route: Route, iap: dict) -> Protected:
+        project = route.app.project
+        resource = f"projects/{project.number}/iap_web/appengine-{project.id}/services/{route.service['id']}"
+        if route.version:
+            resource += f"/versions/{route.version['id']}"
+        return Protected(
+            resource=resource,
+            audience=f"/projects/{project.number}/apps/{project.id}",
+            project=project,
+            client_id=iap.get("oauth2ClientId", ""),
+        )

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose permissions a deployment needs: to act as its service account, and to pull its image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.identity import Principal
+    from gcp_sandbox.gateway.sandbox import Sandbox
+
+PULL = "artifactregistry.repositories.downloadArtifacts"
+
+
+def may_act_as(sandbox: Sandbox, caller: Principal, email: str, project: str) -> bool:
+    """Whether there is such a service account and the caller may deploy something that runs as it.
+
+    :param project: id of the project that the account belongs to where its address does not tell.
+    """
+    home = sandbox.identities.project_of(email)
+    account = f"//iam.googleapis.com/projects/{home.id if home else project}/serviceAccounts/{email}"
+    known = sandbox.identities.account(email) is not None or email.endswith("-compute@developer.gserviceaccount.com")
+    return known and sandbox.iam.allowed(caller, account, "iam.serviceAccounts.actAs")
+
+
+def repository_of(ref: str) -> str | None:
+    """The Artifact Registry repository of an image reference, as a resource name; None for an image elsewhere."""
+    host, _, path = ref.partition("/")
+    parts = path.split("/")
+    if not host.endswith("-docker.pkg.dev") or len(parts) < 3:
+        return None
+    return f"projects/{parts[0]}/locations/{host.removesuffix('-docker.pkg.dev')}/repositories/{parts[1]}"
+
+
+def guarded(sandbox: Sandbox, ref: str) -> str | None:
+    """Full name of the repository whose policy says who may pull an image; None where none of the sandbox's does."""
+    repository = repository_of(ref)
+    if repository is None or sandbox.projects.get(repository.split("/")[1]) is None:
+        return None
+    return f"//artifactregistry.googleapis.com/{repository}"
+
+
+def may_pull(sandbox: Sandbox, principal: Principal, ref: str) -> bool:
+    """Whether the principal may pull an image."""
+    resource = guarded(sandbox, ref)
+    return resource is None or sandbox.iam.allowed(principal, resource, PULL)

@@ -342,6 +342,9 @@ class Remote:
                 return self.task.waiter.tolerate(lambda: self._send(plan), self.resource.transient, what=self.title)
             except _errors.OperationInProgress as error:
                 self.task.waiter.pause(_BUSY_SECONDS, self.title, f"busy: {error.text}")
+                if plan.action == "create" and self.read() is not None:
+                    # Another run was making it. Not every service refuses to make it once more over that.
+                    raise _errors.AlreadyExists(error.message, status=error.status, text=error.text) from error
             except _errors.ApiError as error:
                 if plan.action == "create":  # the address is that of the collection
                     error.message = f"creating {self.title}: {error.message}"

@@ -55,6 +55,12 @@ def legacy(reason, message="no"):
         ),
         (400, rpc("FAILED_PRECONDITION", 'etag ["1"] does not match the latest etag ["2"]'), "PATCH", _errors.Conflict),
         (409, legacy("operationInProgress"), "PATCH", _errors.OperationInProgress),
+        (
+            409,
+            rpc("ABORTED", "Cannot operate on apps/p because an operation is already in progress for apps/p by 1-2."),
+            "POST",
+            _errors.OperationInProgress,
+        ),
         (409, rpc("ABORTED"), "POST", _errors.Conflict),
         (409, legacy("conflict"), "PATCH", _errors.Conflict),
         (412, legacy("conditionNotMet"), "PATCH", _errors.Conflict),

@@ -112,6 +112,22 @@ def test_write_only_is_sent_and_hidden_and_never_compared():
     assert update.patch(1) == {"size": 2}
 
 
+def test_what_the_service_does_not_tell_is_as_it_should():
+    rules = Rules(untold=("image",), immutable={"image": "Make another."})
+    assert not plan({"image": "a"}, {"name": "n"}, rules).changed
+    assert plan({"image": "a", "size": 2}, {"size": 1}, rules).after == {"image": "a", "size": 2}
+    with pytest.raises(ImmutableFieldError):
+        plan({"image": "a"}, {"image": "b"}, rules)
+
+
+def test_part_of_what_cannot_be_changed_can():
+    rules = Rules(immutable={"scaling": "Make another."}, mutable=("scaling.least",))
+    assert plan({"scaling": {"least": 2, "kind": "a"}}, {"scaling": {"least": 1, "kind": "a"}}, rules).changed
+    with pytest.raises(ImmutableFieldError) as raised:
+        plan({"scaling": {"least": 2, "kind": "a"}}, {"scaling": {"least": 1, "kind": "b"}}, rules)
+    assert raised.value.facts["fields"] == ["scaling.kind"]
+
+
 def test_normalise():
     rules = Rules(normalise={"location": lambda text: text and text.upper()})
     assert not plan({"location": "eu"}, {"location": "EU"}, rules).changed

@@ -157,6 +157,29 @@ def test_a_busy_resource_is_waited_for(cloud, thing):
     cloud.done()
 
 
+def test_a_resource_that_another_run_was_making_is_not_made_again(cloud, thing):
+    busy = {"reason": "operationInProgress", "legacy": True, "message": "another operation"}
+    cloud.expect_error("GET", URL, 404)
+    cloud.expect_error("POST", f"{BASE}/projects/p/things", 409, **busy)
+    cloud.expect_error("GET", URL, 404)
+    cloud.expect_error("POST", f"{BASE}/projects/p/things", 409, **busy)
+    for _again in range(3):
+        cloud.expect("GET", URL, body={"size": 2})
+    assert not thing().ensure({"size": 2}).changed
+    cloud.done()
+
+
+def test_a_body_that_is_sent_otherwise_than_it_is_compared(cloud):
+    def rewrite(plan, body, mask):
+        return {"secret": f"{plan.existing['digest']} {body['digest']}"}, [path.replace("dig", "s") for path in mask]
+
+    resource = Resource(kind="plain", base=BASE, path="plains/{name}", update=Update(rewrite=rewrite))
+    cloud.expect("GET", f"{BASE}/plains/a", body={"digest": "1"})
+    cloud.expect("PATCH", f"{BASE}/plains/a", query={"updateMask": "sest"}, sent={"secret": "1 2"}, body={})
+    assert cloud.task({}).remote(resource, name="a").ensure({"digest": "2"}).changed
+    cloud.done()
+
+
 def test_a_resource_that_stays_busy(cloud, thing):
     cloud.expect("GET", URL, body={"size": 1})
     for _again in range(13):

@@ -75,25 +75,27 @@ def main() -> int:
     )
     here = status()
     variables = host_variables()
-    service = f"{HOST}-{variables.get('mlflow_env', 'dev')}"
-    if service not in here["deployed"]:
-        print(f"The sandbox runs no service {service}, but {here['deployed']}.", file=sys.stderr)
+    deployment = f"{HOST}-{variables.get('mlflow_env', 'dev')}"
+    # App Engine's front door is named after the project, and its log after the service.
+    door, log = (here["project"], "default") if args.target == "appengine" else (deployment, deployment)
+    if door not in here["deployed"]:
+        print(f"The sandbox runs no {door}, but {', '.join(here['deployed']) or 'nothing'}.", file=sys.stderr)
         return 1
-    url = f"https://{service}-{here['project_number']}.{variables['gcp_region']}.run.app"
-    client = f"{service}-client@{here['project']}.iam.gserviceaccount.com"
+    url = here["deployed"][door]
+    client = f"{deployment}-client@{here['project']}.iam.gserviceaccount.com"
     members = ", ".join(member.partition(":")[2] for member in variables.get("mlflow_access_members", []))
     command, python = BIN.relative_to(ROOT) / "gcp-sandbox", BIN.relative_to(ROOT) / "python"
     print(f"""
 MLflow runs ({time.monotonic() - started:.0f} s).
 
-Open             http://{service}.localhost:{here["ports"]["door"]}/
+Open             http://{door}.localhost:{here["ports"]["door"]}/
 Sign in as       {members or "nobody yet: set mlflow_access_members"}
                  Everybody else is refused: try bob@example.com.
 Log a run        {command} exec -- {python} examples/log_a_run.py \\
                    {url} {client}
 Look inside      {command} status
                  {command} requests --table
-                 {command} logs {service}
+                 {command} logs {log}
 Change it        edit {INVENTORY}, then `make demo` again
 Stop it          make down     (data stay; `make clean` removes everything)
 """)

@@ -171,7 +171,7 @@ class Controller:
         """Remember the payloads of all secrets of a project: they are searched for also when they are gone."""
         for name in [name for name in project.resources() if name.startswith("secret/")]:
             for number, (_, payload) in project.secret(name.split("/")[1])["versions"].items():
-                address = re.fullmatch(rb"postgresql\+psycopg2://mlflow:([^@]+)@.*", payload or b"")
+                address = re.fullmatch(rb"(?:postgresql\+psycopg2|mysql\+pymysql)://mlflow:([^@]+)@.*", payload or b"")
                 if address:
                     payload = address[1]
                 if payload and not payload.startswith(b"gs://") and payload not in (b"mlflow", b"admin"):

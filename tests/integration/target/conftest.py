@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The target cloudrun, whole: one deployment of MLflow that most tests share, and small ones for the rest.
+"""The targets, whole: one deployment of MLflow on Cloud Run that most tests share, and small ones for the rest.
 
 The order of the modules is that of the life of the deployment `demo`; each can be run alone. A test that changes the
 deployment says so in its name.
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration import conftest as base
+from ansible_collections.mlplatform.gcp.tests.integration.target._browser import Browser
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import (
     DEPLOY,
     IMAGES,
@@ -34,6 +35,8 @@ ORDER = [
     "test_variants",
     "test_bad_input",
     "test_failures",
+    "test_appengine",
+    "test_switch",
     "test_secrecy",
 ]
 LATENCY = "scaled:60"
@@ -97,6 +100,13 @@ def deployed(fresh, demo):
 def logged(deployed, box):
     """A run that is logged while Identity-Aware Proxy is in front of `demo`: ids of its experiment and of itself."""
     return log_a_run(deployed, box)
+
+
+@pytest.fixture
+def browser(tmp_path):
+    browser = Browser(tmp_path / "profile")
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ class Control:
             "started": self._started,
             "services": sorted(sandbox.services),
             "broken": sandbox.broken,
-            "deployed": sandbox.ingress.labels(),
+            "deployed": {label: f"https://{sandbox.ingress.locate(label)}" for label in sandbox.ingress.labels()},
             "databases": [
                 {"connection": name, "port": port, "running": running}
                 for name, port, running in (sandbox.sql.endpoints() if ready else ())

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers every request with the name of the revision; `migrate` has nothing to do."""
+"""Answers every request with the name of the revision or version; `migrate` has nothing to do."""
 
 import http.server
 import os
 import sys
 
 
+NAME = os.environ.get("K_REVISION") or os.environ.get("GAE_VERSION") or ""
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(os.environ["K_REVISION"].encode())
+        self.wfile.write(NAME.encode())
 
 
 if sys.argv[1:] == ["migrate"]:

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A person at a browser, for tests.
+
+The browser is a headless Chromium, driven over a pair of pipes by its DevTools protocol
+(chromedevtools.github.io/devtools-protocol), because somebody has to press the button on the sign-in page.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SIZE = (1400, 900)
+OPTIONS = (
+    "--headless",
+    "--remote-debugging-pipe",
+    "--no-sandbox",  # containers and root have no user namespaces to spare
+    "--no-proxy-server",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+ALICE, BOB = "alice@example.com", "bob@example.com"
+
+
+class Browser:
+    """A headless Chromium with a profile of its own and one page."""
+
+    def __init__(self, profile: Path):
+        # Chromium reads commands from descriptor 3 and writes to 4; numbers above keep the shell from mixing them up.
+        commands, self._write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in os.pipe())
+        self._read, answers = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in os.pipe())
+        clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        shell = ("bash", "-c", f'exec "$@" 3<&{commands} 4>&{answers}', "browser")
+        with (profile.parent / f"{profile.name}.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [*shell, CHROMIUM, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
+                env=clean | {"HOME": str(profile)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(commands, answers),
+                start_new_session=True,
+            )
+        os.close(commands)
+        os.close(answers)
+        self._buffer = b""
+        self._ids = itertools.count(1)
+        self._session: str | None = None
+        target = self._ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        width, height = SIZE
+        self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        os.close(self._write)
+        os.close(self._read)
+
+    def open(self, url: str) -> None:
+        """Type an address."""
+        failed = self._ask("Page.navigate", url=url).get("errorText")
+        assert not failed, f"{url}: {failed}"
+
+    def press(self, selector: str) -> None:
+        """Press the button or link that a CSS selector finds."""
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def wait(self, *words: str, seconds: float = 60) -> str:
+        """Wait until all the words are on the page; the text on it, as people read it."""
+        deadline = time.monotonic() + seconds
+        while not all(word in (text := self.text) for word in words):
+            assert time.monotonic() < deadline, f"{self.url} does not show {words}, but:\n{text}"
+            time.sleep(0.2)
+        return text
+
+    @property
+    def text(self) -> str:
+        # Between two pages there is no body.
+        return self.evaluate("document.body?.innerText ?? ''")
+
+    @property
+    def url(self) -> str:
+        return self.evaluate("location.href")
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression."""
+        answer = self._ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, f"{expression} at {self.url}: {answer}"
+        return answer["result"].get("value")
+
+    def picture(self, file: Path) -> bytes:
+        """A screenshot, PNG, kept in `file`, too."""
+        image = base64.b64decode(self._ask("Page.captureScreenshot", format="png")["data"])
+        file.write_bytes(image)
+        return image
+
+    def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        number = next(self._ids)
+        message = {"id": number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = json.loads(self._message(method))
+            if answer.get("id") == number:
+                assert "error" not in answer, f"{method}: {answer}"
+                return answer["result"]
+
+    def _message(self, method: str, seconds: float = 60) -> bytes:
+        deadline = time.monotonic() + seconds
+        while b"\0" not in self._buffer:
+            ready, *_ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
+            data = os.read(self._read, 1 << 20) if ready else b""
+            assert data, f"the browser does not answer {method}"
+            self._buffer += data
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return message
+
+
+def sign_in(browser: Browser, door: str, email: str) -> None:
+    """Open the deployment and be somebody."""
+    browser.open(door)
+    text = browser.wait("Choose an account", ALICE, BOB)
+    assert "not Google" in text and door.rstrip("/") in text
+    browser.press(f'button[value="{email}"]')
+
+
+def assert_picture(image: bytes) -> None:
+    """It is a PNG of the whole window, with something in it: an empty one has less than 10 kB."""
+    assert image.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", image[16:24]) == SIZE
+    assert len(image) > 20_000

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program of the sample images gcr.io/cloudrun/hello and .../job: a page that says where it runs, a task that ends.
 
+On Cloud Run the page names service and revision, on App Engine service and version.
+
 It runs as a process of its own and imports nothing of the sandbox.
 """
 
@@ -13,7 +15,7 @@ import sys
 PAGE = """<!doctype html>
 <title>{service}</title>
 <h1>It's running!</h1>
-<p>Revision <code>{revision}</code> of the Cloud Run service <code>{service}</code>, in the sandbox.</p>
+<p><code>{revision}</code> of the service <code>{service}</code>, in the sandbox.</p>
 """
 
 
@@ -26,7 +28,11 @@ class Hello(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        names = {"service": os.environ.get("K_SERVICE", "hello"), "revision": os.environ.get("K_REVISION", "none")}
+        env = os.environ
+        names = {
+            "service": env.get("K_SERVICE") or env.get("GAE_SERVICE", "hello"),
+            "revision": env.get("K_REVISION") or env.get("GAE_VERSION", "none"),
+        }
         body = PAGE.format(**{name: html.escape(value) for name, value in names.items()}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")

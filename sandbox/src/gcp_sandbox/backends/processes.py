@@ -10,6 +10,8 @@ simulated, because an unprivileged process shares the machine's file system and 
 - Nothing can be mounted at `/cloudsql` or `/secrets`. A volume is a private folder, and where its mount path stands
   in the value of a variable or in an argument, the folder's path is put instead. CLOUDSQL_SOCKET_DIR names the folder
   of the Cloud SQL sockets.
+- A Python program that connects to a Cloud SQL socket below its mount path all the same is led to the folder; no other
+  program is.
 - Python programs that bind to all interfaces are bound to 127.0.0.1 (`GUEST`): a container is alone behind its port,
   a process on a developer's machine is not.
 - Memory and CPU limits are not enforced.
@@ -58,11 +60,13 @@ GRACE = 10.0
 SUPERVISOR = 'code=$1; shift; "$@"; echo $? > "$code.part" && mv "$code.part" "$code"'
 
 GUEST = '''\
-"""Loaded by every Python interpreter of a container: keeps it off the machine's other interfaces, and at its port."""
+"""Loaded by every Python interpreter of a container: keeps it off the machine's other interfaces, at its port, and at
+its own Cloud SQL sockets."""
 import os
 import socket
 
-_bind = socket.socket.bind
+_bind, _connect = socket.socket.bind, socket.socket.connect
+_mount, _folder = os.environ.get("GCP_SANDBOX_SQL_MOUNT"), os.environ.get("CLOUDSQL_SOCKET_DIR", "")
 _ports = {os.environ.get("GCP_SANDBOX_DECLARED_PORT"): os.environ.get("PORT")}
 
 
@@ -77,7 +81,13 @@ def bind(self, address):
     return _bind(self, address)
 
 
-socket.socket.bind = bind
+def connect(self, address):
+    if _mount and self.family == socket.AF_UNIX and isinstance(address, str) and address.startswith(_mount + "/"):
+        address = _folder + address[len(_mount):]
+    return _connect(self, address)
+
+
+socket.socket.bind, socket.socket.connect = bind, connect
 '''
 
 
@@ -345,7 +355,9 @@ class Processes:
             if spec.declared_port is not None:
                 env["GCP_SANDBOX_DECLARED_PORT"] = str(spec.declared_port)
         if record["sql"]:
-            env.setdefault("CLOUDSQL_SOCKET_DIR", next(iter(record["sql"])))
+            sql = next(iter(record["sql"]))
+            env["GCP_SANDBOX_SQL_MOUNT"] = next(mount for mount, target in mounts.items() if target == sql)
+            env.setdefault("CLOUDSQL_SOCKET_DIR", sql)
         return env
 
     def _fill(self, folder: Path, volumes: Sequence[Volume]) -> dict[str, str]:

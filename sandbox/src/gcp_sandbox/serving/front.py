@@ -143,6 +143,8 @@ class Front:
 
     #: Bytes of an answer that says its length, where the product has a limit.
     max_answer: int | None = None
+    #: Seconds that a request waits for an instance, where that is not what an instance takes to start.
+    max_wait: float | None = None
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
@@ -240,7 +242,7 @@ class Front:
         future = pool.acquire()
         if future.done() and future.exception() is None:
             return future.result()
-        limit = max(LEAST_WAIT, pool.window * 3.5)
+        limit = max(LEAST_WAIT, pool.window * 3.5) if self.max_wait is None else self.max_wait
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), limit)
         except (TimeoutError, asyncio.CancelledError) as error:
@@ -248,6 +250,8 @@ class Front:
             if isinstance(error, asyncio.CancelledError):
                 raise
             note = "The request was aborted because there was no available instance."
+            if self.max_wait is not None:
+                raise unavailable(note) from None
             raise Refusal(429, "", "Rate exceeded.", note, plain=True) from None
         except StartFailed as error:
             raise unavailable(str(error)) from None

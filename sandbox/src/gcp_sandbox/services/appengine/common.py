@@ -23,6 +23,8 @@ VERSION_KIND = "appengine.version"
 RULE_KIND = "appengine.firewallRule"
 
 TYPE = "type.googleapis.com/google.appengine."
+# How the message of an operation's metadata ends in each version of the API.
+METADATA = {"v1": "V1", "v1beta": "V1Beta"}
 
 
 def on_project(call: Call) -> str:
@@ -76,7 +78,7 @@ class Common(LongRunning):
         self.check_idle(target)
         app = "/".join(target.split("/")[:2])
         metadata = {
-            "@type": f"{TYPE}{call.version}.OperationMetadata{call.version.capitalize()}",
+            "@type": f"{TYPE}{call.version}.OperationMetadata{METADATA[call.version]}",
             "method": f"google.appengine.{call.version}.{method}",
             "insertTime": call.now,
             "user": call.caller.email,

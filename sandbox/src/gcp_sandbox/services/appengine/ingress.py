@@ -25,6 +25,9 @@ INSIDE_ONLY = ("INGRESS_TRAFFIC_ALLOWED_INTERNAL_ONLY", "INGRESS_TRAFFIC_ALLOWED
 class AppIngress(Front):
     """The ASGI application behind *.appspot.com."""
 
+    # Google's load balancer does not wait at all; a process that was just restarted gets a moment.
+    max_wait = 20.0
+
     def __init__(self, sandbox: Sandbox, runtime: Runtime) -> None:
         super().__init__(sandbox)
         self.runtime = runtime
@@ -56,9 +59,8 @@ class AppIngress(Front):
             return decision
         return Granted(decision.principal, decision.remove | own, decision.headers)
 
-    @staticmethod
-    def _protected(route: Route, iap: dict) -> Protected:
-        project = route.app.project
+    def _protected(self, route: Route, iap: dict) -> Protected:
+        project = self.sandbox.projects.get(route.app.body["id"])
         resource = f"projects/{project.number}/iap_web/appengine-{project.id}/services/{route.service['id']}"
         if route.version:
             resource += f"/versions/{route.version['id']}"

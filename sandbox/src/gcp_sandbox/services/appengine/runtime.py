@@ -26,7 +26,6 @@ from gcp_sandbox.serving.fleet import LEAST_WINDOW, Fleet
 
 if TYPE_CHECKING:
     from gcp_sandbox.backends.images import Image
-    from gcp_sandbox.gateway.projects import Project
     from gcp_sandbox.gateway.sandbox import Sandbox
     from gcp_sandbox.services.iap.access import WebRequest
 
@@ -60,7 +59,6 @@ class App:
     """An application with all that decides about requests, as of the last change."""
 
     body: Json
-    project: Project
     services: dict[str, Json]
     versions: dict[tuple[str, str], Json]
     rules: list[Json]
@@ -121,7 +119,6 @@ class Runtime(Fleet):
         store = self.sandbox.store
         apps = {}
         for name, body in store.list(APP_KIND):
-            project = self.sandbox.projects.get(body["id"])
             services = {service["id"]: service for _, service in store.list(SERVICE_KIND, parent=name)}
             versions = {
                 (id, version["id"]): version
@@ -129,7 +126,7 @@ class Runtime(Fleet):
                 for _, version in store.list(VERSION_KIND, parent=service["name"])
             }
             rules = [rule for _, rule in store.list(RULE_KIND, parent=name)]
-            apps[body["id"]] = App(body, project, services, versions, rules)
+            apps[body["id"]] = App(body, services, versions, rules)
         self._apps = apps
 
     def apps(self) -> list[App]:

@@ -23,6 +23,10 @@ BASE = "https://appengine.googleapis.com/v1"
 APIS = ("appengine", "appengineflex", "iap", "iam", "secretmanager", "iamcredentials", "storage", "sqladmin")
 
 
+# One instance to begin with, and another when it is busy.
+AUTOMATIC = {"minTotalInstances": 1, "maxTotalInstances": 2}
+
+
 class Deployments(Workbench):
     """Deploys versions of a small image."""
 
@@ -67,7 +71,7 @@ class Deployments(Workbench):
             "runtime": "custom",
             "deployment": {"container": {"image": self.image}},
             "serviceAccount": self.account,
-            "automaticScaling": {"minTotalInstances": 1, "maxTotalInstances": 2},
+            **({} if "manualScaling" in fields else {"automaticScaling": AUTOMATIC}),
             "readinessCheck": {"path": "/health", "checkInterval": "1s"},
             "livenessCheck": {"path": "/health"},
             **fields,

@@ -145,6 +145,12 @@ def healthy(instance):
     return liveness == "HEALTHY" or (liveness == "UNKNOWN" and instance.get("vmStatus") == "RUNNING")
 
 
+def states(instances):
+    """What instances are, in a few words for people; empty for none."""
+    words = {f"{item.get('vmStatus') or '?'}/{item.get('vmLiveness') or '?'}" for item in instances}
+    return ", ".join(sorted(words))
+
+
 def allocations(task, service):
     """Version -> share of the service's traffic, without those that get none; empty when there is no such service."""
     body = task.remote(SERVICE, name=service).read() or {}

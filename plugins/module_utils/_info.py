@@ -17,6 +17,8 @@ def info(task, resource, items, **names):
     last = list(names)[-1]
     try:
         found = one(task, resource, names) if names[last] else every(task, resource, items, names)
+    except _errors.NotFound:
+        found = []  # not even what they would be in
     except _errors.ApiDisabled as error:
         if not task.check_mode:
             task.warn(f"{error.message}: there are none.")
@@ -32,7 +34,7 @@ def one(task, resource, names):
 def every(task, resource, items, names):
     remote = task.remote(resource, **dict(names, **{list(names)[-1]: "-"}))
     url, query, found = remote.url.rsplit("/", 1)[0], dict(resource.create_query), []
-    query = dict.fromkeys(query, task.project)
+    query = dict(dict.fromkeys(query, task.project), **resource.read_query)
     while True:
         page = task.client.get(url, query or None, permission=f"{resource.permission}.list")
         found += page.get(items) or []

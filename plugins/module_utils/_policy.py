@@ -13,13 +13,16 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _iap
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
 # How long a service account that exists may be unknown to policies after it was made.
 NEW_ACCOUNT_SECONDS = 180
 _CONFLICTS = 8
 _UNKNOWN_ACCOUNT = re.compile(r"[Ss]ervice account (\S+@\S+?gserviceaccount\.com) does not exist")
+_UNKNOWN_MEMBER = re.compile(r"\b(User|Group|Domain) (\S+) does not exist")
+# https://cloud.google.com/resource-manager/docs/organization-policy/restricting-domains
+_NOT_PERMITTED = re.compile(r"do not belong to a permitted customer|allowedPolicyMemberDomains")
 _KINDS = (
     "user",
     "serviceAccount",
@@ -42,13 +45,13 @@ class _Api:
 
     path        pattern of the resource's path within its full name
     url         address that the methods are appended to; groups of ``path`` fill it
-    permission  prefix of ``.getIamPolicy`` and ``.setIamPolicy``
+    permission  prefix of ``.getIamPolicy`` and ``.setIamPolicy``, or a function from the resource's path to it
     read        HTTP method of the read; ``options`` says where the wanted version goes
     """
 
     path: str
     url: str
-    permission: str
+    permission: Any
     read: str = "GET"
     options: str = "query"
     storage: bool = False
@@ -100,7 +103,7 @@ _APIS = {
         _Api(
             "(projects/[^/]+/iap_(?:web|tunnel)(?:/.+)?)",
             "https://iap.googleapis.com/v1/{0}",
-            "iap.web",
+            _iap.permissions,
             read="POST",
             options="body",
         ),
@@ -118,6 +121,7 @@ class PolicyAddress:
             path = re.fullmatch(api.path, match.group(2))
             if path:
                 self._api, self._url = api, api.url.format(*path.groups())
+                self._permission = api.permission(match.group(2)) if callable(api.permission) else api.permission
                 return
         raise _errors.UserError(
             f"{resource!r} is not the full resource name of something whose IAM policy is supported.",
@@ -127,7 +131,7 @@ class PolicyAddress:
 
     def read(self, client):
         api = self._api
-        permission = f"{api.permission}.getIamPolicy"
+        permission = f"{self._permission}.getIamPolicy"
         if api.storage:
             return client.get(self._url, {"optionsRequestedPolicyVersion": 3}, permission=permission)
         body = None
@@ -144,7 +148,7 @@ class PolicyAddress:
 
     def write(self, client, policy):
         """Replace the policy. The etag in it makes sending it twice harmless."""
-        permission = f"{self._api.permission}.setIamPolicy"
+        permission = f"{self._permission}.setIamPolicy"
         if self._api.storage:
             return client.request("PUT", self._url, body=policy, permission=permission)
         return client.post(f"{self._url}:setIamPolicy", {"policy": policy}, safe=True, permission=permission)
@@ -294,11 +298,29 @@ def _write_patiently(task, address, policy):
         try:
             return address.write(task.client, policy)
         except _errors.InvalidRequest as error:
+            _refuse_unknown(address.resource, error)
             unknown = _UNKNOWN_ACCOUNT.search(error.text)
             if not unknown or task.client.clock.now() >= deadline:
                 raise
             _refuse_missing(task, unknown.group(1))
             task.waiter.pause(4, address.resource, error.text)
+
+
+def _refuse_unknown(resource, error):
+    """Errors: :class:`UserError` for members whom Google does not know, or whom the organization does not permit."""
+    unknown = _UNKNOWN_MEMBER.search(error.text)
+    if unknown:
+        raise _errors.UserError(
+            f"There is no {unknown.group(1).lower()} {unknown.group(2)} to have a role on {resource}."
+            " No role was changed.",
+            "Check how it is spelled, and what it is: user:, group:, serviceAccount: or domain:.",
+        ) from error
+    if _NOT_PERMITTED.search(error.text):
+        raise _errors.UserError(
+            f"The organization does not permit all of the members on {resource}: {error.text}",
+            "Its policy constraints/iam.allowedPolicyMemberDomains says whom it permits. Leave the others out, or have"
+            " it changed.",
+        ) from error
 
 
 def _refuse_missing(task, email):

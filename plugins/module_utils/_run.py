@@ -13,7 +13,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import User
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import PENDING, READY
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import PENDING, READY, Resource
 
 BASE = "https://run.googleapis.com/v2"
 OPERATION = long_running(BASE)
@@ -190,3 +190,17 @@ def _merged_container(new, old):
 
 def _port(container):
     return next((item.get("containerPort") for item in container.get("ports") or []), None)
+
+
+SERVICE = Resource(
+    kind="Cloud Run service",
+    base=BASE,
+    path="projects/{project}/locations/{location}/services/{name}",
+    permission="run.services",
+    create_id="serviceId",
+    operation=OPERATION,
+    version="etag",
+    state=state,
+    transient=TRANSIENT,
+    rules=rules("template"),
+)

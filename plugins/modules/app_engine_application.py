@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: app_engine_application
 short_description: Manage the App Engine application of a project
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes the App Engine application of a project, or adopts the one that is there, and changes its settings. A project
     has at most one.

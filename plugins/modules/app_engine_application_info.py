@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: app_engine_application_info
 short_description: Look at the App Engine application of a project
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Tells about the App Engine application of a project, if it has one.
 author:

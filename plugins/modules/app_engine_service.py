@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: app_engine_service
 short_description: Manage which versions of an App Engine service get requests, and delete services
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Splits the requests to a service of App Engine between its versions, and says from where requests may come.
   - A service comes with its first version, see M(mlplatform.gcp.app_engine_version); this module does not make one.

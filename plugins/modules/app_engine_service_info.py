@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: app_engine_service_info
 short_description: Look at services of App Engine
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Tells about one service of App Engine, or about all of them, with how requests are split between versions.
 author:

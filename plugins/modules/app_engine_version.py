@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: app_engine_version
 short_description: Manage versions of App Engine services in the flexible environment
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Deploys a container image as a version of a service of App Engine's flexible environment, starts and stops versions,
     changes how many instances they have, and deletes them.
@@ -367,9 +367,9 @@ def check(options, **own):
 def explain(remote, error):
     """What the instances of a version that does not start look like, and where it tells why."""
     names = remote.names
-    states = {f"{item.get('vmStatus') or '?'}/{item.get('vmLiveness') or '?'}" for item in _appengine.instances(remote)}
+    states = _appengine.states(_appengine.instances(remote))
     return (
-        f"Its instances are {', '.join(sorted(states))}. "
+        f"Its instances are {states}. "
         * bool(states)
         + "What got the requests before still does. What the container printed:"
         f" gcloud app logs read --service={names['service']} --version={names['name']} --project={names['project']}"
@@ -426,9 +426,25 @@ def run(task):
     except _errors.NotFound as error:
         error.hint = "Make the application first (mlplatform.gcp.app_engine_application)."
         raise
-    if params["image"] and task.wait and not task.check_mode and not result.changed:
-        return finished(remote, wanted, result)
+    if task.wait and not task.check_mode:
+        if not result.changed and params["image"]:
+            return finished(remote, wanted, result)
+        if [side.get("servingStatus") for side in (result.diff["before"], result.diff["after"])] == [
+            "STOPPED",
+            "SERVING",
+        ]:
+            started(remote)
     return result
+
+
+def started(remote):
+    """Wait until a version that was stopped answers again: nobody should get requests to it before."""
+
+    def poll():
+        found = _appengine.instances(remote)
+        return None, "" if any(map(_appengine.healthy, found)) else _appengine.states(found) or "no instances yet"
+
+    remote.task.waiter.until(poll, what=f"starting {remote.title}")
 
 
 def finished(remote, wanted, result):

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: app_engine_version_info
 short_description: Look at versions of App Engine services
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Tells about one version of a service of App Engine, or about all of them, with image and variables.
 author:

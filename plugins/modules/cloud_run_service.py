@@ -157,13 +157,13 @@ operation:
   type: str
 """
 
+import dataclasses
 import secrets
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _run, _values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
 
 
 def explain(remote, error):
@@ -175,19 +175,7 @@ def explain(remote, error):
     )
 
 
-SERVICE = Resource(
-    kind="Cloud Run service",
-    base=_run.BASE,
-    path="projects/{project}/locations/{location}/services/{name}",
-    permission="run.services",
-    create_id="serviceId",
-    operation=_run.OPERATION,
-    version="etag",
-    state=_run.state,
-    transient=_run.TRANSIENT,
-    explain=explain,
-    rules=_run.rules("template"),
-)
+SERVICE = dataclasses.replace(_run.SERVICE, explain=explain)
 
 _PROBE = {
     "type": "dict",

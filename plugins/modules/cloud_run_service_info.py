@@ -53,14 +53,7 @@ resources:
 from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
-
-SERVICE = Resource(
-    kind="Cloud Run service",
-    base="https://run.googleapis.com/v2",
-    path="projects/{project}/locations/{location}/services/{name}",
-    permission="run.services",
-)
+from ansible_collections.mlplatform.gcp.plugins.module_utils._run import SERVICE
 
 OPTIONS = GCP + Options({"name": {"type": "str"}, "location": {"type": "str", "required": True}})
 

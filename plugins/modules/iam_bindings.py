@@ -13,7 +13,8 @@ description:
   - Adds members to roles in the IAM policy of a resource, or takes them away.
   - All bindings of the task are one read and at most one write of the policy, guarded against changes that others make
     at the same time. O(bindings) must be given.
-  - Waits for service accounts that were just made and that policies do not know yet.
+  - Waits for service accounts that were just made and that policies do not know yet. A member that Google does not
+    know is named in the error.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
@@ -26,8 +27,10 @@ options:
       - C(//storage.googleapis.com/projects/_/buckets/BUCKET).
       - C(//artifactregistry.googleapis.com/projects/PROJECT/locations/LOCATION/repositories/REPOSITORY).
       - "C(//run.googleapis.com/projects/PROJECT/locations/LOCATION/services/SERVICE), also C(jobs/JOB)."
-      - "C(//iap.googleapis.com/projects/NUMBER/iap_web/cloud_run-LOCATION/services/SERVICE), also the other resources
-        of Identity-Aware Proxy."
+      - "C(//iap.googleapis.com/projects/NUMBER/iap_web/cloud_run-LOCATION/services/SERVICE),
+        C(//iap.googleapis.com/projects/NUMBER/iap_web/appengine-APP), also with C(/services/SERVICE) and
+        C(/versions/VERSION), and the other resources of Identity-Aware Proxy. M(mlplatform.gcp.iap_access) makes these
+        names itself."
     type: str
     required: true
   authoritative:
@@ -61,6 +64,13 @@ EXAMPLES = r"""
     bindings:
       - role: roles/iap.httpsResourceAccessor
         members: ["group:data-science@example.com"]
+
+- name: This account gets through to all of an App Engine application
+  mlplatform.gcp.iam_bindings:
+    resource: //iap.googleapis.com/projects/123456789012/iap_web/appengine-my-project
+    bindings:
+      - role: roles/iap.httpsResourceAccessor
+        members: ["serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com"]
 
 - name: Access until the end of the year
   mlplatform.gcp.iam_bindings:

@@ -14,12 +14,15 @@ description:
   - Only what the task sets is compared and changed.
   - Without an OAuth client of one's own, Google's managed client signs people in. An OAuth client of one's own is made
     in the console; there is no API for it any more. The module reads its id and secret from Secret Manager itself.
+  - The client of an App Engine application is set by M(mlplatform.gcp.app_engine_application).
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
   resource:
     description:
-      - What the settings are for, such as C(projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow).
+      - What the settings are for, such as C(projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow),
+        C(projects/123456789012/iap_web/appengine-my-project) for an App Engine application, or
+        C(projects/123456789012/iap_web/appengine-my-project/services/default) for one of its services.
     type: str
     required: true
   programmatic_clients:
@@ -51,6 +54,11 @@ EXAMPLES = r"""
     resource: projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
     oauth_client_id_secret: projects/my-project/secrets/iap-client-id
     oauth_client_secret_secret: projects/my-project/secrets/iap-client-secret
+
+- name: Programs get through to App Engine with tokens for a client of theirs
+  mlplatform.gcp.iap_settings:
+    resource: projects/123456789012/iap_web/appengine-my-project/services/default
+    programmatic_clients: [1-a.apps.googleusercontent.com]
 """
 
 RETURN = r"""
@@ -62,7 +70,7 @@ resource:
     name: projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _oauth_client
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _iap, _oauth_client
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiDisabled, NotFound
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
@@ -107,9 +115,10 @@ def run(task):
     params = task.params
     client_id, secret = _oauth_client.read(task)
     wanted = desired(params, client_id, _oauth_client.digest(secret))
+    permissions = _iap.permissions(params["resource"])
     url = f"{BASE}/{params['resource']}:iapSettings"
     title = f"IAP settings of {params['resource']}"
-    changes = plan(wanted, read(task, url), RULES, name=title)
+    changes = plan(wanted, read(task, url, permissions), RULES, name=title)
     result = Result(changes.changed, changes.diff(title), changes.after)
     if changes.changed and not task.check_mode:
         # Fields are named three deep: a message that is sent whole would reset its other fields.
@@ -120,14 +129,14 @@ def run(task):
             url,
             query={"updateMask": ",".join(f"iapSettings.{path}" for path in mask)},
             body=dict(body, name=params["resource"]),
-            permission="iap.webServices.updateSettings",
+            permission=f"{permissions}.updateSettings",
         )
     return result
 
 
-def read(task, url):
+def read(task, url, permissions):
     try:
-        return task.client.get(url, permission="iap.webServices.getSettings")
+        return task.client.get(url, permission=f"{permissions}.getSettings")
     except (NotFound, ApiDisabled) as error:
         # In check mode the service need not be there yet.
         if not task.check_mode:

@@ -43,6 +43,7 @@ number:
   sample: "123456789012"
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _project
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP
 
@@ -50,9 +51,8 @@ OPTIONS = GCP
 
 
 def run(task):
-    url = f"https://cloudresourcemanager.googleapis.com/v3/projects/{task.project}"
-    project = task.client.get(url, permission="resourcemanager.projects.get")
-    return {"changed": False, "resource": project, "number": project["name"].rsplit("/", 1)[-1]}
+    project = _project.read(task)
+    return {"changed": False, "resource": project, "number": _project.number(project)}
 
 
 def main():

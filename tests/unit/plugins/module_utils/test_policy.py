@@ -259,6 +259,48 @@ def test_googles_accounts_are_not_looked_up_and_not_waited_for_without_end(cloud
     cloud.done()
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "User a@x.com does not exist.",
+            "There is no user a@x.com to have a role on .*/secrets/s. No role was changed",
+        ),
+        ("Group g@x.com does not exist.", "There is no group g@x.com"),
+        ("Domain x.com does not exist.", "There is no domain x.com"),
+        (
+            "One or more users named in the policy do not belong to a permitted customer.",
+            "does not permit all .* constraints/iam.allowedPolicyMemberDomains says whom it permits",
+        ),
+    ],
+)
+def test_members_that_cannot_be_are_named(cloud, text, told):
+    cloud.expect("GET", GET, body={"etag": "1"})
+    cloud.expect_error("POST", SET, 400, code="INVALID_ARGUMENT", message=text)
+    with pytest.raises(_errors.UserError, match=told) as raised:
+        ensure(cloud, binding("user:a@x.com"))
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("path", "permission"),
+    [
+        ("iap_web", "iap.web"),
+        ("iap_web/appengine-p", "iap.webTypes"),
+        ("iap_web/appengine-p/services/default", "iap.webServices"),
+        ("iap_web/appengine-p/services/default/versions/v1", "iap.webServiceVersions"),
+        ("iap_web/cloud_run-europe-west1/services/s", "iap.webServices"),
+        ("iap_tunnel/zones/z", "iap.tunnel"),
+    ],
+)
+def test_the_permission_on_what_the_proxy_protects(cloud, path, permission):
+    url = f"https://iap.googleapis.com/v1/projects/1/{path}:getIamPolicy"
+    cloud.expect_error("POST", url, 403, code="PERMISSION_DENIED", message="The caller does not have permission")
+    with pytest.raises(_errors.PermissionDenied) as raised:
+        _policy.PolicyAddress(f"//iap.googleapis.com/projects/1/{path}").read(cloud.client)
+    assert raised.value.facts["permission"] == f"{permission}.getIamPolicy"
+
+
 def test_other_refusals_are_not_waited_for(cloud):
     cloud.expect("GET", GET, body={"etag": "1"})
     cloud.expect_error("POST", SET, 400, message="Role roles/x is not supported for this resource.")

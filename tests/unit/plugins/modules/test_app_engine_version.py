@@ -212,6 +212,30 @@ def test_scaling_and_serving_status_can_be_changed(cloud):
     assert cloud.run(app_engine_version, **options)["changed"]
 
 
+def test_a_version_that_is_started_is_waited_for(cloud):
+    found(cloud, dict(VERSION, servingStatus="STOPPED"))
+    cloud.expect("PATCH", URL, query={"updateMask": "servingStatus"}, sent={"servingStatus": "SERVING"}, body=done())
+    for state in ({}, SICK, HEALTHY):
+        cloud.expect("GET", f"{URL}/instances", body=state)
+    assert cloud.run(app_engine_version, name="v1", serving_status="SERVING")["changed"]
+
+
+def test_a_version_that_does_not_start_again(cloud):
+    found(cloud, dict(VERSION, servingStatus="STOPPED"))
+    cloud.expect("PATCH", URL, body=done())
+    for _again in range(5):
+        cloud.expect("GET", f"{URL}/instances", body=SICK)
+    with pytest.raises(Failed, match=r"starting App Engine version .*v1: not finished .* RUNNING/UNHEALTHY"):
+        cloud.run(app_engine_version, name="v1", serving_status="SERVING", wait_timeout=1)
+
+
+def test_a_stopped_version_that_stays_stopped_is_not_waited_for(cloud):
+    found(cloud, dict(VERSION, servingStatus="STOPPED"))
+    cloud.expect("PATCH", URL, body=done(dict(VERSION, servingStatus="STOPPED")))
+    options = {"serving_status": "STOPPED", "automatic_scaling": {"min_instances": 2}}
+    assert cloud.run(app_engine_version, name="v1", **options)["changed"]
+
+
 def test_a_stopped_version_has_no_instances_to_ask(cloud):
     found(cloud, dict(VERSION, servingStatus="STOPPED"))
     assert not cloud.run(app_engine_version, **OPTIONS)["changed"]

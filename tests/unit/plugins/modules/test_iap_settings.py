@@ -105,3 +105,19 @@ def test_secrets_that_are_not_there(cloud):
     cloud.expect_error("GET", f"{SECRETS}/id/versions/latest:access", 404, code="NOT_FOUND")
     with pytest.raises(Failed, match="oauth_client_id_secret: there is no projects/p/secrets/id/versions/latest"):
         cloud.run(iap_settings, resource=RESOURCE, **CLIENT)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("appengine-p", "webTypes"), ("appengine-p/services/s", "webServices")],
+)
+def test_settings_of_app_engine(cloud, path, kind):
+    resource = f"projects/1/iap_web/{path}"
+    url = f"https://iap.googleapis.com/v1/{resource}:iapSettings"
+    cloud.expect("GET", url, body={"name": resource})
+    mask = "iapSettings.accessSettings.oauthSettings.programmaticClients"
+    cloud.expect("PATCH", url, query={"updateMask": mask}, body={"name": resource})
+    assert cloud.run(iap_settings, resource=resource, programmatic_clients=["1-a"])["changed"]
+    cloud.expect_error("GET", url, 403, code="PERMISSION_DENIED", message="The caller does not have permission")
+    with pytest.raises(Failed, match=rf"lacks the permission iap\.{kind}\.getSettings"):
+        cloud.run(iap_settings, resource=resource, programmatic_clients=["1-a"])

@@ -6,12 +6,19 @@ from __future__ import annotations
 import importlib
 
 import pytest
-from ansible_collections.mlplatform.gcp.plugins.modules import iam_policy_info, project_info
+from ansible_collections.mlplatform.gcp.plugins.modules import (
+    app_engine_application_info,
+    iam_policy_info,
+    project_info,
+)
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
 
 RUN = "https://run.googleapis.com/v2/projects/p/locations/l/services"
 REGISTRY = "https://artifactregistry.googleapis.com/v1/projects/p/locations/l/repositories"
+APP = "https://appengine.googleapis.com/v1/apps/p/services"
 LOOKS = {
+    "app_engine_service_info": (APP, "services", {}, None),
+    "app_engine_version_info": (f"{APP}/default/versions", "versions", {}, {"view": "FULL"}),
     "sql_instance_info": ("https://sqladmin.googleapis.com/v1/projects/p/instances", "items", {}, None),
     "cloud_run_service_info": (RUN, "services", {"location": "l"}, None),
     "artifact_repository_info": (REGISTRY, "repositories", {"location": "l"}, None),
@@ -39,6 +46,12 @@ def test_none_of_that_name(cloud, look):
     assert cloud.run(module, name="x", **options)["resources"] == []
 
 
+def test_none_as_what_they_would_be_in_is_not_there(cloud, look):
+    module, url, _items, options, _query = look
+    cloud.expect_error("GET", url, 404, code="NOT_FOUND")
+    assert cloud.run(module, **options)["resources"] == []
+
+
 def test_all_over_pages(cloud, look):
     module, url, items, options, query = look
     cloud.expect("GET", url, query=query or {}, body={items: [{"name": "a"}], "nextPageToken": "t"})
@@ -53,6 +66,14 @@ def test_where_the_api_is_not_enabled_there_are_none(cloud, look):
     cloud.expect("GET", "...services/x.googleapis.com", body={"state": "DISABLED"})
     assert cloud.run(module, **options)["resources"] == []
     assert "is not enabled" in cloud.warnings[0]
+
+
+def test_application(cloud):
+    url = APP.rpartition("/")[0]
+    cloud.expect("GET", url, body={"name": "apps/p"})
+    assert cloud.run(app_engine_application_info)["resources"] == [{"name": "apps/p"}]
+    cloud.expect_error("GET", url, 404, code="NOT_FOUND")
+    assert cloud.run(app_engine_application_info)["resources"] == []
 
 
 def test_project(cloud):

@@ -1,0 +1,19 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The project that a task works in."""
+
+from __future__ import annotations
+
+BASE = "https://cloudresourcemanager.googleapis.com/v3"
+
+
+def read(task):
+    """The project as Google describes it."""
+    return task.client.get(f"{BASE}/projects/{task.project}", permission="resourcemanager.projects.get")
+
+
+def number(project):
+    """The number of a project that was read."""
+    return project["name"].rsplit("/", 1)[-1]

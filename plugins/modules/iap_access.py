@@ -1,0 +1,172 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: iap_access
+short_description: Manage who gets through Identity-Aware Proxy
+version_added: 0.2.0
+description:
+  - Says who gets through Identity-Aware Proxy to an App Engine application, one of its services or versions, or to a
+    Cloud Run service. It is the role C(roles/iap.httpsResourceAccessor) on what the proxy protects.
+  - By default exactly the O(members) get through. Whoever has the role on something larger, such as the application or
+    the project, gets through as well.
+  - Warns where the proxy is off, since then the members do not decide who gets in.
+  - M(mlplatform.gcp.iam_bindings) does the same for any role on any resource, where its full name is known, and changes
+    several bindings at once.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  type:
+    description: What is protected.
+    type: str
+    choices: [app_engine, cloud_run]
+    required: true
+  service:
+    description:
+      - Name of the service. Without it, the whole application of the project. Required with O(type=cloud_run).
+    type: str
+  version:
+    description: Name of a version of the App Engine service.
+    type: str
+  location:
+    description: Region of the Cloud Run service.
+    type: str
+  members:
+    description:
+      - Who gets through, for example C(user:a@example.com), C(group:EMAIL), C(serviceAccount:EMAIL) or
+        C(domain:example.com). An empty list shuts everybody out.
+      - With O(state=absent), who does not any more; without it nobody.
+    type: list
+    elements: str
+  authoritative:
+    description: Whether the members become exactly those given. Otherwise they are added to those that are there.
+    type: bool
+    default: true
+  condition:
+    description: When they get through, for example with an access level of Access Context Manager.
+    type: dict
+    suboptions:
+      title:
+        description: A short name.
+        type: str
+        required: true
+      expression:
+        description: An expression in the Common Expression Language.
+        type: str
+        required: true
+      description:
+        description: What it is for.
+        type: str
+extends_documentation_fragment:
+  - mlplatform.gcp.gcp
+  - mlplatform.gcp.state
+  - mlplatform.gcp.attributes
+notes:
+  - Needs C(resourcemanager.projects.get), C(appengine.applications.get) or C(run.services.get), and C(getIamPolicy) and
+    C(setIamPolicy) of what is protected, such as C(iap.webServices.setIamPolicy), in C(roles/iap.admin).
+  - Whether a person or a group exists, only Google knows when the policy is written. It then refuses the whole change,
+    and the error names who is unknown.
+seealso:
+  - module: mlplatform.gcp.iam_bindings
+  - module: mlplatform.gcp.iap_settings
+"""
+
+EXAMPLES = r"""
+- name: These people and nobody else get through to the application
+  mlplatform.gcp.iap_access:
+    project: my-project
+    type: app_engine
+    members:
+      - group:data-science@example.com
+      - serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com
+
+- name: One person more gets through to one service
+  mlplatform.gcp.iap_access:
+    project: my-project
+    type: cloud_run
+    location: europe-west1
+    service: mlflow
+    members: ["user:auditor@example.com"]
+    authoritative: false
+"""
+
+RETURN = r"""
+resource:
+  description: The policy of what is protected.
+  returned: success
+  type: dict
+  sample:
+    version: 1
+    bindings:
+      - role: roles/iap.httpsResourceAccessor
+        members: ["group:data-science@example.com"]
+protects:
+  description: The name by which Identity-Aware Proxy knows it, as M(mlplatform.gcp.iap_settings) wants it.
+  returned: success
+  type: str
+  sample: projects/123456789012/iap_web/appengine-my-project
+enabled:
+  description: Whether the proxy is on for it; null where that cannot be told, as there is nothing yet.
+  returned: success
+  type: bool
+"""
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _appengine, _iap, _policy, _project, _run
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import BINDINGS, GCP, STATE, Options
+
+OPTIONS = (
+    GCP
+    + STATE
+    + Options(
+        {
+            "type": {"type": "str", "choices": ["app_engine", "cloud_run"], "required": True},
+            "service": {"type": "str"},
+            "version": {"type": "str"},
+            "location": {"type": "str"},
+            "members": {"type": "list", "elements": "str"},
+            "authoritative": {"type": "bool", "default": True},
+            "condition": BINDINGS["condition"],
+        },
+        mutually_exclusive=(("version", "location"),),
+        required_by={"version": ("service",)},
+        required_if=(("type", "cloud_run", ("service", "location")), ("state", "present", ("members",))),
+    )
+)
+
+
+def run(task):
+    params, absent = task.params, task.params["state"] == "absent"
+    number, service = _project.number(_project.read(task)), params["service"]
+    if params["type"] == "app_engine":
+        name = _iap.app_engine(number, task.project, service, params["version"])
+        body = task.remote(_appengine.APPLICATION).read()
+        enabled = None if body is None else bool((body.get("iap") or {}).get("enabled"))
+    else:
+        name = _iap.cloud_run(number, params["location"], service)
+        body = task.remote(_run.SERVICE, location=params["location"], name=service).read()
+        enabled = None if body is None else bool(body.get("iapEnabled"))
+    if enabled is False and not absent:
+        task.warn(f"Identity-Aware Proxy is off for {name}: who gets in is not decided by these members.")
+    binding = {"role": _iap.ACCESSOR, "members": params["members"] or [], "condition": params["condition"]}
+    result = _policy.ensure(
+        task,
+        f"//iap.googleapis.com/{name}",
+        [binding],
+        authoritative=not params["members"] if absent else params["authoritative"],
+        absent=absent,
+    )
+    result.extra = {"protects": name, "enabled": enabled}
+    return result
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

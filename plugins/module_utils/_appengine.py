@@ -9,7 +9,10 @@ An application has the id of its project; a service comes with its first version
 
 from __future__ import annotations
 
+import dataclasses
+
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils._info import every
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Update
@@ -114,6 +117,42 @@ VERSION = Resource(
         normalise={"betaSettings.cloud_sql_instances": _instances},
     ),
 )
+
+
+# The environment variable by which a version says whose it is: versions cannot carry labels.
+MARK = "MLFLOW_DEPLOYMENT"
+# https://cloud.google.com/appengine/docs/flexible/quotas, for all services together
+MOST_VERSIONS = 210
+
+
+def marked(body):
+    """What labels would say of a version, from the variable that marks it."""
+    deployment = (body.get("envVariables") or {}).get(MARK)
+    return {"managed-by": "mlplatform-gcp", "mlflow-deployment": deployment} if deployment else {}
+
+
+def look(task, resource, **names):
+    """The body of a resource. Errors: those of the client, also in check mode."""
+    return task.client.get(task.remote(resource, **names).url, resource.read_query or None)
+
+
+def survey_application(task):
+    """The application with its ``services`` (names) and how many ``versions`` there are."""
+    body = look(task, APPLICATION)
+    names = [service["id"] for service in every(task, SERVICE, "services", {"name": None})]
+    briefly = dataclasses.replace(VERSION, read_query={})
+    count = sum(len(every(task, briefly, "versions", {"service": name, "name": None})) for name in names)
+    return dict(body, services=names, versions=count)
+
+
+def survey_service(task, name):
+    """The service with the ``labels`` that the versions which get its requests would carry."""
+    body = look(task, SERVICE, name=name)
+    serving = (body.get("split") or {}).get("allocations") or {}
+    versions = every(task, VERSION, "versions", {"service": name, "name": None})
+    marks = [marked(version) for version in versions if version.get("id") in serving]
+    same = marks and all(mark == marks[0] for mark in marks)
+    return dict(body, labels=dict(body.get("labels") or {}, **(marks[0] if same else {})))
 
 
 def under_way(remote):

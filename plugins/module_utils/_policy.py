@@ -302,7 +302,7 @@ def _write_patiently(task, address, policy):
             unknown = _UNKNOWN_ACCOUNT.search(error.text)
             if not unknown or task.client.clock.now() >= deadline:
                 raise
-            _refuse_missing(task, unknown.group(1))
+            refuse_missing(task, unknown.group(1))
             task.waiter.pause(4, address.resource, error.text)
 
 
@@ -323,7 +323,7 @@ def _refuse_unknown(resource, error):
         ) from error
 
 
-def _refuse_missing(task, email):
+def refuse_missing(task, email):
     """Errors: :class:`UserError` when the account does not exist at all, so that waiting is pointless."""
     domain = email.rpartition("@")[2]
     if not domain.endswith(".iam.gserviceaccount.com") or domain.startswith("gcp-sa-"):

@@ -51,8 +51,13 @@ options:
           - cloud_run_job
           - secret
           - service_account
+          - app_engine_application
+          - app_engine_service
+          - app_engine_version
       name:
-        description: Its name. That of a service account is its id, without the project.
+        description:
+          - Its name. That of a service account is its id, without the project; that of an App Engine application the
+            project's id; that of a version C(SERVICE/VERSION).
         type: str
         required: true
       location:
@@ -62,6 +67,9 @@ options:
     description:
       - Labels that the deployment's own resources carry. What is there without them belongs to something else.
       - A service account has no labels; its description has to contain C(key=value) for each of them.
+      - A version of App Engine has none either; its environment variable C(MLFLOW_DEPLOYMENT) stands for C(managed-by)
+        and C(mlflow-deployment). A service belongs to whom the versions belong that get its requests. An application
+        belongs to everybody in the project and is used as it is.
     type: dict
     default: {}
   adopt:
@@ -72,6 +80,15 @@ options:
     description: Whether the project has to be in an organization.
     type: bool
     default: false
+  principals:
+    description:
+      - Members of IAM policies that will be given roles, such as C(group:EMAIL). What is no member is a problem, and so
+        is a service account that neither exists nor is among O(resources).
+      - Whether a person or a group exists, Google only tells when a policy is written.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
 extends_documentation_fragment:
   - mlplatform.gcp.gcp
   - mlplatform.gcp.attributes.info
@@ -165,6 +182,19 @@ resources:
       description: Version of the database, for example C(POSTGRES_16).
       returned: for a Cloud SQL instance that is there
       type: str
+    services:
+      description: Names of the services.
+      returned: for an App Engine application that is there
+      type: list
+      elements: str
+    versions:
+      description: How many versions they have together.
+      returned: for an App Engine application that is there
+      type: int
+    iap_enabled:
+      description: Whether Identity-Aware Proxy is on.
+      returned: for an App Engine application that is there
+      type: bool
 """
 
 import concurrent.futures
@@ -172,7 +202,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _appengine, _errors, _policy
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
 
@@ -196,12 +226,24 @@ class Kind:
     location  body -> where it is, or None for what is everywhere
     labels    body -> its labels
     state     body -> (word, whether the word is a problem)
+    find      (task, name) -> body, where one request to ``url`` does not do
+    place     spelling of locations by which they are compared
+    shared    whether it belongs to the project and not to one deployment
+    moving    what else can be done about one in another place
+    facts     body -> what else is told of one that is there
+    create    permission that a new one needs, where not every deployment makes one
     """
 
-    url: str
+    url: str = ""
     location: Callable = lambda body: body["name"].split("/")[3]
     labels: Callable = lambda body: body.get("labels") or {}
     state: Callable = lambda body: (None, False)
+    find: Callable | None = None
+    place: Callable = str.lower
+    shared: bool = False
+    moving: str = "choose another name"
+    facts: Callable = lambda body: {}
+    create: str = ""
 
 
 def _sql_state(body):
@@ -214,7 +256,18 @@ def _described(body):
     return dict(re.findall(r"([a-z0-9_-]+)=([a-z0-9_-]+)", body.get("description") or ""))
 
 
+def _application_facts(body):
+    enabled = bool((body.get("iap") or {}).get("enabled"))
+    return {"services": body["services"], "versions": body["versions"], "iap_enabled": enabled}
+
+
+def _find_version(task, name):
+    service, _slash, version = name.rpartition("/")
+    return _appengine.look(task, _appengine.VERSION, service=service or _appengine.DEFAULT_SERVICE, name=version)
+
+
 WAYS_OUT = {
+    "SYSTEM_DISABLED": "Google has disabled it, for example for want of billing. The console says why.",
     "DISABLED": "Enable it again.",
     "PENDING_DELETE": "Wait until it is gone, and run again.",
     "SUSPENDED": "Google has suspended it, for example for want of billing. The console says why.",
@@ -232,6 +285,7 @@ KINDS = {
         location=lambda body: body["region"],
         labels=lambda body: (body.get("settings") or {}).get("userLabels") or {},
         state=_sql_state,
+        facts=lambda body: {"version": body["databaseVersion"]} if "databaseVersion" in body else {},
     ),
     "artifact_repository": Kind(
         "https://artifactregistry.googleapis.com/v1/projects/{project}/locations/{location}/repositories/{name}"
@@ -246,6 +300,23 @@ KINDS = {
         location=lambda body: None,
         labels=_described,
         state=lambda body: ("DISABLED" if body.get("disabled") else "ENABLED", bool(body.get("disabled"))),
+    ),
+    "app_engine_application": Kind(
+        location=lambda body: body["locationId"],
+        state=lambda body: (body.get("servingStatus"), body.get("servingStatus") == "SYSTEM_DISABLED"),
+        find=lambda task, name: _appengine.survey_application(task),
+        place=_appengine.location,
+        shared=True,
+        moving="use another project, for an application cannot be deleted either",
+        facts=_application_facts,
+        create="appengine.applications.create",
+    ),
+    "app_engine_service": Kind(location=lambda body: None, find=_appengine.survey_service),
+    "app_engine_version": Kind(
+        location=lambda body: None,
+        labels=_appengine.marked,
+        state=lambda body: (body.get("servingStatus"), False),
+        find=_find_version,
     ),
 }
 
@@ -268,6 +339,7 @@ OPTIONS = GCP + Options(
         "owner_labels": {"type": "dict", "default": {}},
         "adopt": {"type": "bool", "default": False},
         "organization_required": {"type": "bool", "default": False},
+        "principals": {"type": "list", "elements": "str", "default": []},
     }
 )
 
@@ -305,6 +377,7 @@ class Preflight:
         self.permissions()
         self.organization()
         self.resources()
+        self.principals()
         return self.result()
 
     def result(self):
@@ -477,9 +550,10 @@ class Preflight:
 
     def find(self, item):
         """Body of a resource; None when it is not there; an error when it may not be seen."""
-        url = KINDS[item["type"]].url.format(project=self.name, name=item["name"], location=self.location(item))
+        kind = KINDS[item["type"]]
+        url = kind.url.format(project=self.name, name=item["name"], location=self.location(item))
         try:
-            return self.task.client.get(url)
+            return kind.find(self.task, item["name"]) if kind.find else self.task.client.get(url)
         except (_errors.NotFound, _errors.ApiDisabled):
             return None
         except _errors.ApiError as error:
@@ -497,6 +571,7 @@ class Preflight:
             self.unseen(item, title, body)
             return dict(item, **nothing)
         if body is None:
+            self.creatable(kind, title)
             return dict(item, **nothing)
         location, labels, (state, bad) = kind.location(body), kind.labels(body), kind.state(body)
         owned = all(str(labels.get(key)) == str(value) for key, value in self.params["owner_labels"].items())
@@ -504,24 +579,59 @@ class Preflight:
         here = self.report["project"]["number"]
         if str(body.get("projectNumber", here)) != here:
             self.taken(title, f"belongs to another project ({body['projectNumber']})", name)
-        elif not owned and not self.params["adopt"]:
+        elif not owned and not kind.shared and not self.params["adopt"]:
             self.taken(
                 title,
                 self.whose(labels),
                 name,
                 "If it shall be taken over as it is, set mlflow_adopt=true; otherwise choose",
             )
-        if location and wanted not in ("", ANYWHERE) and location.lower() != wanted.lower():
+        if location and wanted not in ("", ANYWHERE) and kind.place(location) != kind.place(wanted):
             self.problem(
                 "location",
                 f"{title} is in {location}, not in {wanted}; it cannot be moved.",
-                f"Set its location to {location}, or choose another name.",
+                f"Set its location to {location}, or {kind.moving}.",
                 name,
             )
         if bad:
             self.problem("state", f"{title} is {state}.", WAYS_OUT[state], name)
-        found = dict(item, exists=True, owned=owned, location=location or wanted, state=state, labels=labels)
-        return dict(found, version=body["databaseVersion"]) if "databaseVersion" in body else found
+        facts = kind.facts(body)
+        if facts.get("versions", 0) >= _appengine.MOST_VERSIONS and not self.version_is_there():
+            self.problem(
+                "quota",
+                f"{title} has {facts['versions']} versions in all its services, of {_appengine.MOST_VERSIONS} allowed.",
+                f"Delete some that get no requests: gcloud app versions list --project={self.name}",
+                name,
+            )
+        return dict(item, exists=True, owned=owned, location=location or wanted, state=state, labels=labels, **facts)
+
+    def version_is_there(self):
+        """Whether the deployment's next version exists already, so that none will be made."""
+        asked = [item for item in self.params["resources"] if item["type"] == "app_engine_version"]
+        return bool(asked) and all(isinstance(self.find(item), dict) for item in asked)
+
+    def creatable(self, kind, title):
+        if not kind.create or "permissions" in self.unanswered or self.granted([kind.create]):
+            return
+        caller = self.task.client.caller
+        self.problem(
+            "permissions",
+            f"{title} does not exist, and {caller or 'the caller'} may not make it ({kind.create}).",
+            _errors.permission_hint("", caller, self.name).split(". ", 1)[-1],
+            title,
+        )
+
+    def principals(self):
+        """Members of policies that cannot be. Of people and groups only a policy that is written tells."""
+        own = [item["name"] for item in self.params["resources"] if item["type"] == "service_account"]
+        made = {f"{name}@{self.name}.iam.gserviceaccount.com" for name in own}
+        for text in dict.fromkeys(self.params["principals"]):
+            try:
+                kind, _colon, email = _policy.member(text).partition(":")
+                if kind == "serviceAccount" and email not in made:
+                    _policy.refuse_missing(self.task, email)
+            except _errors.UserError as error:
+                self.problem("principals", error.message, error.hint)
 
     def whose(self, labels):
         """What the labels of a resource say that is not this deployment's."""

@@ -183,14 +183,17 @@ resources:
       returned: for a Cloud SQL instance that is there
       type: str
     services:
-      description: Names of the services, of an App Engine application that is there.
+      description: Names of the services.
+      returned: for an App Engine application that is there
       type: list
       elements: str
     versions:
-      description: How many versions they have together, of an App Engine application that is there.
+      description: How many versions they have together.
+      returned: for an App Engine application that is there
       type: int
     iap_enabled:
-      description: Whether Identity-Aware Proxy is on, of an App Engine application that is there.
+      description: Whether Identity-Aware Proxy is on.
+      returned: for an App Engine application that is there
       type: bool
 """
 

@@ -206,3 +206,144 @@ def test_what_may_not_be_seen(cloud, kind, status, check):
     cloud.expect_error("GET", "...bkt", status, code="PERMISSION_DENIED")
     result = cloud.run(preflight_info, resources=[{"type": kind, "name": "bkt"}])
     assert checks(result) == [check]
+
+
+APP = "https://appengine.googleapis.com/v1/apps/p"
+VERSIONS = f"{APP}/services/default/versions"
+APPLICATION = {"name": "apps/p", "locationId": "europe-west", "servingStatus": "SERVING", "iap": {"enabled": True}}
+
+
+def application(cloud, count=1, **body):
+    cloud.expect("GET", APP, body=dict(APPLICATION, **body))
+    cloud.expect("GET", f"{APP}/services", body={"services": [{"id": "default"}, {"id": "mlflow"}]})
+    versions = [{"id": f"v{number}"} for number in range(count)]
+    cloud.expect("GET", VERSIONS, query={}, body={"versions": versions[:1], "nextPageToken": "t"})
+    cloud.expect("GET", VERSIONS, query={"pageToken": "t"}, body={"versions": versions[1:]})
+    cloud.expect("GET", f"{APP}/services/mlflow/versions", query={}, body={})
+
+
+def ask_application(cloud, *others, region="europe-west1", **options):
+    resources = [{"type": "app_engine_application", "name": "p"}, *others]
+    return cloud.run(preflight_info, region=region, owner_labels=OURS, resources=resources, **options)
+
+
+def test_an_application_belongs_to_everybody(cloud):
+    well(cloud)
+    application(cloud, count=2)
+    result = ask_application(cloud)
+    assert result["problems"] == []
+    found = result["resources"][0]
+    assert (found["exists"], found["location"], found["state"]) == (True, "europe-west", "SERVING")
+    assert (found["services"], found["versions"], found["iap_enabled"]) == (["default", "mlflow"], 2, True)
+
+
+def test_an_application_in_another_place(cloud):
+    well(cloud)
+    application(cloud)
+    result = ask_application(cloud, region="us-central1")
+    assert checks(result) == ["location"]
+    assert result["problems"][0]["next"] == (
+        "Set its location to europe-west, or use another project, for an application cannot be deleted either."
+    )
+
+
+@pytest.mark.parametrize(("state", "found"), [("USER_DISABLED", []), ("SYSTEM_DISABLED", ["state"])])
+def test_an_application_that_is_disabled(cloud, state, found):
+    well(cloud)
+    application(cloud, servingStatus=state)
+    result = ask_application(cloud)
+    assert checks(result) == found and result["resources"][0]["state"] == state
+
+
+@pytest.mark.parametrize(("granted", "found"), [([], ["permissions"]), (["appengine.applications.create"], [])])
+def test_a_new_application_needs_a_permission(cloud, granted, found):
+    well(cloud)
+    cloud.expect_error("GET", APP, 404, code="NOT_FOUND")
+    asked = {"permissions": ["appengine.applications.create"]}
+    cloud.expect("POST", TEST, sent=asked, body={"permissions": granted})
+    result = ask_application(cloud)
+    assert checks(result) == found
+    assert "services" not in result["resources"][0]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_app_engine_is_not_enabled_yet(cloud, enabled):
+    well(cloud)
+    metadata = {"service": "appengine.googleapis.com", "consumer": "projects/p"}
+    cloud.expect_error("GET", APP, 403, code="PERMISSION_DENIED", reason="SERVICE_DISABLED", metadata=metadata)
+    cloud.expect("GET", "...services/appengine.googleapis.com", body={"state": "DISABLED"})
+    cloud.expect("POST", TEST, body={"permissions": ["appengine.applications.create"]})
+    resources = [{"type": "app_engine_application", "name": "p"}]
+    result = cloud.run(preflight_info, enabled, region="europe-west1", resources=resources)
+    assert result["problems"] == [] and cloud.warnings == []
+
+
+@pytest.mark.parametrize(("there", "found"), [(None, ["quota"]), (False, ["quota"]), (True, [])])
+def test_no_more_versions_are_allowed(cloud, there, found, monkeypatch):
+    monkeypatch.setattr(preflight_info, "SIDE_BY_SIDE", 1)  # the script has an order
+    well(cloud)
+    application(cloud, count=210)
+    others = []
+    if there is not None:
+        others = [{"type": "app_engine_version", "name": "default/v9"}]
+        for _twice in range(2):
+            if there:
+                body = {"name": "v9", "envVariables": {"MLFLOW_DEPLOYMENT": "demo"}}
+                cloud.expect("GET", f"{VERSIONS}/v9", query={"view": "FULL"}, body=body)
+            else:
+                cloud.expect_error("GET", f"{VERSIONS}/v9", 404, code="NOT_FOUND")
+    result = ask_application(cloud, *others)
+    assert checks(result) == found
+
+
+@pytest.mark.parametrize(
+    ("mark", "found", "words"),
+    [
+        ("demo", [], ""),
+        ("other", ["taken"], "belongs to the deployment other"),
+        (None, ["taken"], "is there, and was not made by this deployment"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["app_engine_service", "app_engine_version"])
+def test_whose_a_service_or_version_is(cloud, kind, mark, found, words):
+    well(cloud)
+    variables = {"MLFLOW_DEPLOYMENT": mark} if mark else {}
+    version = {"id": "v1", "name": "apps/p/services/default/versions/v1", "envVariables": variables}
+    if kind == "app_engine_service":
+        body = {"name": "apps/p/services/default", "split": {"allocations": {"v1": 1}}}
+        cloud.expect("GET", f"{APP}/services/default", body=body)
+        old = {"id": "v0", "envVariables": {"MLFLOW_DEPLOYMENT": "somebody"}}
+        cloud.expect("GET", VERSIONS, query={"view": "FULL"}, body={"versions": [old, version]})
+        name = "default"
+    else:
+        cloud.expect("GET", f"{VERSIONS}/v1", query={"view": "FULL"}, body=version)
+        name = "default/v1"
+    resources = [{"type": kind, "name": name}]
+    result = cloud.run(preflight_info, region="europe-west1", resources=resources, owner_labels=OURS)
+    assert checks(result) == found
+    assert result["resources"][0]["owned"] is not bool(found)
+    assert words in "".join(problem["what"] for problem in result["problems"])
+
+
+def test_principals(cloud):
+    well(cloud)
+    accounts = "https://iam.googleapis.com/v1/projects/-/serviceAccounts"
+    cloud.expect(
+        "GET", "https://iam.googleapis.com/v1/projects/p/serviceAccounts/new@p.iam.gserviceaccount.com", body={}
+    )
+    cloud.expect("GET", f"{accounts}/old@p.iam.gserviceaccount.com", body={})
+    cloud.expect_error("GET", f"{accounts}/gone@q.iam.gserviceaccount.com", 404, code="NOT_FOUND")
+    cloud.expect_error("GET", f"{accounts}/unseen@q.iam.gserviceaccount.com", 403, code="PERMISSION_DENIED")
+    names = ["new@p", "old@p", "gone@q", "unseen@q"]
+    result = cloud.run(
+        preflight_info,
+        resources=[{"type": "service_account", "name": "new"}],
+        principals=["a@x.com", "user:a@x.com"]
+        + [f"serviceAccount:{name}.iam.gserviceaccount.com" for name in names]
+        + ["serviceAccount:service-1@gcp-sa-iap.iam.gserviceaccount.com"],
+    )
+    assert [problem["what"] for problem in result["problems"]] == [
+        "'a@x.com' is not a member of an IAM policy.",
+        "The service account gone@q.iam.gserviceaccount.com does not exist.",
+    ]
+    assert checks(result) == ["principals", "principals"]

@@ -5,7 +5,6 @@ import http.server
 import os
 import sys
 
-
 NAME = os.environ.get("K_REVISION") or os.environ.get("GAE_VERSION") or ""
 
 

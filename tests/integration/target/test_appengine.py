@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The target appengine, whole, with an image that starts at once: what is made, how versions follow each other, what
+goes wrong, and what is left."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, IMAGES
+
+APPS = "https://appengine.googleapis.com/v1/apps"
+ACCESSOR = "roles/iap.httpsResourceAccessor"
+
+
+class Engine:
+    """The App Engine application of a project, through its API and its addresses."""
+
+    def __init__(self, project):
+        self.project = project
+
+    @property
+    def application(self):
+        return self.project.get(f"{APPS}/{self.project.project}")
+
+    def versions(self, service="default"):
+        """id -> version"""
+        url = f"{APPS}/{self.project.project}/services/{service}/versions"
+        return {item["id"]: item for item in self.project.list(url, "versions", view="FULL")}
+
+    def traffic(self, service="default"):
+        """The id of the version that gets all requests."""
+        split = self.project.get(f"{APPS}/{self.project.project}/services/{service}")["split"]
+        ((version, share),) = split["allocations"].items()
+        assert share == 1
+        return version
+
+    def accessors(self, service="default"):
+        web = f"projects/{self.project.number}/iap_web/appengine-{self.project.project}/services/{service}"
+        return self.project.bindings(f"{_cloud.IAP}/{web}").get(ACCESSOR, [])
+
+    def page(self, account, service="default"):
+        """(status, text) of what the service answers to a program that is let in."""
+        host = ("" if service == "default" else f"{service}-dot-") + self.application["defaultHostname"]
+        token = self.project.signed(account, f"https://{host}/*")
+        answer = self.project.anonymous.get(f"https://{host}/", headers={"Authorization": f"Bearer {token}"})
+        return answer.status_code, answer.text
+
+
+def variables(project, small, **more):
+    return small | project.variables | {"mlflow_target": "appengine"} | more
+
+
+@pytest.fixture(scope="module")
+def project(box, new_project):
+    box.latency("instant")
+    return new_project()
+
+
+@pytest.fixture(scope="module")
+def engine(project):
+    return Engine(project)
+
+
+@pytest.fixture(scope="module")
+def hosts(project, small):
+    return {"ae": variables(project, small, mlflow_access_members=["user:alice@example.com"])}
+
+
+@pytest.fixture(scope="module")
+def planned(box, controller, hosts):
+    before = box.everything()
+    play = controller.run(DEPLOY, "--check", "--diff", hosts=hosts, verbosity=4).check()
+    assert box.everything() == before
+    return play
+
+
+@pytest.fixture(scope="module")
+def first(planned, controller, hosts, project):
+    play = controller.run(DEPLOY, hosts=hosts, verbosity=4).check()
+    controller.collect(project)
+    return play
+
+
+def test_a_check_of_an_empty_project_shows_the_whole_plan(planned, first):
+    assert planned.changed == first.changed
+
+
+def test_a_second_run_and_its_check_change_nothing(first, controller, hosts):
+    assert controller.run(DEPLOY, hosts=hosts).check().changed == 0
+    play = controller.run(DEPLOY, "--check", "--diff", hosts=hosts).check()
+    assert play.changed == 0
+    assert not re.search(r"^(\+|-|@@)", play.output, re.M), play
+
+
+def test_what_is_made(first, project, engine):
+    application = engine.application
+    assert (application["locationId"], application["iap"]["enabled"]) == ("europe-west", True)
+    assert application["featureSettings"]["splitHealthChecks"]
+    resources = project.resources()
+    instance = resources["instance/ae-dev"]
+    assert instance["databaseVersion"] == "MYSQL_8_0"
+    settings = instance["settings"]
+    assert settings["backupConfiguration"]["enabled"] and settings["backupConfiguration"]["binaryLogEnabled"]
+    assert (settings["dataDiskSizeGb"], settings["storageAutoResize"], settings["availabilityType"]) == (
+        "10",
+        True,
+        "ZONAL",
+    )
+    window = settings["maintenanceWindow"]
+    assert (window["day"], window["hour"], window["updateTrack"]) == (7, 3, "stable")
+    bucket = resources[f"bucket/{project.project}-ae-dev-artifacts"]
+    assert (bucket["location"], bucket["locationType"]) == ("EU", "multi-region")
+    assert bucket["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"]
+    replication = resources["secret/ae-dev-db-password"]["replication"]
+    assert [item["location"] for item in replication["userManaged"]["replicas"]] == ["europe-west1"]
+    assert len(project.secret("ae-dev-db-password")["versions"][1][1]) == 32
+
+
+def test_the_version_has_the_settings_of_the_variables(first, project, engine):
+    (version,) = engine.versions().values()
+    assert version["runtime"] == "custom" and version["env"] == "flexible"
+    assert (version["resources"]["cpu"], version["resources"]["memoryGb"]) == (1, 2)
+    scaling = version["automaticScaling"]
+    assert (scaling["minTotalInstances"], scaling["maxTotalInstances"]) == (1, 4)
+    assert scaling["cpuUtilization"]["targetUtilization"] == 0.75
+    assert version["betaSettings"]["cloud_sql_instances"] == f"{project.project}:europe-west1:ae-dev"
+    assert version["readinessCheck"]["path"] == version["livenessCheck"]["path"] == "/health"
+    environment = version["envVariables"]
+    assert environment["GCP_PROJECT"] == project.project
+    assert environment["GCS_BACKEND"] == f"gs://{project.project}-ae-dev-artifacts"
+    assert environment["DB_INSTANCE_CONNECTION_NAME"] == f"{project.project}:europe-west1:ae-dev"
+    assert (environment["DB_USERNAME"], environment["DB_NAME"]) == ("mlflow", "mlflow")
+    assert environment["DB_PASSWORD_SECRET_NAME"].endswith("/secrets/ae-dev-db-password/versions/1")
+    assert version["serviceAccount"] == project.email("ae-dev-server")
+
+
+def test_the_server_has_exactly_the_roles_that_it_needs(first, project):
+    server = f"serviceAccount:{project.email('ae-dev-server')}"
+    roles = {role for role, _, _ in project.project_roles("ae-dev-server")}
+    assert roles == {"roles/cloudsql.client", "roles/logging.logWriter", "roles/monitoring.metricWriter"}
+    assert project.bindings(f"{_cloud.REGISTRY}/{project.region}/repositories/ae-dev") == {
+        "roles/artifactregistry.reader": [server],
+        "roles/artifactregistry.writer": [f"serviceAccount:{project.email('ae-dev-build')}"],
+    }
+    assert project.bindings(f"{_cloud.STORAGE}/b/{project.project}-ae-dev-artifacts")["roles/storage.objectViewer"] == [
+        server
+    ]
+    assert "appspot" not in str(project.policy(f"{_cloud.STORAGE}/b/{project.project}-ae-dev-artifacts"))
+
+
+def test_who_gets_in(first, project, engine):
+    assert engine.accessors() == sorted([f"serviceAccount:{project.email('ae-dev-client')}", "user:alice@example.com"])
+    assert engine.page("ae-dev-client") == (200, engine.traffic())
+    assert engine.page("ae-dev-build")[0] == 403
+    answer = project.anonymous.get(f"https://{engine.application['defaultHostname']}/", allow_redirects=False)
+    assert answer.status_code == 302 and "accounts.google.com" in answer.headers["Location"]
+
+
+@pytest.fixture(scope="module")
+def three(first, controller, hosts, engine):
+    """Ids of three versions that followed each other, and what the versions were after each."""
+    ids, seen = [engine.traffic()], []
+    for word in ("two", "three"):
+        changed = {"ae": hosts["ae"] | {"appengine_mlflow_env": {"WORD": word}}}
+        controller.run(DEPLOY, hosts=changed).check()
+        ids.append(engine.traffic())
+        seen.append({name: version["servingStatus"] for name, version in engine.versions().items()})
+    return ids, seen
+
+
+def test_a_change_makes_a_version_and_the_one_before_is_kept_and_stopped(three):
+    ids, seen = three
+    assert seen[0] == {ids[0]: "STOPPED", ids[1]: "SERVING"}
+
+
+def test_older_ones_are_removed(three):
+    ids, seen = three
+    assert seen[1] == {ids[1]: "STOPPED", ids[2]: "SERVING"}
+
+
+def test_scaling_is_changed_in_place(three, controller, hosts, engine):
+    changed = {"ae": hosts["ae"] | {"appengine_mlflow_env": {"WORD": "three"}, "appengine_mlflow_max_instances": 2}}
+    before = engine.versions().keys()
+    assert controller.run(DEPLOY, hosts=changed).check().changed == 1
+    assert engine.versions().keys() == before
+    assert engine.versions()[engine.traffic()]["automaticScaling"]["maxTotalInstances"] == 2
+
+
+def test_a_version_that_does_not_start_leaves_the_old_one_serving(three, controller, hosts, engine):
+    before = engine.page("ae-dev-client")
+    assert before[0] == 200
+    broken = {"ae": hosts["ae"] | {"mlflow_image_context": str(IMAGES / "exiting")}}
+    play = controller.run(DEPLOY, hosts=broken, verbosity=4)
+    assert not play.ok
+    message = play.message("ae")
+    assert "mlflow-" in message and "gcloud app logs" in message, message
+    assert engine.page("ae-dev-client") == before
+    again = controller.run(DEPLOY, hosts=broken)
+    assert not again.ok, "a version that does not start was taken for deployed"
+    assert engine.page("ae-dev-client") == before
+    controller.run(DEPLOY, hosts=hosts).check()
+    assert controller.run(DEPLOY, hosts=hosts).check().changed == 0
+
+
+def test_a_run_that_is_killed_between_version_and_traffic_is_finished_by_the_next(
+    three, box, controller, hosts, engine
+):
+    before = engine.traffic()
+    changed = {"ae": hosts["ae"] | {"appengine_mlflow_env": {"WORD": "killed"}}}
+    began = time.time()
+    run = controller.start(DEPLOY, hosts=changed)
+    box.await_request(began, "versions.create", "", run)
+    run.kill()
+    assert engine.traffic() == before
+    controller.run(DEPLOY, hosts=changed).check()
+    assert engine.traffic() != before
+    assert controller.run(DEPLOY, hosts=changed).check().changed == 0
+
+
+# --- what stands in the way
+
+
+def problems(controller, hosts):
+    """What preflight says to each host."""
+    play = controller.run(DEPLOY, hosts=hosts, verbosity=4)
+    assert not play.ok
+    return {name: play.message(name) for name in hosts}
+
+
+@pytest.fixture(scope="module")
+def lonely(box, new_project):
+    """A project in no organization."""
+    project = new_project()
+    box.alter("project", project.project, parent=None)
+    return project
+
+
+@pytest.fixture(scope="module")
+def refused(first, box, controller, project, lonely, small, hosts):
+    project.make_secret("client-id", "123-abc.apps.googleusercontent.com")
+    project.make_secret("empty", "")
+    custom = hosts["ae"] | {"mlflow_oauth_client_id_secret": f"{project.home}/secrets/client-id"}
+    everything = box.everything()
+    found = problems(
+        controller,
+        {
+            "elsewhere": hosts["ae"] | {"mlflow_name": "ae", "appengine_mlflow_location": "us-central1"},
+            "stranger": hosts["ae"]
+            | {"mlflow_name": "ae", "mlflow_access_members": [f"serviceAccount:{project.email('nobody-there')}"]},
+            "lonely": variables(lonely, small),
+            "invoker": hosts["ae"] | {"mlflow_name": "ae", "mlflow_access": "iam"},
+            "half": custom | {"mlflow_name": "ae"},
+        },
+    )
+    assert box.everything() == everything
+    return found
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("elsewhere", "is in europe-west, not in us-central1; it cannot be moved"),
+        ("stranger", "nobody-there@"),
+        ("lonely", "is in no organization"),
+        ("invoker", "App Engine knows no invokers"),
+        ("half", "Only one of mlflow_oauth_client_id_secret"),
+    ],
+)
+def test_what_stands_in_the_way_is_said_before_anything_is_changed(refused, host, words):
+    assert words in refused[host]
+    assert "->" in refused[host]
+
+
+@pytest.mark.parametrize(("secret", "words"), [("missing", "missing"), ("empty", "empty")])
+def test_a_secret_of_a_custom_client_that_is_missing_or_empty_is_named(
+    refused, project, controller, hosts, secret, words
+):
+    custom = {
+        "mlflow_oauth_client_id_secret": f"{project.home}/secrets/client-id",
+        "mlflow_oauth_client_secret_secret": f"{project.home}/secrets/{secret}",
+    }
+    play = controller.run(DEPLOY, hosts={"ae": hosts["ae"] | custom}, verbosity=4)
+    assert not play.ok
+    assert f"secrets/{secret}" in play.message("ae") and words in play.message("ae")
+
+
+def test_other_services_are_not_closed_unless_somebody_says_so(first, project, controller, small, hosts, engine):
+    name = project.project
+    project.ask("PATCH", f"{APPS}/{name}?updateMask=iap", {"iap": {"enabled": False}})
+    try:
+        second = {"beside": hosts["ae"] | {"appengine_mlflow_service": "mlflow"}}
+        assert "default" in problems(controller, second)["beside"]
+        assert engine.application["iap"]["enabled"] is False
+    finally:
+        project.ask("PATCH", f"{APPS}/{name}?updateMask=iap", {"iap": {"enabled": True}})
+
+
+# --- another service than `default`, in a project of its own
+
+
+@pytest.fixture(scope="module")
+def beside(box, new_project, small):
+    box.latency("instant")
+    project = new_project()
+    return project, {"ae": variables(project, small, appengine_mlflow_service="mlflow")}
+
+
+def test_a_service_without_default_is_refused_unless_somebody_says_which(beside, controller):
+    message = problems(controller, beside[1])["ae"]
+    assert "appengine_mlflow_service=default" in message and "appengine_mlflow_make_default=true" in message
+
+
+def test_a_minimal_default_is_made_and_stopped(beside, controller):
+    project, hosts = beside
+    hosts["ae"] |= {"appengine_mlflow_make_default": True}
+    controller.run(DEPLOY, hosts=hosts).check()
+    engine = Engine(project)
+    assert [version["servingStatus"] for version in engine.versions().values()] == ["STOPPED"]
+    assert engine.page("ae-dev-client", "mlflow") == (200, engine.traffic("mlflow"))
+    assert controller.run(DEPLOY, hosts=hosts).check().changed == 0
+
+
+def test_such_a_service_is_removed_whole(beside, controller):
+    project, hosts = beside
+    options = ("-e", "mlflow_destroy_data=true", "-e", "mlflow_destroy_confirm=ae")
+    controller.run(DESTROY, *options, hosts=hosts).check()
+    engine = Engine(project)
+    assert [item["id"] for item in project.list(f"{APPS}/{project.project}/services", "services")] == ["default"]
+    assert all(version["servingStatus"] == "STOPPED" for version in engine.versions().values())
+    assert project.owned("ae") == {}
+    assert project.project_roles("ae-dev-") == set()
+
+
+# --- the end
+
+
+def test_destroy_says_what_cannot_be_removed_and_disables_it(refused, three, project, engine, controller, hosts):
+    check = controller.run(DESTROY, "--check", "--diff", hosts=hosts).check()
+    assert engine.accessors()
+    play = controller.run(DESTROY, hosts=hosts).check()
+    assert check.changed == play.changed > 0
+    assert "App Engine keeps the application" in play.output and "it cannot be removed" in play.output
+    ((_, version),) = engine.versions().items()
+    assert version["servingStatus"] == "STOPPED"
+    assert engine.accessors() == []
+    assert project.project_roles("ae-dev-") == set()
+    kept = {name.split("/")[0] for name in project.owned("ae")}
+    assert kept == {"instance", "bucket", "secret"}
+    assert controller.run(DESTROY, hosts=hosts).check().changed == 0
+
+
+def test_a_later_deployment_starts_from_there(project, engine, controller, hosts):
+    controller.run(DEPLOY, hosts=hosts).check()
+    assert engine.page("ae-dev-client") == (200, engine.traffic())
+    assert controller.run(DEPLOY, hosts=hosts).check().changed == 0

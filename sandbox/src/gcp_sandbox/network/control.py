@@ -52,10 +52,7 @@ class Control:
             "services": sorted(sandbox.services),
             "broken": sandbox.broken,
             "deployed": sorted(sandbox.ingress.labels()),
-            "databases": [
-                {"connection": name, "port": port, "running": running}
-                for name, port, running in (sandbox.sql.endpoints() if ready else ())
-            ],
+            "databases": sandbox.sql.endpoints() if ready else [],
         }
 
     def _credentials(self, email: str) -> tuple[int, dict[str, Any]]:

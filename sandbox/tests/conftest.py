@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gcp_sandbox.backends.pgbuilds import purge
+from gcp_sandbox.backends import mariadbbuilds
+from gcp_sandbox.backends.home import purge
+from gcp_sandbox.backends.sql import SqlError
 from gcp_sandbox.config import Settings
 from gcp_sandbox.gateway.sandbox import Sandbox
 from gcp_sandbox.testing import Client
@@ -29,6 +31,15 @@ def first_state(tmp_path_factory) -> Path:
     sandbox.stop()
     shutil.rmtree(settings.runtime, ignore_errors=True)
     return settings.state
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> mariadbbuilds.Build:
+    """The MariaDB of this machine, fetched if need be; the test is skipped where none can be had."""
+    try:
+        return mariadbbuilds.fetched()
+    except SqlError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -18,9 +18,12 @@ from types import SimpleNamespace
 
 import psycopg2
 import pytest
-from gcp_sandbox.backends import pgbuilds, postgres
-from gcp_sandbox.backends.pgbuilds import Home, nearest
-from gcp_sandbox.backends.postgres import Postgres, SqlServers
+from gcp_sandbox.backends import home as homes
+from gcp_sandbox.backends import postgres
+from gcp_sandbox.backends.home import Home
+from gcp_sandbox.backends.pgbuilds import installed, nearest
+from gcp_sandbox.backends.postgres import Postgres
+from gcp_sandbox.backends.servers import SqlServers
 from gcp_sandbox.backends.sql import Configuration, Missing, SqlError, User
 from gcp_sandbox.config import Settings
 from gcp_sandbox.gateway.errors import ApiError
@@ -220,7 +223,7 @@ def test_servers_outlive_the_daemon_and_are_adopted(parts, servers, server):
 
 
 def test_a_creation_that_was_cut_short_is_begun_again(parts, servers):
-    servers._register(NAME, OPEN)
+    servers._register(NAME, OPEN, Postgres)
     folder = servers.home.folder(servers.home.data / parts.store.get("sql.server", NAME)["folder"])
     (folder / "data").mkdir()
     (folder / "data" / "half").write_text("")
@@ -294,10 +297,10 @@ def test_under_root_the_server_is_somebody_else(servers, server, parts):
 def test_programs_that_the_other_user_cannot_reach_are_copied(settings, tmp_path, monkeypatch):
     settings.folders()
     home = dataclasses.replace(Home.of(settings), data=tmp_path / "place" / "data")
-    monkeypatch.setattr(pgbuilds, "_reachable", lambda *_: False)
+    monkeypatch.setattr(homes, "_reachable", lambda *_: False)
     home.data.mkdir(parents=True)
-    build = home.build("POSTGRES_16")
-    assert build.bin.is_relative_to(tmp_path / "place") and home.build("POSTGRES_16") == build
+    build = installed(home, "POSTGRES_16")
+    assert build.bin.is_relative_to(tmp_path / "place") and installed(home, "POSTGRES_16") == build
     done = subprocess.run([build.tool("initdb"), "--version"], capture_output=True, text=True)
     assert done.stdout.startswith("initdb (PostgreSQL) 16."), done.stderr
 
@@ -402,10 +405,10 @@ def test_a_port_that_somebody_takes_in_between_is_replaced(servers, monkeypatch)
         taken = other.getsockname()[1]
         offered = iter([taken])
         free_port = servers.free_port
-        monkeypatch.setattr(servers, "free_port", lambda: next(offered, None) or free_port())
+        monkeypatch.setattr(servers, "free_port", lambda first: next(offered, None) or free_port(first))
         looks = iter([True])
-        really_free = postgres._free
-        monkeypatch.setattr(postgres, "_free", lambda port: next(looks, None) or really_free(port))
+        really_free = postgres.port_is_free
+        monkeypatch.setattr(postgres, "port_is_free", lambda port: next(looks, None) or really_free(port))
         server = servers.create(NAME, OPEN, Postgres.conceal("root's"))
         assert server.port != taken
         assert server.pid is not None

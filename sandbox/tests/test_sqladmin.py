@@ -7,7 +7,10 @@ import contextlib
 import time
 
 import psycopg2
+import pymysql
 import pytest
+from gcp_sandbox.backends import mariadbbuilds
+from gcp_sandbox.backends.sql import SqlError
 
 BASE = "https://sqladmin.googleapis.com/v1/projects/mlflow-sandbox"
 BETA = "https://sqladmin.googleapis.com/sql/v1beta4/projects/mlflow-sandbox"
@@ -416,28 +419,75 @@ def test_a_version_is_said_to_be_what_serves_it_and_upgrades(sandbox, api):
     assert api.fails("PATCH", "/instances/db", {"databaseVersion": "MYSQL_8_4"})[:2] == (400, "invalid")
 
 
-class TestMysql:
-    """Instances without a server: the API answers, and nothing can connect."""
+def mysql_of(sandbox, user, password, database="shop", instance="my"):
+    _, port = sandbox.sql.endpoint(f"mlflow-sandbox:europe-west1:{instance}")
+    return pymysql.connect(host="127.0.0.1", port=port, user=user, password=password, database=database)
 
-    def test_databases_and_users_are_kept(self, sandbox, api):
-        instance = api.insert("my", "MYSQL_8_0", tier="db-n1-standard-1")
+
+def ask_mysql(connection, statement):
+    with connection, connection.cursor() as cursor:  # the connection's context closes it
+        cursor.execute(statement)
+        return cursor.fetchall()
+
+
+class TestMysql:
+    """Instances that MariaDB serves."""
+
+    def test_databases_and_users_are_real(self, sandbox, api, mariadb):
+        instance = api.insert("my", "MYSQL_8_0", tier="db-n1-standard-1", ipConfiguration=OPEN)
         assert (instance["state"], instance["databaseInstalledVersion"]) == ("RUNNABLE", "MYSQL_8_0_41")
         api.do("POST", "/instances/my/databases", {"name": "shop"})
+        version = api.get_instance("my")["databaseInstalledVersion"]
+        assert version.startswith("MARIADB_1"), "what serves is named as what it is"
         assert api.ok("GET", BASE + "/instances/my/databases/shop")["collation"] == "utf8mb4_0900_ai_ci"
         api.do("POST", "/instances/my/users", {"name": "app", "password": "pw"})
         users = [(item["name"], item["host"]) for item in api.ok("GET", BASE + "/instances/my/users")["items"]]
         assert users == [("root", "%"), ("app", "%")]
+        (said,) = ask_mysql(mysql_of(sandbox, "app", "pw"), "SELECT VERSION()")[0]
+        assert "MariaDB" in said and said.startswith(version.removeprefix("MARIADB_").replace("_", "."))
+        api.do("PUT", "/instances/my/users?name=app&host=%25", {"name": "app", "password": "new"})
+        with pytest.raises(pymysql.err.OperationalError, match="Access denied for user 'app'"):
+            mysql_of(sandbox, "app", "pw")
+        assert ask_mysql(mysql_of(sandbox, "app", "new"), "SELECT 1") == ((1,),)
         api.do("DELETE", "/instances/my/users?name=app&host=%25")
         api.do("DELETE", "/instances/my/databases/shop")
         assert api.fails("DELETE", "/instances/my/databases/shop")[0] == 404
         api.do("DELETE", "/instances/my")
 
-    def test_there_is_nothing_to_connect_to(self, sandbox, api):
-        from gcp_sandbox.backends.sql import SqlError
+    def test_a_binary_log_and_flags_reach_the_server(self, sandbox, api, mariadb):
+        backup = {"enabled": True, "binaryLogEnabled": True}
+        flags = [{"name": "max_connections", "value": "77"}, {"name": "cloudsql_iam_authentication", "value": "on"}]
+        api.insert("my", "MYSQL_8_0", ipConfiguration=OPEN, backupConfiguration=backup, databaseFlags=flags)
+        api.do("POST", "/instances/my/users", {"name": "app", "password": "pw"})
+        shown = ask_mysql(mysql_of(sandbox, "app", "pw", None), "SELECT @@log_bin, @@max_connections")
+        assert shown == ((1, 77),)
+        answer = api.fails("PATCH", "/instances/my", {"settings": {"databaseFlags": [{"name": "nix", "value": "1"}]}})
+        assert answer[:2] == (400, "invalidFlagName")
+        wrong = {"settings": {"databaseFlags": [{"name": "binlog_row_image", "value": "some"}]}}
+        assert api.fails("PATCH", "/instances/my", wrong)[:2] == (400, "invalidFlagValue")
+        api.do("PATCH", "/instances/my", {"settings": {"backupConfiguration": {"binaryLogEnabled": False}}})
+        assert ask_mysql(mysql_of(sandbox, "app", "pw", None), "SELECT @@log_bin") == ((0,),)
 
-        api.insert("my", "MYSQL_8_0", tier="db-n1-standard-1")
-        with pytest.raises(SqlError, match="has no server here yet"):
-            sandbox.sql.endpoint("mlflow-sandbox:europe-west1:my")
+    def test_a_server_that_cannot_be_had_fails_the_creation(self, sandbox, api, monkeypatch):
+        def none(home):
+            raise SqlError("there is no MariaDB and no way to get one")
+
+        monkeypatch.setattr(mariadbbuilds, "build", none)
+        body = {"name": "my", "databaseVersion": "MYSQL_8_0", "region": "europe-west1", "settings": ENTERPRISE}
+        operation = api.wait(api.ok("POST", BASE + "/instances", body))
+        assert "there is no MariaDB and no way to get one" in operation["error"]["errors"][0]["message"]
+        assert api.get_instance("my")["state"] == "FAILED"
+        (endpoint,) = sandbox.sql.endpoints()
+        assert "no way to get one" in endpoint["problem"] and not endpoint["running"], "status tells it too"
+        api.do("DELETE", "/instances/my")
+        assert not sandbox.sql.endpoints()
+
+    def test_sql_server_has_no_server(self, sandbox, api):
+        api.insert("ms", "SQLSERVER_2022_STANDARD", tier="db-custom-2-7680")
+        api.do("POST", "/instances/ms/databases", {"name": "shop"})
+        assert "shop" in [item["name"] for item in api.ok("GET", BASE + "/instances/ms/databases")["items"]]
+        with pytest.raises(SqlError, match="SQL Server"):
+            sandbox.sql.endpoint("mlflow-sandbox:europe-west1:ms")
 
 
 class TestPermissions:

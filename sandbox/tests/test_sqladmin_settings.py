@@ -22,12 +22,19 @@ def test_default_editions(version, edition):
 
 
 @pytest.mark.parametrize(("tier", "connections"), [
+    ("db-f1-micro", 250), ("db-g1-small", 1000), ("db-n1-standard-1", 4000), ("db-custom-2-7680", 4000),
+])  # fmt: skip
+def test_connections_of_mysql_by_tier(tier, connections):
+    assert catalog.max_connections(tier, "MYSQL_8_0") == connections
+
+
+@pytest.mark.parametrize(("tier", "connections"), [
     ("db-f1-micro", 25), ("db-g1-small", 50), ("db-custom-1-3840", 100), ("db-custom-2-6144", 200),
     ("db-custom-2-7680", 400), ("db-custom-4-15360", 500), ("db-custom-8-30720", 600), ("db-perf-optimized-N-2", 500),
     ("db-perf-optimized-N-16", 1000),
 ])  # fmt: skip
 def test_connections_by_tier(tier, connections):
-    assert catalog.max_connections(tier) == connections
+    assert catalog.max_connections(tier, "POSTGRES_16") == connections
 
 
 def test_nobody_says_an_edition_of_an_old_version():

@@ -23,7 +23,7 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Any
 
 from gcp_sandbox import __version__
-from gcp_sandbox.backends.pgbuilds import purge
+from gcp_sandbox.backends.home import purge
 from gcp_sandbox.config import ConfigError, Settings, parse_duration, private_folder
 from gcp_sandbox.daemon import running_pid
 from gcp_sandbox.environment import variables, write_credentials
@@ -332,7 +332,7 @@ def _introduce(settings: Settings, health: dict[str, Any]) -> None:
     for label in health["deployed"]:
         print(f"             http://{label}.localhost:{settings.ports.door}/")
     for database in health.get("databases", ()):
-        address = f"127.0.0.1:{database['port']}" if database["running"] else "stopped"
+        address = f"127.0.0.1:{database['port']}" if database["running"] else database["problem"] or "stopped"
         print(f"  database   {database['connection']} ({address})")
     for name, reason in health["broken"].items():
         print(f"  BROKEN     {name}: {reason}")

@@ -234,7 +234,7 @@ def problems(controller, hosts):
 def lonely(box, new_project):
     """A project in no organization."""
     project = new_project()
-    box.alter("project", project.project, parent=None)
+    box.alter("cloudresourcemanager.project", f"projects/{project.project}", parent="")
     return project
 
 

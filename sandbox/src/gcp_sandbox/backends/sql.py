@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Cloud SQL asks of a database server, whatever its engine.
 
-`Server` is the interface: one object an instance. backends/postgres.py serves PostgreSQL; backends/stored.py stands in
-for an engine that the sandbox has no server for yet (MySQL, SQL Server): its databases and users are kept, and there is
-nothing to connect to.
+`Server` is the interface: one object an instance. backends/postgres.py serves PostgreSQL, backends/mariadb.py MySQL;
+backends/stored.py stands in for SQL Server, which the sandbox has no server for: its databases and users are kept, and
+there is nothing to connect to.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Configuration:
     :param flags: database flags as the user set them.
     :param networks: CIDR ranges from which TCP connections are let in; () refuses all of them.
     :param running: False for an instance that its owner has stopped.
+    :param binary_log: whether a MySQL server writes its binary log.
     """
 
     version: str
@@ -43,6 +44,7 @@ class Configuration:
     flags: Mapping[str, str] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
     running: bool = True
+    binary_log: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -51,6 +53,7 @@ class Configuration:
             "flags": dict(self.flags),
             "networks": list(self.networks),
             "running": self.running,
+            "binary_log": self.binary_log,
         }
 
     @classmethod

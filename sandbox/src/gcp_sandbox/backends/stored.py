@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An instance whose engine the sandbox has no server for: MySQL and SQL Server.
+"""An instance whose engine the sandbox has no server for: SQL Server.
 
 The Admin API answers for it as for any other; databases and users are kept in the store. Nothing listens: a connection
 through a mounted socket is refused, and the reason is logged.
@@ -17,14 +17,6 @@ if TYPE_CHECKING:
 
 KIND = "sql.stored"
 
-# databaseVersion -> what Cloud SQL installs for it.
-INSTALLED = {
-    "MYSQL_5_6": "MYSQL_5_6_51",
-    "MYSQL_5_7": "MYSQL_5_7_44",
-    "MYSQL_8_0": "MYSQL_8_0_41",
-    "MYSQL_8_4": "MYSQL_8_4_7",
-}
-
 
 class Stored(Server):
     """Databases and users in the store, under the instance's connection name."""
@@ -36,8 +28,7 @@ class Stored(Server):
 
     @property
     def installed_version(self) -> str:
-        version = self._configuration.version
-        return INSTALLED.get(version, version)
+        return self._configuration.version
 
     @staticmethod
     def conceal(password: str) -> str:
@@ -47,21 +38,10 @@ class Stored(Server):
     def create(self, secret: str | None) -> None:
         if self._store.get(KIND, self._name):
             return
-        system = [
-            {"name": n, "charset": "utf8mb4", "collation": "utf8mb4_0900_ai_ci"} for n in self._system_databases()
-        ]
-        name, host = ("root", "%") if self._mysql else ("sqlserver", "")
-        users = [{"name": name, "host": host, "kind": "BUILT_IN", "roles": []}]
+        names = ("master", "model", "msdb", "tempdb")
+        system = [{"name": name, "charset": "", "collation": "SQL_Latin1_General_CP1_CI_AS"} for name in names]
+        users = [{"name": "sqlserver", "host": "", "kind": "BUILT_IN", "roles": []}]
         self._store.put(KIND, self._name, {"databases": system, "users": users})
-
-    @property
-    def _mysql(self) -> bool:
-        return self._configuration.version.startswith("MYSQL_")
-
-    def _system_databases(self) -> tuple[str, ...]:
-        if self._mysql:
-            return ("information_schema", "mysql", "performance_schema", "sys")
-        return ("master", "model", "msdb", "tempdb")
 
     def configure(self, configuration: Configuration) -> None:
         self._configuration = configuration
@@ -82,12 +62,11 @@ class Stored(Server):
         with self._store.transaction():
             body = self._load()
             if any(item["name"] == name for item in body["databases"]):
-                raise SqlError(f"Can't create database '{name}'; database exists")
+                raise SqlError(f"database {name} exists")
             body["databases"].append({"name": name, "charset": charset, "collation": collation})
             self._store.put(KIND, self._name, body)
 
     def update_database(self, name: str, charset: str, collation: str) -> None:
-        """Change the collation. Cloud SQL for MySQL leaves the character set as it is, whatever was sent (recorded)."""
         with self._store.transaction():
             body = self._load()
             for item in body["databases"]:
@@ -95,13 +74,11 @@ class Stored(Server):
                     item["collation"] = collation
                     break
             else:
-                raise Missing(f"Unknown database '{name}'")
+                raise Missing(f"database {name} does not exist")
             self._store.put(KIND, self._name, body)
 
     def drop_database(self, name: str) -> None:
-        self._remove(
-            "databases", lambda item: item["name"] == name, f"Can't drop database '{name}'; database doesn't exist"
-        )
+        self._remove("databases", lambda item: item["name"] == name, f"database {name} does not exist")
 
     def users(self) -> list[User]:
         return [User(**{**body, "roles": tuple(body["roles"])}) for body in self._load()["users"]]
@@ -110,7 +87,7 @@ class Stored(Server):
         with self._store.transaction():
             body = self._load()
             if any((item["name"], item["host"]) == (user.name, user.host) for item in body["users"]):
-                raise SqlError(f"Operation CREATE USER failed for '{user.name}'@'{user.host}'")
+                raise SqlError(f"user {user.name} exists")
             body["users"].append({"name": user.name, "host": user.host, "kind": user.kind, "roles": list(user.roles)})
             self._store.put(KIND, self._name, body)
 
@@ -123,14 +100,14 @@ class Stored(Server):
                     item["roles"] = sorted({*kept, *user.roles})
                     break
             else:
-                raise Missing(f"There is no such user: '{user.name}'@'{user.host}'")
+                raise Missing(f"user {user.name} does not exist")
             self._store.put(KIND, self._name, body)
 
     def drop_user(self, name: str, host: str) -> None:
         self._remove(
             "users",
             lambda item: (item["name"], item["host"]) == (name, host),
-            f"Operation DROP USER failed for '{name}'@'{host}'",
+            f"user {name} does not exist",
         )
 
     def _remove(self, what: str, chosen: Any, message: str) -> None:

@@ -44,7 +44,7 @@ PARTS = {
     "iam": ("gcp_sandbox.gateway.iam", "Iam"),
     "enablement": ("gcp_sandbox.gateway.enablement", "Enablement"),
     "objects": ("gcp_sandbox.backends.objects", "ObjectStore"),
-    "sql": ("gcp_sandbox.backends.postgres", "SqlServers"),
+    "sql": ("gcp_sandbox.backends.servers", "SqlServers"),
     "images": ("gcp_sandbox.backends.images", "ImageStore"),
     "processes": ("gcp_sandbox.backends.processes", "Processes"),
 }

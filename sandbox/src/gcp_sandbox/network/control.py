@@ -51,11 +51,8 @@ class Control:
             "started": self._started,
             "services": sorted(sandbox.services),
             "broken": sandbox.broken,
-            "deployed": {label: f"https://{sandbox.ingress.locate(label)}" for label in sandbox.ingress.labels()},
-            "databases": [
-                {"connection": name, "port": port, "running": running}
-                for name, port, running in (sandbox.sql.endpoints() if ready else ())
-            ],
+            "deployed": sorted(sandbox.ingress.labels()),
+            "databases": sandbox.sql.endpoints() if ready else [],
         }
 
     def _credentials(self, email: str) -> tuple[int, dict[str, Any]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import re
@@ -50,7 +51,13 @@ class Base(Service):
 
     def _show(self, call: Call, instance: dict[str, Any]) -> dict[str, Any]:
         key = f"{instance['project']}/{instance['name']}"
-        return instance | {"selfLink": self._link(call.version, key)}
+        shown = instance | {"selfLink": self._link(call.version, key)}
+        if "databaseInstalledVersion" in instance:
+            # A server that was made since then says what it is.
+            with contextlib.suppress(SqlError):
+                served = self._server(instance).installed_version
+                shown["databaseInstalledVersion"] = catalog.installed(instance["databaseVersion"], served)
+        return shown
 
     @staticmethod
     def _link(version: str, key: str, kind: str = "instances") -> str:
@@ -63,10 +70,11 @@ class Base(Service):
         version = instance["databaseVersion"]
         return Configuration(
             version=version,
-            connections=catalog.max_connections(settings["tier"]),
+            connections=catalog.max_connections(settings["tier"], version),
             flags=rules.flags(settings),
             networks=rules.tcp_networks(settings, datetime.datetime.now(datetime.UTC)),
             running=settings.get("activationPolicy") != "NEVER",
+            binary_log=settings["backupConfiguration"].get("binaryLogEnabled", False),
         )
 
     def _server(self, instance: dict[str, Any]) -> Server:

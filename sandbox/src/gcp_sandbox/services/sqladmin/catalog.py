@@ -69,16 +69,17 @@ def base(version: str) -> str:
     return re.sub(r"^(MYSQL_8_0)_\d+$", r"\1", version)
 
 
-def release(version: str, installed: str) -> str:
-    """maintenanceVersion of an instance on which `installed` runs."""
+def release(version: str, served: str) -> str:
+    """maintenanceVersion of an instance that `served` serves. MySQL's is Cloud SQL's own, MariaDB has none."""
     if is_mysql(version):
-        return f"{installed}.{MYSQL_RELEASES.get(base(version), ('', LATEST_RELEASE))[1]}"
-    return f"{installed}.{POSTGRES_RELEASES.get(version, LATEST_RELEASE)}"
+        tag = MYSQL_RELEASES.get(base(version), ("", LATEST_RELEASE))[1]
+        return f"{installed(version, version)}.{tag}"
+    return f"{served}.{POSTGRES_RELEASES.get(version, LATEST_RELEASE)}"
 
 
 def installed(version: str, served: str) -> str:
     """databaseInstalledVersion: `served` where a real server says what it is, else what Cloud SQL installs."""
-    if not is_mysql(version):
+    if not is_mysql(version) or not is_mysql(served):
         return served
     return version if base(version) != version else MYSQL_RELEASES.get(version, (version,))[0]
 
@@ -173,8 +174,15 @@ def fits(name: str, edition: str, version: str) -> bool:
 _CONNECTIONS = ((120, 1000), (60, 800), (30, 600), (15, 500), (7.5, 400), (6, 200), (3.75, 100), (1.7, 50), (0, 25))
 
 
-def max_connections(name: str) -> int:
-    """PostgreSQL's max_connections on a machine type, unless a flag sets it."""
+# Those of MySQL on machines that share their CPU, and on all others (cloud.google.com/sql/docs/mysql/flags#mysql-m).
+_MYSQL_CONNECTIONS = {"db-f1-micro": 250, "db-g1-small": 1000}
+_MYSQL_MOST = 4000
+
+
+def max_connections(name: str, version: str) -> int:
+    """max_connections on a machine type, unless a flag sets it."""
+    if is_mysql(version):
+        return _MYSQL_CONNECTIONS.get(name, _MYSQL_MOST)
     memory = tier(name).memory / GIB
     # 1.7 GB of db-g1-small is decimal: nearly 1.7 GiB counts as it.
     return next(count for least, count in _CONNECTIONS if memory >= least - 0.01)

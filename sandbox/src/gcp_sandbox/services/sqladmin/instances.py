@@ -172,10 +172,10 @@ class Instances(Base):
     ) -> dict[str, Any]:
         """What runs and what could. An upgrade adds what the new version leads to behind what there was (recorded)."""
         version = instance["databaseVersion"]
-        installed = catalog.installed(version, server.installed_version)
+        served = server.installed_version
         fields: dict[str, Any] = {
-            "databaseInstalledVersion": installed,
-            "maintenanceVersion": catalog.release(version, installed),
+            "databaseInstalledVersion": catalog.installed(version, served),
+            "maintenanceVersion": catalog.release(version, served),
         }
         if upgrades := catalog.upgrades(version):
             fields["upgradableDatabaseVersions"] = [*(before or []), *upgrades]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Admin API, put together.
 
-A PostgreSQL instance is a real server (backends/postgres.py). MySQL and SQL Server instances answer as the service
-does, with the versions that it installs, and have no server yet (backends/stored.py).
+A PostgreSQL or MySQL instance is a real server (backends/postgres.py, backends/mariadb.py). SQL Server instances answer
+as the service does and have no server (backends/stored.py).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SqlAdmin(Instances, Databases, Users, Backups):
 
     @method("flags.list", permission=None)
     def list_flags(self, call: Call) -> dict[str, Any]:
-        """What the servers here take: PostgreSQL's flags. MySQL's are not known without a server."""
+        """What the servers here take. MySQL's flags are not known before the first such server was made."""
         version = call.query.get("databaseVersion") or "POSTGRES_16"
         known = self.sandbox.sql.engine(version).flags(version) or {}
         items = []

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A database server that is a process of this machine, whatever its engine.
+
+It outlives the daemon when that is killed: the next start adopts the ones that still run and starts those that should.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gcp_sandbox.backends.sockets import Way
+from gcp_sandbox.backends.sql import Configuration, Server, SqlError
+
+if TYPE_CHECKING:
+    from gcp_sandbox.backends.servers import SqlServers
+
+KIND = "sql.server"  # by connection name
+
+START_TIMEOUT = 60.0
+# How often a server that finds its port taken tries another one; sandboxes that start side by side race for them.
+PORT_ATTEMPTS = 5
+STOP_TIMEOUT = 30.0
+
+
+class PortTaken(SqlError):
+    """Somebody else took the server's port between the look and the start."""
+
+
+class LocalServer(Server):
+    """One server: a folder with its data and the superuser's password, a process, a socket and a port."""
+
+    #: The port that a new server asks for first.
+    first_port: ClassVar[int]
+    #: Where in the server's folder it writes its process id.
+    pidfile: ClassVar[str]
+    #: Signals that end it, in the order they are tried; the second and later ones when it takes too long.
+    endings: ClassVar[tuple[signal.Signals, ...]]
+    #: What ends it at once, when its data are not needed any more.
+    abort: ClassVar[signal.Signals]
+
+    def __init__(self, servers: SqlServers, name: str, record: dict[str, Any]) -> None:
+        self._servers = servers
+        self._home = servers.home
+        self._name = name
+        self._record = record
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.RLock()
+        self._folder = self._home.data / record["folder"]
+        self._data = self._folder / "data"
+
+    @classmethod
+    @abc.abstractmethod
+    def facts(cls, version: str) -> dict[str, Any]:
+        """What the record of a new server of a databaseVersion holds, beyond what all have."""
+
+    @classmethod
+    @abc.abstractmethod
+    def mounted(cls, path: Path) -> Path:
+        """The socket that a service connects to when the instance is mounted as `path`."""
+
+    @abc.abstractmethod
+    def way(self, peer: tuple[str, int] | None = None) -> Way:
+        """How a connection that was let in gets to the server; `peer` is the (address, port) it came from by TCP."""
+
+    # What it is.
+
+    @property
+    def configuration(self) -> Configuration:
+        return Configuration.from_dict(self._record["configuration"])
+
+    @property
+    def port(self) -> int:
+        return self._record["port"]
+
+    @property
+    def sockets(self) -> Path:
+        """Folder of the unix socket."""
+        return self._home.sockets / self._record["folder"]
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running server; None when it does not run."""
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None
+        return running_in(self._folder, self.pidfile)
+
+    @property
+    def up(self) -> bool:
+        """Whether a connection finds it."""
+        return self.pid is not None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether its creation came to its end."""
+        return self._record["ready"]
+
+    def _save(self, **changes: Any) -> None:
+        self._record.update(changes)
+        self._servers.store.put(KIND, self._name, self._record)
+
+    # Life.
+
+    def create(self, secret: str | None) -> None:
+        with self._lock:
+            if self._record["ready"]:
+                return self.ensure()
+            self._halt()  # a crash can have left a server that was never finished
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._home.folder(self._folder)
+            self._make(secret)
+            self._save(ready=True)
+            if not self.configuration.running:
+                self._halt()
+
+    @abc.abstractmethod
+    def _make(self, secret: str | None) -> None:
+        """Make the data in an empty folder, start the server, and make what every instance has."""
+
+    def ensure(self) -> None:
+        """Start the server if it should run and does not; adopt the one that does."""
+        with self._lock:
+            if not self._record["ready"] or not self.configuration.running:
+                return
+            if self.pid is None:
+                self._launch()
+
+    def restart(self) -> None:
+        with self._lock:
+            self._halt()
+            self._launch()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._halt()
+
+    def destroy(self) -> None:
+        with self._lock:
+            self._record["ready"] = False  # so that nobody starts it again
+            self._halt(self.abort)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.sockets, ignore_errors=True)
+
+    def _launch(self) -> None:
+        """Start the process and wait until it answers; on another port when somebody takes this one meanwhile."""
+        for attempt in range(PORT_ATTEMPTS):
+            try:
+                self._launch_once()
+                return
+            except PortTaken:
+                if attempt == PORT_ATTEMPTS - 1:
+                    raise
+
+    @abc.abstractmethod
+    def _launch_once(self) -> None:
+        """Errors: PortTaken, SqlError."""
+
+    def _start(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        answers: Callable[[], bool],
+        failure: Callable[[str], SqlError],
+    ) -> None:
+        """Start the server's process and wait until `answers`; `failure` makes an error of what it said instead."""
+        self._home.folder(self.sockets)
+        logfile = self._servers.logfile(self._name)
+        start = logfile.stat().st_size if logfile.exists() else 0
+        descriptor = os.open(logfile, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self._process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                cwd=self._data,
+                env=environment,
+                start_new_session=True,
+                **self._home.identity,
+            )
+        finally:
+            os.close(descriptor)
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise failure(logfile.read_bytes()[start:].decode(errors="replace"))
+            if answers():
+                return
+            time.sleep(0.02)
+        self._halt()
+        raise SqlError(f"the server did not answer within {START_TIMEOUT:.0f} s; see {logfile}")
+
+    def _halt(self, first: signal.Signals | None = None) -> None:
+        """Shut down, by `first` or the engine's orderly way; more roughly when that takes too long."""
+        for number in (first or self.endings[0], *self.endings[1:]):
+            pid = self.pid
+            if pid is None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            deadline = time.monotonic() + STOP_TIMEOUT
+            while self.pid is not None and time.monotonic() < deadline:
+                time.sleep(0.02)
+
+    def _run(self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path | None = None) -> None:
+        """Run a program as the servers' user; SqlError with what it said when it fails."""
+        done = subprocess.run(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=cwd or self._folder,
+            env=environment,
+            **self._home.identity,
+        )
+        if done.returncode:
+            name = Path(arguments[0]).name
+            raise SqlError(f"{name} failed: {(done.stderr.strip() or done.stdout.strip())[-1000:]}")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """A server's environment: nothing of the daemon's."""
+    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", **more}
+
+
+def running_in(folder: Path, pidfile: str) -> int | None:
+    """Process id of the server whose data are in `folder`; None when it does not run.
+
+    The file's number can be another process's by now, so the process has to name the folder.
+    """
+    try:
+        pid = int((folder / pidfile).read_text().split()[0])
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError, IndexError):
+        return None
+    return pid if os.fsencode(folder) + b"/" in arguments else None
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen there; like servers, this does not mind connections that have just ended."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

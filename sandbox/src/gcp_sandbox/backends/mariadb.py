@@ -1,0 +1,601 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real MySQL behind Cloud SQL, served by MariaDB.
+
+What a Cloud SQL server has, these have: `cloudsqladmin` is nobody's and the only one with all privileges; users that
+the Admin API makes have all but what reaches around the server (SUPER, FILE); passwords are kept as hashes of
+mysql_native_password. A server listens on a unix socket only. TCP goes through a door of the sandbox, which knows the
+authorized networks and tells the server where a connection comes from, so that `user`@`host` means what it says.
+
+What differs: it is MariaDB, and says so; all versions of MySQL are served by the same one. Its collations are others: a
+database of utf8mb4_0900_ai_ci gets the nearest that there is, under the name that was asked for. Flags that MariaDB
+does not know are kept without an effect. There is no TLS, so an instance that insists on it takes no TCP connections.
+
+A server is made when it is first needed, by a database, a backup or a connection: many instances are only made, looked
+at and deleted. Users are kept until then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ipaddress
+import logging
+import os
+import re
+import secrets
+import shutil
+import signal
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pymysql
+
+from gcp_sandbox.backends import mariadbbuilds as builds
+from gcp_sandbox.backends.local import PORT_ATTEMPTS, LocalServer
+from gcp_sandbox.backends.sockets import Listener, Refused, Way
+from gcp_sandbox.backends.sql import Configuration, Database, Flag, Missing, SqlError, Stopped, User
+
+if TYPE_CHECKING:
+    from gcp_sandbox.backends.servers import SqlServers
+
+log = logging.getLogger(__name__)
+
+SUPERUSER = "cloudsqladmin"
+OWNER = "cloudsqlsuperuser"
+# The role that an IAM user has says what kind of user it is, as with PostgreSQL.
+IAM_ROLES = {
+    "CLOUD_IAM_USER": "cloudsqliamuser",
+    "CLOUD_IAM_SERVICE_ACCOUNT": "cloudsqliamserviceaccount",
+    "CLOUD_IAM_GROUP": "cloudsqliamgroup",
+}
+INTERNAL_USERS = (SUPERUSER, "mariadb.sys")
+# What cloudsqlsuperuser has on Cloud SQL, as far as MariaDB has it: everything but SUPER, FILE and SHUTDOWN.
+# (cloud.google.com/sql/docs/mysql/users#cloudsqlsuperuser)
+PRIVILEGES = (
+    "ALTER, ALTER ROUTINE, CREATE, CREATE ROUTINE, CREATE TEMPORARY TABLES, CREATE USER, CREATE VIEW, DELETE, DROP, "
+    "EVENT, EXECUTE, INDEX, INSERT, LOCK TABLES, PROCESS, REFERENCES, RELOAD, REPLICATION CLIENT, REPLICATION SLAVE, "
+    "SELECT, SHOW DATABASES, SHOW VIEW, TRIGGER, UPDATE"
+)
+NO_PASSWORD = "invalid"  # mysql_native_password's word for a hash that no password has
+
+# MySQL 8's, but for ONLY_FULL_GROUP_BY: MariaDB does not see which columns follow from the grouped ones, and would
+# refuse queries that MySQL takes.
+SQL_MODE = "STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+
+UNKNOWN_COLLATION, HOST_NOT_PRIVILEGED = 1273, 1130
+NO_SUCH_DATABASE = (1008, 1049)
+FAILED_FOR_USER = 1396
+
+
+class MariaDb(LocalServer):
+    """One server. Until it is needed its record keeps the users, with their concealed passwords."""
+
+    first_port = 3306
+    pidfile = "mariadbd.pid"
+    endings = (signal.SIGTERM, signal.SIGKILL)
+    abort = signal.SIGKILL
+
+    def __init__(self, servers: SqlServers, name: str, record: dict[str, Any]) -> None:
+        super().__init__(servers, name, record)
+        self._door: Listener | None = None
+        self._making = False
+
+    @classmethod
+    def facts(cls, version: str) -> dict[str, Any]:
+        return {"wanted": False, "users": [], "databases": {}}
+
+    @classmethod
+    def mounted(cls, path: Path) -> Path:
+        return path
+
+    # What it is.
+
+    @property
+    def installed_version(self) -> str:
+        """What serves; of a server that nobody has needed yet, what it stands for."""
+        if not self._record["ready"]:
+            return self.configuration.version
+        return self._build.label
+
+    @property
+    def _build(self) -> builds.Build:
+        return builds.build(self._home)
+
+    @property
+    def _socket(self) -> Path:
+        return self.sockets / "mysqld.sock"
+
+    @property
+    def up(self) -> bool:
+        return self.pid is not None or self._door is not None
+
+    @property
+    def wanted(self) -> bool:
+        return self._record["ready"] or self._record["wanted"]
+
+    def way(self, peer: tuple[str, int] | None = None) -> Way:
+        self._wake()
+        # Without this header a connection would come from localhost, where cloudsqladmin is.
+        address, port = peer or ("127.0.0.1", self.port)
+        return Way(str(self._socket), f"PROXY TCP4 {address} 127.0.0.1 {port} {self.port}\r\n".encode())
+
+    @staticmethod
+    def conceal(password: str) -> str:
+        """The hash of mysql_native_password, which MariaDB takes in place of a password."""
+        return "*" + hashlib.sha1(hashlib.sha1(password.encode()).digest()).hexdigest().upper()
+
+    # Life.
+
+    def create(self, secret: str | None) -> None:
+        """Have what a server needs. The server itself is made by whoever needs it first."""
+        with self._lock:
+            if self.wanted:
+                return self.ensure()
+            found = self._build
+            with builds.template(self._home, found):
+                pass
+            self._save(wanted=True, users=[_kept(User("root", "%"), secret)])
+            log.info("Cloud SQL instance %s: %s, on 127.0.0.1:%s", self._name, found.label, self.port)
+            self.ensure()
+
+    def _wake(self) -> None:
+        """Make the server if this is the first that is asked of it."""
+        with self._lock:
+            if self._making or self._record["ready"] or not (self._record["wanted"] and self.configuration.running):
+                return
+            self._making = True
+            try:
+                with self._servers.noted(self._name):
+                    super().create(None)
+                self._save(users=[])
+            finally:
+                self._making = False
+
+    def _make(self, secret: str | None) -> None:
+        with builds.template(self._home, self._build) as template:
+            shutil.copytree(template / "data", self._data)
+        for path in (self._data, *self._data.rglob("*")):
+            self._home.own(path)
+        self._home.folder(self._folder / "tmp")
+        self._home.write(self._folder / "password", secrets.token_urlsafe(24))
+        self._configure_files(self.configuration)
+        self._run_server(user="root", password="")
+        with self._session(user="root", password="") as cursor:
+            self._bootstrap(cursor)
+        for body in self._record["users"]:
+            self._create_user(*_user(body))
+        self._open()
+
+    def _bootstrap(self, cursor: pymysql.cursors.Cursor) -> None:
+        """Users and roles that every Cloud SQL instance has, and none of those that MariaDB comes with."""
+        cursor.execute(
+            "CREATE USER %s@localhost IDENTIFIED VIA mysql_native_password USING %s",
+            (SUPERUSER, self.conceal((self._folder / "password").read_text())),
+        )
+        cursor.execute("GRANT ALL ON *.* TO %s@localhost WITH GRANT OPTION", (SUPERUSER,))
+        for role in (OWNER, *IAM_ROLES.values()):
+            cursor.execute(f"CREATE ROLE {role} WITH ADMIN %s@localhost", (SUPERUSER,))
+        cursor.execute(f"GRANT {PRIVILEGES} ON *.* TO {OWNER} WITH GRANT OPTION")
+        cursor.execute("SELECT User, Host FROM mysql.user WHERE is_role = 'N' AND User NOT IN %s", (INTERNAL_USERS,))
+        for user, host in cursor.fetchall():
+            cursor.execute("DROP USER %s@%s", (user, host))
+
+    def _configure_files(self, configuration: Configuration) -> None:
+        build = self._build
+        old = configuration.version.startswith("MYSQL_5")  # their default was the three-byte UTF-8
+        settings: dict[str, Any] = {
+            "basedir": build.prefix,
+            "lc_messages_dir": build.prefix / "share" / "mysql",
+            "datadir": self._data,
+            "tmpdir": self._folder / "tmp",
+            "socket": self._socket,
+            "pid_file": self._folder / self.pidfile,
+            "skip_networking": "ON",
+            "skip_name_resolve": "ON",
+            "proxy_protocol_networks": "localhost",
+            # What was committed survives `kill -9` of everything without waiting for the disk; only a power cut is
+            # another matter.
+            "loose_innodb_flush_method": "nosync",
+            "innodb_flush_log_at_trx_commit": 2,
+            "sync_binlog": 0,
+            "innodb_use_native_aio": "OFF",
+            "innodb_log_file_size": "16M",
+            "innodb_buffer_pool_size": "32M",
+            "key_buffer_size": "1M",
+            "aria_pagecache_buffer_size": "2M",
+            "performance_schema": "OFF",
+            "max_allowed_packet": "64M",
+            "max_connections": configuration.connections,
+            "character_set_server": "utf8mb3" if old else builds.CHARSET,
+            "collation_server": "utf8mb3_general_ci" if old else build.collation,
+            "default_time_zone": "+00:00",
+            "sql_mode": SQL_MODE,
+            "server_id": 1,
+        }
+        if configuration.binary_log:
+            settings |= {"log_bin": self._data / "mysql-bin", "binlog_format": "ROW", "expire_logs_days": 7}
+        lines = [f"{name} = {_quote(value)}" for name, value in settings.items()]
+        lines += [f"loose_{name} = {_quote(value)}" for name, value in configuration.flags.items()]
+        self._home.write(self._folder / "my.cnf", "\n".join(["[mariadbd]", *lines]) + "\n")
+
+    def configure(self, configuration: Configuration) -> None:
+        with self._lock:
+            before = self.configuration
+            if not self._record["ready"]:  # its files are written when it is made
+                self._save(configuration=configuration.as_dict())
+                return self.ensure() if configuration.running else self._close()
+            try:
+                self._apply(before, configuration)
+            except SqlError:
+                self._apply(configuration, before)
+                raise
+            self._save(configuration=configuration.as_dict())
+            if configuration.running:
+                self._open()
+
+    def _apply(self, before: Configuration, configuration: Configuration) -> None:
+        self._configure_files(configuration)
+        if not configuration.running:
+            return self._halt()
+        if self.pid is None:
+            return self._launch()
+        # Networks are the door's business; everything else is read when a server starts.
+        if {**before.as_dict(), "networks": []} != {**configuration.as_dict(), "networks": []}:
+            self.restart()
+
+    def ensure(self) -> None:
+        with self._lock:
+            if not self.configuration.running or not self.wanted:
+                return
+            if self._record["ready"]:
+                if (pid := self.pid) is None:
+                    self._launch()
+                    return
+                os.kill(pid, signal.SIGCONT)  # a backup can have been cut short
+            self._open()
+
+    def restart(self) -> None:
+        if self._record["ready"]:
+            super().restart()
+
+    def destroy(self) -> None:
+        with self._lock:
+            self._record["wanted"] = False
+            super().destroy()
+
+    def _launch_once(self) -> None:
+        self._run_server()
+        self._open()
+
+    def _run_server(self, user: str = SUPERUSER, password: str | None = None) -> None:
+        if self.pid is None:
+            (self._folder / self.pidfile).unlink(missing_ok=True)
+
+        def answers() -> bool:
+            try:
+                self._connect(user, password).close()
+                return True
+            except pymysql.err.OperationalError:
+                return False
+
+        def failure(text: str) -> SqlError:
+            return SqlError(f"the server does not start: {_complaints(text)}")
+
+        build = self._build
+        arguments = [str(build.daemon), f"--defaults-file={self._folder / 'my.cnf'}"]
+        self._start(arguments, build.environment, answers, failure)
+
+    def _halt(self, first: signal.Signals | None = None) -> None:
+        self._close()
+        super()._halt(first)
+
+    # The door for TCP.
+
+    def _open(self) -> None:
+        """Listen for TCP connections; on another port when somebody has taken this one."""
+        for attempt in range(PORT_ATTEMPTS):
+            if self._door is not None:
+                return
+            try:
+                self._door = self._servers.sockets.listen(self.port, self._admit, log.warning)
+            except OSError as error:
+                if attempt == PORT_ATTEMPTS - 1:
+                    raise SqlError(f"port {self.port} cannot be listened on: {error}") from error
+                self._save(port=self._servers.free_port(self.first_port))
+
+    def _close(self) -> None:
+        if self._door is not None:
+            self._door.close()
+            self._door = None
+
+    def _admit(self, peer: tuple[str, int] | None) -> Way:
+        assert peer is not None
+        address = ipaddress.ip_address(peer[0])
+        if not any(address in ipaddress.ip_network(network) for network in self.configuration.networks):
+            said = f"Host '{address}' is not allowed to connect to this MySQL server"
+            body = b"\xff" + struct.pack("<H", HOST_NOT_PRIVILEGED) + said.encode()
+            raise Refused(
+                f"{self._name}: {said}: it is in none of the instance's authorized networks",
+                struct.pack("<I", len(body))[:3] + b"\0" + body,
+            )
+        return self.way(peer)
+
+    # Sessions.
+
+    def _connect(self, user: str = SUPERUSER, password: str | None = None) -> pymysql.connections.Connection:
+        return pymysql.connect(
+            unix_socket=str(self._socket),
+            user=user,
+            password=(self._folder / "password").read_text() if password is None else password,
+            charset=builds.CHARSET,
+            autocommit=True,
+            connect_timeout=10,
+            program_name="cloudsqladmin",
+        )
+
+    @contextlib.contextmanager
+    def _session(self, user: str = SUPERUSER, password: str | None = None) -> Iterator[pymysql.cursors.Cursor]:
+        """A cursor that may do anything; the server's complaints become SqlError."""
+        self._must_run()
+        if password is None:
+            self._wake()
+        try:
+            connection = self._connect(user, password)
+        except (pymysql.err.OperationalError, OSError) as error:
+            raise SqlError(f"the server cannot be reached: {error.args[-1]}") from error
+        try:
+            with connection.cursor() as cursor:
+                yield cursor
+        except pymysql.err.MySQLError as error:
+            code, text, *_ = (*error.args, "", "")
+            kind = Missing if code in NO_SUCH_DATABASE else SqlError
+            raise kind(text or str(error)) from error
+        finally:
+            connection.close()
+
+    def _must_run(self) -> None:
+        if not self.configuration.running and self.pid is None:
+            raise Stopped("the instance is stopped")
+
+    # Databases.
+
+    def databases(self) -> list[Database]:
+        with self._session() as cursor:
+            cursor.execute(
+                "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME"
+                " FROM information_schema.SCHEMATA ORDER BY SCHEMA_NAME"
+            )
+            return [self._shown(*row) for row in cursor.fetchall()]
+
+    def _shown(self, name: str, charset: str, collation: str) -> Database:
+        """A database under the names that it was asked for, as long as it still has what they came to."""
+        asked = self._record["databases"].get(name)
+        if asked and asked["served"] == collation:
+            return Database(name, asked["charset"], asked["collation"])
+        return Database(name, charset, "utf8mb4_0900_ai_ci" if collation == self._build.collation else collation)
+
+    def create_database(self, name: str, charset: str, collation: str) -> None:
+        with self._session() as cursor:
+            statement = f"CREATE DATABASE {_identifier(name)} CHARACTER SET %s COLLATE %s"
+            self._collate(cursor, statement, charset, collation)
+        self._remember(name, charset, collation)
+
+    def update_database(self, name: str, charset: str, collation: str) -> None:
+        """Change the collation, and with it the character set. The API goes on showing the old one (recorded)."""
+        current = next((item for item in self.databases() if item.name == name), None)
+        if current is None:
+            raise Missing(f"Unknown database '{name}'")
+        with self._session() as cursor:
+            self._collate(cursor, f"ALTER DATABASE {_identifier(name)} COLLATE %s", collation)
+        self._remember(name, current.charset, collation)
+
+    def _collate(self, cursor: pymysql.cursors.Cursor, statement: str, *values: str) -> None:
+        """Execute a statement whose last value is a collation, or the nearest one that there is."""
+        *others, collation = values
+        try:
+            cursor.execute(statement, values)
+        except pymysql.err.OperationalError as error:
+            nearest = self._nearest(collation)
+            if error.args[0] != UNKNOWN_COLLATION or nearest is None:
+                raise
+            log.info("%s: MariaDB has no collation %s; %s serves instead", self._name, collation, nearest)
+            cursor.execute(statement, (*others, nearest))
+
+    def _nearest(self, collation: str) -> str | None:
+        """What MariaDB has in place of a collation of MySQL 8 (utf8mb4_0900_as_cs, utf8mb4_de_pb_0900_ai_ci)."""
+        found = re.fullmatch(r"utf8mb4_(?:\w+_)?0900_(ai_ci|as_ci|as_cs|bin)", collation)
+        if found is None:
+            return None
+        if found[1] == "bin":
+            return "utf8mb4_nopad_bin"
+        own = self._build.collation
+        return own.replace("ai_ci", found[1]) if "uca1400" in own else own
+
+    def _remember(self, name: str, charset: str, collation: str) -> None:
+        with self._session() as cursor:
+            cursor.execute(
+                "SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = %s", (name,)
+            )
+            (served,) = cursor.fetchone()
+        asked = {"charset": charset, "collation": collation, "served": served}
+        self._save(databases={**self._record["databases"], name: asked})
+
+    def drop_database(self, name: str) -> None:
+        with self._session() as cursor:
+            cursor.execute(f"DROP DATABASE {_identifier(name)}", ())
+        self._save(databases={key: value for key, value in self._record["databases"].items() if key != name})
+
+    # Users.
+
+    @property
+    def _asleep(self) -> bool:
+        """Whether nobody has needed the server yet; what its users are is then in the record."""
+        return not self._record["ready"] and not self._making
+
+    def users(self) -> list[User]:
+        with self._lock:
+            if self._asleep:
+                self._must_run()
+                return [_user(body)[0] for body in self._record["users"]]
+        with self._session() as cursor:
+            cursor.execute(
+                "SELECT u.User, u.Host, GROUP_CONCAT(m.Role ORDER BY m.Role SEPARATOR '\\n') FROM mysql.user u"
+                " LEFT JOIN mysql.roles_mapping m ON m.User = u.User AND m.Host = u.Host"
+                " WHERE u.is_role = 'N' AND u.User NOT IN %s GROUP BY 1, 2 ORDER BY u.User <> 'root', 1, 2",
+                (INTERNAL_USERS,),
+            )
+            rows = cursor.fetchall()
+        kinds = {role: kind for kind, role in IAM_ROLES.items()}
+        found = []
+        for name, host, text in rows:
+            roles = text.split("\n") if text else []
+            kind = next((kinds[role] for role in roles if role in kinds), "BUILT_IN")
+            found.append(User(name, host, kind, tuple(role for role in roles if role not in kinds)))
+        return found
+
+    def create_user(self, user: User, secret: str | None) -> None:
+        with self._lock:
+            if self._asleep and not user.roles:
+                if any((item.name, item.host) == (user.name, user.host) for item in self.users()):
+                    raise SqlError(f"Operation CREATE USER failed for '{user.name}'@'{user.host}'")
+                return self._save(users=[*self._record["users"], _kept(user, secret)])
+        self._create_user(user, secret)
+
+    def _create_user(self, user: User, secret: str | None) -> None:
+        who = (user.name, user.host)
+        with self._session() as cursor:
+            cursor.execute(
+                "CREATE USER %s@%s IDENTIFIED VIA mysql_native_password USING %s", (*who, secret or NO_PASSWORD)
+            )
+            try:
+                if user.kind in IAM_ROLES:
+                    cursor.execute(f"GRANT {IAM_ROLES[user.kind]} TO %s@%s", who)
+                elif not user.roles:
+                    # Not by the role: MariaDB has users choose one at a time.
+                    cursor.execute(f"GRANT {PRIVILEGES} ON *.* TO %s@%s WITH GRANT OPTION", who)
+                self._grant(cursor, user)
+            except pymysql.err.MySQLError:
+                cursor.execute("DROP USER %s@%s", who)
+                raise
+
+    @staticmethod
+    def _grant(cursor: pymysql.cursors.Cursor, user: User) -> None:
+        for role in user.roles:
+            cursor.execute(f"GRANT {_identifier(role)} TO %s@%s", (user.name, user.host))
+        if user.roles:
+            cursor.execute(f"SET DEFAULT ROLE {_identifier(user.roles[0])} FOR %s@%s", (user.name, user.host))
+
+    def update_user(self, user: User, secret: str | None, *, revoke: bool = False) -> None:
+        who = (user.name, user.host)
+        current = next((item for item in self.users() if (item.name, item.host) == who), None)
+        if current is None:
+            raise Missing(f"There is no such user: '{user.name}'@'{user.host}'")
+        with self._session() as cursor:
+            if secret is not None:
+                cursor.execute("ALTER USER %s@%s IDENTIFIED VIA mysql_native_password USING %s", (*who, secret))
+            if revoke:
+                for role in current.roles:
+                    if role not in user.roles:
+                        cursor.execute(f"REVOKE {_identifier(role)} FROM %s@%s", who)
+                cursor.execute("REVOKE ALL PRIVILEGES, GRANT OPTION FROM %s@%s", who)
+            self._grant(cursor, user)
+
+    def drop_user(self, name: str, host: str) -> None:
+        if (name, host) not in {(item.name, item.host) for item in self.users()}:
+            raise Missing(f"Operation DROP USER failed for '{name}'@'{host}'")
+        with self._lock:
+            if self._asleep:
+                kept = [body for body in self._record["users"] if (body["name"], body["host"]) != (name, host)]
+                return self._save(users=kept)
+        with self._session() as cursor:
+            cursor.execute("DROP USER %s@%s", (name, host))
+
+    # Backups.
+
+    def backup(self, folder: Path) -> int:
+        """A snapshot of the disk, as Cloud SQL takes it: files of one moment, from which a server recovers.
+
+        The server is halted for that moment, some tens of milliseconds; connections stay.
+        """
+        shutil.rmtree(folder, ignore_errors=True)
+        self._home.folder(folder.parent)
+        with self._lock:
+            with self._session() as cursor:
+                cursor.execute("FLUSH TABLES")
+            pid = self.pid
+            if pid is None:
+                raise SqlError("the server does not run")
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                self._home.folder(folder)
+                shutil.copytree(self._data, folder / "data", ignore=shutil.ignore_patterns("ibtmp*"))
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            shutil.copy(self._folder / "password", folder / "password")
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    def restore(self, folder: Path) -> None:
+        if not (folder / "data" / "mysql").is_dir():
+            raise SqlError("the backup is not there, or is not one of MySQL")
+        with self._lock:
+            self._wake()
+            fresh = self._folder / "data.restored"
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.copytree(folder / "data", fresh)
+            for path in (fresh, *fresh.rglob("*")):
+                self._home.own(path)
+            self._halt()
+            shutil.rmtree(self._data)
+            fresh.rename(self._data)
+            # Users came with the data, cloudsqladmin among them.
+            self._home.write(self._folder / "password", (folder / "password").read_text())
+            self._launch()
+
+    # Flags.
+
+    @classmethod
+    def flags(cls, version: str) -> dict[str, Flag] | None:
+        return builds.flags()
+
+    @classmethod
+    def check_flag(cls, version: str, name: str, value: str) -> None:
+        """Ask the server's program, which reads its options without data; nobody can tell before there is one."""
+        known, build = builds.flags(), builds.present()
+        if builds.WITHHELD.fullmatch(name) or (known is not None and name not in known):
+            raise SqlError(f"unknown variable '{name}'")
+        if known is None or build is None or name in builds.MYSQL_ONLY:
+            return
+        done = subprocess.run(
+            [build.daemon, "--no-defaults", f"--{name.replace('_', '-')}={value}", "--help", "--verbose"],
+            capture_output=True, text=True, env=build.environment, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if done.returncode:
+            raise SqlError(_complaints(done.stderr))
+
+
+def _kept(user: User, secret: str | None) -> dict[str, Any]:
+    """A user in the record of a server that is not made yet."""
+    return {"name": user.name, "host": user.host, "kind": user.kind, "secret": secret}
+
+
+def _user(body: dict[str, Any]) -> tuple[User, str | None]:
+    return User(body["name"], body["host"], body["kind"]), body["secret"]
+
+
+def _identifier(name: str) -> str:
+    """A name in a statement. Percent signs are doubled, since parameters are filled in by them."""
+    return "`" + name.replace("`", "``").replace("%", "%%") + "`"
+
+
+def _quote(value: Any) -> str:
+    """A value in an option file (mariadb.com/kb/en/configuring-mariadb-with-option-files)."""
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _complaints(text: str) -> str:
+    """The errors in a server's log."""
+    found = re.findall(r"\[ERROR\]\s+(?:\S*mariadbd: )?(.*)", text) or re.findall(r"mariadbd: (.*)", text)
+    return " ".join(found[-3:]) or text.strip()[-300:] or "it says nothing"

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All instances' servers and what is mounted of them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.backends.home import Home
+from gcp_sandbox.backends.local import KIND, LocalServer, port_is_free, running_in
+from gcp_sandbox.backends.mariadb import MariaDb
+from gcp_sandbox.backends.postgres import Postgres
+from gcp_sandbox.backends.sockets import Mount, Sockets, Way
+from gcp_sandbox.backends.sql import Configuration, Server, SqlError
+from gcp_sandbox.backends.stored import Stored
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.identity import Principal
+    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.store import Store
+
+log = logging.getLogger(__name__)
+
+BACKUPS = "backups"
+#: By the first word of a databaseVersion.
+ENGINES: dict[str, type[LocalServer]] = {"POSTGRES": Postgres, "MYSQL": MariaDb}
+
+
+class SqlServers:
+    """All instances' servers, by connection name (`project:region:instance`), and the sockets that are mounted."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.store: Store = sandbox.store
+        self.home = Home.of(sandbox.settings)
+        self._servers: dict[str, Server] = {}
+        self._problems: dict[str, str] = {}
+        self._lock = threading.RLock()
+        self._stopped = threading.Event()
+        self.sockets = Sockets()
+
+    def start(self) -> None:
+        """Adopt the servers that outlived the last daemon, start those that should run, remove what nobody knows."""
+        self._stopped.clear()
+        known = {body["folder"] for _, body in self.store.list(KIND)}
+        for place in (self.home.data, self.home.sockets):
+            for folder in place.iterdir() if place.is_dir() else ():
+                if folder.name not in known and folder.name != BACKUPS:
+                    self._sweep(folder)
+        for name, _ in self.store.list(KIND):
+            self._ensure(name)
+        threading.Thread(target=self._watch, name="sql-watch", daemon=True).start()
+
+    def _sweep(self, folder: Path) -> None:
+        """Remove a folder that belongs to no instance; a server can still run in it if its creation was cut short."""
+        for engine in ENGINES.values():
+            if pid := running_in(folder, engine.pidfile):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, engine.abort)
+                time.sleep(0.5)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def stop(self) -> None:
+        """Stop all servers and mounts. What should run is still recorded."""
+        self._stopped.set()
+        self.sockets.close()
+        for name, _ in self.store.list(KIND):
+            self.server(name).stop()
+        self.sockets.stop()
+        self.home.tidy(self.sandbox.settings)
+
+    def _watch(self) -> None:
+        """Cloud SQL restarts a server that dies."""
+        while not self._stopped.wait(2):
+            for name, _ in self.store.list(KIND):
+                self._ensure(name)
+
+    def _ensure(self, name: str) -> None:
+        """Have a server run that should. One that cannot must not keep the others from it."""
+        server = self.server(name)
+        try:
+            # One whose creation failed has nothing to start, and keeps its problem.
+            with self.noted(name) if server.wanted else contextlib.nullcontext():
+                server.ensure()
+        except (SqlError, OSError) as error:
+            log.error("Cloud SQL instance %s: %s", name, error)
+
+    @contextlib.contextmanager
+    def noted(self, name: str) -> Iterator[None]:
+        """Keep why a server could not be made or started, for `gcp-sandbox status`, until it could."""
+        try:
+            yield
+        except (SqlError, OSError) as error:
+            self._problems[name] = str(error)
+            raise
+        self._problems.pop(name, None)
+
+    def logfile(self, name: str) -> Path:
+        """A server's log; the instance's name is in the file's, since `gcp-sandbox logs` goes by it."""
+        self.sandbox.settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.sandbox.settings.logs / f"sql-{name.split(':')[-1]}.log"
+
+    @staticmethod
+    def engine(version: str) -> type[Server]:
+        """The engine of a databaseVersion."""
+        return ENGINES.get(version.partition("_")[0], Stored)
+
+    def create(self, name: str, configuration: Configuration, secret: str | None) -> Server:
+        """Make the server of an instance, or finish making it."""
+        with self._lock:
+            engine = self.engine(configuration.version)
+            if issubclass(engine, LocalServer) and self.store.get(KIND, name) is None:
+                self._register(name, configuration, engine)
+            server = self.server(name, configuration)
+        with self.noted(name):
+            server.create(secret)
+        self._settle(name)
+        return server
+
+    def _register(self, name: str, configuration: Configuration, engine: type[LocalServer]) -> None:
+        self.home.prepare(self.sandbox.settings)
+        instance = name.split(":")[-1]
+        record = {
+            "folder": f"{instance[:40]}-{secrets.token_hex(3)}",
+            "port": self.free_port(engine.first_port),
+            "configuration": configuration.as_dict(),
+            "ready": False,
+            **engine.facts(configuration.version),
+        }
+        self.store.put(KIND, name, record)
+
+    def free_port(self, first: int) -> int:
+        """A port from `first` on that no server of ours has, running or not, and nobody else at the moment."""
+        taken = {body["port"] for _, body in self.store.list(KIND)}
+        return next(port for port in range(first, 65536) if port not in taken and port_is_free(port))
+
+    def server(self, name: str, configuration: Configuration | None = None) -> Any:
+        """The server of an instance; `configuration` is needed where the engine keeps none (see Stored)."""
+        with self._lock:
+            if name not in self._servers:
+                record = self.store.get(KIND, name)
+                if record is not None:
+                    version = record["configuration"]["version"]
+                    self._servers[name] = ENGINES[version.partition("_")[0]](self, name, record)
+                elif configuration is not None and self.engine(configuration.version) is Stored:
+                    return Stored(self.store, name, configuration)
+                else:
+                    raise SqlError(f"{name} does not exist, or its engine (SQL Server) has no server here")
+            return self._servers[name]
+
+    def destroy(self, name: str, configuration: Configuration) -> None:
+        """Remove an instance's server; does nothing when that was done."""
+        try:
+            server = self.server(name, configuration)
+        except SqlError:
+            return
+        server.destroy()
+        with self._lock:
+            self._servers.pop(name, None)
+            self._problems.pop(name, None)
+            self.store.delete(KIND, name)
+
+    def backups(self, name: str) -> Path:
+        """Where the backup of that name is kept."""
+        return self.home.data / BACKUPS / name
+
+    def endpoint(self, connection_name: str) -> tuple[Path, int]:
+        """(the server's unix socket, port on 127.0.0.1 for TCP)"""
+        server = self.server(connection_name)
+        return Path(server.way().path), server.port
+
+    def endpoints(self) -> list[dict[str, Any]]:
+        """Every server for `gcp-sandbox status`: connection name, port on 127.0.0.1, whether it runs, and why not."""
+        return [
+            {
+                "connection": name,
+                "port": body["port"],
+                "running": self.server(name).up,
+                "problem": self._problems.get(name),
+            }
+            for name, body in self.store.list(KIND)
+        ]
+
+    def mount(
+        self,
+        connection_name: str,
+        folder: Path,
+        member: Callable[[], Principal],
+        report: Callable[[str], None] | None = None,
+    ) -> Mount:
+        """Offer an instance as Cloud Run does: `<folder>/<connection name>`, a socket for MySQL and a folder with the
+        socket `.s.PGSQL.5432` for PostgreSQL.
+
+        A connection is let through if `member()` may connect to the instance at that moment. One that may not is
+        closed, as Cloud Run's proxy does it, and `report` gets a line with the reason (by default the sandbox's own
+        log). The instance need not exist yet: until it does, nobody knows its engine, and it is taken for PostgreSQL.
+
+        :raises ApiError: the socket's path would be longer than unix sockets allow.
+        """
+
+        def admit(peer: tuple[str, int] | None) -> Way:
+            if refusal := self.refusal(connection_name, member()):
+                raise SqlError(refusal)
+            return self.server(connection_name).way()
+
+        path = folder / connection_name
+        return self.sockets.mount(connection_name, self._mounted(connection_name, path), admit, report or log.warning)
+
+    def _mounted(self, connection_name: str, path: Path) -> Path:
+        record = self.store.get(KIND, connection_name)
+        engine = self.engine(record["configuration"]["version"]) if record else Postgres
+        return engine.mounted(path)
+
+    def _settle(self, connection_name: str) -> None:
+        """Offer what is mounted already in the form of the engine that the instance turned out to have."""
+        for mount in self.sockets.mounts(connection_name):
+            base = mount.path if mount.path.name == connection_name else mount.path.parent
+            path = self._mounted(connection_name, base)
+            if path != mount.path:
+                mount.move(path)
+
+    def refusal(self, connection_name: str, principal: Principal) -> str | None:
+        """Why a connection may not be made, in the words of Cloud Run's log; None when it may."""
+        parts = connection_name.rsplit(":", 2)
+        said = f'Cloud SQL connection failed. Ensure that the account has access to "{connection_name}"'
+        if len(parts) != 3:
+            return f'{said}: that is not a connection name, which is "project:region:instance"'
+        project, _, instance = parts
+        resource = f"//sqladmin.googleapis.com/projects/{project}/instances/{instance}"
+        if not self.sandbox.iam.test(principal, resource, ["cloudsql.instances.connect"]):
+            return (
+                f"{said} (and make sure there's no typo in that name). googleapi: Error 403: boss::NOT_AUTHORIZED: "
+                f"Not authorized to access resource. Possibly missing permission cloudsql.instances.connect "
+                f"on resource instances/{instance} for {principal.email}."
+            )
+        return None

@@ -154,7 +154,11 @@ def test_the_server_has_exactly_the_roles_that_it_needs(first, project):
 def test_who_gets_in(first, project, engine):
     assert engine.accessors() == sorted([f"serviceAccount:{project.email('ae-dev-client')}", "user:alice@example.com"])
     assert engine.page("ae-dev-client") == (200, engine.traffic())
-    assert engine.page("ae-dev-build")[0] == 403
+    outsider = project.make_account("outsider")
+    deployer = "serviceAccount:deployer@mlflow-sandbox.iam.gserviceaccount.com"
+    account = f"{_cloud.IAM}/{project.home}/serviceAccounts/{outsider}"
+    project.grant(account, "roles/iam.serviceAccountTokenCreator", deployer)
+    assert engine.page("outsider")[0] == 403
     answer = project.anonymous.get(f"https://{engine.application['defaultHostname']}/", allow_redirects=False)
     assert answer.status_code == 302 and "accounts.google.com" in answer.headers["Location"]
 
@@ -234,6 +238,7 @@ def problems(controller, hosts):
 def lonely(box, new_project):
     """A project in no organization."""
     project = new_project()
+    project.enable("cloudresourcemanager")
     box.alter("cloudresourcemanager.project", f"projects/{project.project}", parent="")
     return project
 
@@ -241,7 +246,7 @@ def lonely(box, new_project):
 @pytest.fixture(scope="module")
 def refused(first, box, controller, project, lonely, small, hosts):
     project.make_secret("client-id", "123-abc.apps.googleusercontent.com")
-    project.make_secret("empty", "")
+    project.make_secret("blank", "\n")
     custom = hosts["ae"] | {"mlflow_oauth_client_id_secret": f"{project.home}/secrets/client-id"}
     everything = box.everything()
     found = problems(
@@ -274,7 +279,7 @@ def test_what_stands_in_the_way_is_said_before_anything_is_changed(refused, host
     assert "->" in refused[host]
 
 
-@pytest.mark.parametrize(("secret", "words"), [("missing", "missing"), ("empty", "empty")])
+@pytest.mark.parametrize(("secret", "words"), [("missing", "not found"), ("blank", "empty")])
 def test_a_secret_of_a_custom_client_that_is_missing_or_empty_is_named(
     refused, project, controller, hosts, secret, words
 ):
@@ -287,13 +292,21 @@ def test_a_secret_of_a_custom_client_that_is_missing_or_empty_is_named(
     assert f"secrets/{secret}" in play.message("ae") and words in play.message("ae")
 
 
+def test_what_could_not_be_asked_is_asked_as_soon_as_the_apis_are_enabled(box, new_project, controller, small):
+    project = new_project()
+    box.alter("cloudresourcemanager.project", f"projects/{project.project}", parent="")
+    message = problems(controller, {"unknown": variables(project, small)})["unknown"]
+    assert message.startswith("APIs were enabled, and nothing else was changed") and "is in no organization" in message
+    assert project.resources() == {}
+
+
 def test_other_services_are_not_closed_unless_somebody_says_so(first, project, controller, small, hosts, engine):
     name = project.project
     project.ask("PATCH", f"{APPS}/{name}?updateMask=iap", {"iap": {"enabled": False}})
     try:
         second = {"beside": hosts["ae"] | {"appengine_mlflow_service": "mlflow"}}
         assert "default" in problems(controller, second)["beside"]
-        assert engine.application["iap"]["enabled"] is False
+        assert not engine.application["iap"].get("enabled")
     finally:
         project.ask("PATCH", f"{APPS}/{name}?updateMask=iap", {"iap": {"enabled": True}})
 

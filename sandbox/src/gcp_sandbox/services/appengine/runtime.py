@@ -203,6 +203,14 @@ class Runtime(Fleet):
         """The instances that serve a version; None while it is stopped."""
         return self.pool(deployment_of(version), template.limits(version)) if _serves(version) else None
 
+    def liveness(self, version: Json, process: Process) -> str:
+        """What the liveness checks of an instance say: UNKNOWN until it was ready for the first time."""
+        pool = self.pool_of(version)
+        for instance in pool.instances if pool else ():
+            if instance.process is process:
+                return "UNHEALTHY" if instance.failures else "HEALTHY"
+        return "UNKNOWN"
+
     def new_pool(self, name: str, limits: Limits | None) -> Pool | None:
         version = self._candidates.get(name) or self.sandbox.store.get(VERSION_KIND, name.rpartition("@")[0])
         if version is None or deployment_of(version) != name:

@@ -330,8 +330,9 @@ def test_the_image_is_pulled_by_the_versions_account(app):
     stranger = f"stranger@{app.project.id}.iam.gserviceaccount.com"
     app.sandbox.identities.create_account(app.project, stranger)
     error = app.finish(app.create("v1", serviceAccount=stranger))["error"]
-    assert error["code"] == 9 and "artifactregistry.repositories.downloadArtifacts" in error["message"]
-    assert stranger in error["message"]
+    assert error["code"] == 9 and "roles/artifactregistry.reader" in error["message"]
+    log = app.sandbox.processes.log_path("default").read_text()
+    assert f'{stranger} lacks "artifactregistry.repositories.downloadArtifacts"' in log
     app.sandbox.iam.add_binding(app.project.name, "roles/artifactregistry.reader", f"serviceAccount:{stranger}")
     app.deploy("v1", serviceAccount=stranger)
 
@@ -344,7 +345,8 @@ def test_without_an_account_a_version_is_the_applications(app):
 
 def test_a_missing_image_fails_the_operation(app):
     error = app.finish(app.create("v1", deployment={"container": {"image": app.image.replace(":1", ":2")}}))["error"]
-    assert error["code"] == 9 and "not found" in error["message"]
+    assert error["code"] == 9 and "the image does not exist" in error["message"]
+    assert "no such image" in app.sandbox.processes.log_path("default").read_text()
     assert app.show("/services") == {}
 
 

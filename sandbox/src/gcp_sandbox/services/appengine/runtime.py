@@ -47,9 +47,9 @@ NOT_HEALTHY = (
     "this was an error, try adjusting the 'app_start_timeout_sec' setting in the 'readiness_check' section."
 )
 NOT_PULLED = (
-    "There was an error while pulling the application's docker image: the image does not exist, one of the image layers "
-    "is missing or the default service account does not have permission to pull the image. Please check if the image "
-    "exists. Also check if the default service account has the role Artifact Registry Reader "
+    "There was an error while pulling the application's docker image: the image does not exist, one of the image "
+    "layers is missing or the default service account does not have permission to pull the image. Please check if the "
+    "image exists. Also check if the default service account has the role Artifact Registry Reader "
     "(roles/artifactregistry.reader) to pull images from Artifact Registry."
 )
 NOT_STARTED = "An internal error occurred while processing task /app-engine-flex/flex_await_healthy/flex_await_healthy"

@@ -7,6 +7,7 @@ import hashlib
 import time
 
 import pytest
+from gcp_sandbox.gateway.sandbox import Sandbox
 from gcp_sandbox.services.appengine.testing import BASE, Deployments
 
 BOB = "bob@example.com"
@@ -147,6 +148,32 @@ def test_a_patch_names_what_it_changes(app):
     assert changed["databaseType"] == "CLOUD_DATASTORE_COMPATIBILITY"
 
 
+def test_the_guides_accounts_can_be_granted_something(app):
+    agent = f"service-{app.project.number}@gae-api-prod.google.com.iam.gserviceaccount.com"
+    members = sorted(f"serviceAccount:{email}" for email in (app.show()["serviceAccount"], agent))
+    bucket = f"https://storage.googleapis.com/storage/v1/b/{app.show()['defaultBucket']}/iam"
+    policy = {"bindings": [{"role": "roles/storage.objectAdmin", "members": members}]}
+    assert app.api.ok("PUT", bucket, policy)["bindings"] == policy["bindings"]
+    granted = app.sandbox.iam.holders(app.project.id, "roles/appengineflex.serviceAgent")
+    assert granted == {f"serviceAccount:{agent}"}
+
+
+def test_operations_take_their_time(settings):
+    sandbox = Sandbox(settings.changed(latency="scaled:60"))
+    sandbox.start()
+    try:
+        engine = Deployments(sandbox)
+        began = time.monotonic()
+        answer = engine.api.ok("POST", f"{BASE}/apps", {"id": engine.project.id})
+        assert "done" not in answer and engine.ask("GET", "").status == 404
+        engine.api.done(answer, BASE)
+        assert 0.9 < time.monotonic() - began < 10
+        assert engine.show()["locationId"] == "us-central"
+        engine.close()
+    finally:
+        sandbox.stop()
+
+
 def test_repair_makes_again_what_is_missing(app):
     bucket = f"https://storage.googleapis.com/storage/v1/b/{app.show()['codeBucket']}"
     assert app.api.delete(bucket).status == 204
@@ -195,6 +222,7 @@ def test_the_container_knows_where_it_runs(app):
     assert env["GOOGLE_CLOUD_PROJECT"] == app.project.id and env["PORT"].isdigit()
     (instance,) = app.show("/services/default/versions/v1/instances")["instances"]
     assert instance["id"] == env["GAE_INSTANCE"] and instance["vmStatus"] == "RUNNING"
+    assert instance["vmLiveness"] == "HEALTHY"
 
 
 def test_default_is_the_first_service(app):
@@ -302,8 +330,9 @@ def test_the_image_is_pulled_by_the_versions_account(app):
     stranger = f"stranger@{app.project.id}.iam.gserviceaccount.com"
     app.sandbox.identities.create_account(app.project, stranger)
     error = app.finish(app.create("v1", serviceAccount=stranger))["error"]
-    assert error["code"] == 9 and "artifactregistry.repositories.downloadArtifacts" in error["message"]
-    assert stranger in error["message"]
+    assert error["code"] == 9 and "roles/artifactregistry.reader" in error["message"]
+    log = app.sandbox.processes.log_path("default").read_text()
+    assert f'{stranger} lacks "artifactregistry.repositories.downloadArtifacts"' in log
     app.sandbox.iam.add_binding(app.project.name, "roles/artifactregistry.reader", f"serviceAccount:{stranger}")
     app.deploy("v1", serviceAccount=stranger)
 
@@ -316,7 +345,8 @@ def test_without_an_account_a_version_is_the_applications(app):
 
 def test_a_missing_image_fails_the_operation(app):
     error = app.finish(app.create("v1", deployment={"container": {"image": app.image.replace(":1", ":2")}}))["error"]
-    assert error["code"] == 9 and "not found" in error["message"]
+    assert error["code"] == 9 and "the image does not exist" in error["message"]
+    assert "no such image" in app.sandbox.processes.log_path("default").read_text()
     assert app.show("/services") == {}
 
 
@@ -421,11 +451,13 @@ def test_an_instance_that_is_deleted_is_replaced(app):
 
 
 def test_an_instance_whose_liveness_fails_is_replaced(app):
-    check = {"path": "/health", "checkInterval": "1s", "failureThreshold": 1, "initialDelay": "0s"}
+    check = {"path": "/health", "checkInterval": "1s", "failureThreshold": 3, "initialDelay": "0s"}
     ready = {"path": "/", "checkInterval": "1s"}
     app.deploy("v1", livenessCheck=check, readinessCheck=ready)
     before = app.fetch("/pid").text
     app.fetch("/sick")
+    path = "/services/default/versions/v1/instances"
+    until(lambda: app.show(path)["instances"][0]["vmLiveness"] == "UNHEALTHY")
     until(lambda: app.fetch("/pid").text not in (before, "Service Unavailable"), 30)
     assert "LIVENESS" in app.sandbox.processes.log_path("default").read_text()
 
@@ -445,13 +477,18 @@ def test_an_instance_that_is_not_ready_gets_no_requests(app):
 # -- Cloud SQL
 
 
-def test_cloud_sql_is_at_its_socket_for_whom_iam_admits(app):
+def make_instance(app, version):
+    """A Cloud SQL instance; its connection name."""
     root = f"https://sqladmin.googleapis.com/v1/projects/{app.project.id}"
     settings = {"tier": "db-f1-micro", "edition": "ENTERPRISE"}
-    instance = {"name": "db", "region": "europe-west1", "databaseVersion": "POSTGRES_16", "settings": settings}
-    operation = app.api.ok("POST", f"{root}/instances", instance)["name"]
-    until(lambda: app.api.ok("GET", f"{root}/operations/{operation}")["status"] == "DONE", 60)
-    connection = f"{app.project.id}:europe-west1:db"
+    instance = {"name": "db", "region": "europe-west1", "databaseVersion": version, "settings": settings}
+    operation = app.api.ok("POST", f"{root}/instances", {**instance, "rootPassword": "correct horse"})["name"]
+    until(lambda: app.api.ok("GET", f"{root}/operations/{operation}")["status"] == "DONE", 120)
+    return f"{app.project.id}:europe-west1:db"
+
+
+def test_postgresql_is_at_its_socket_for_whom_iam_admits(app):
+    connection = make_instance(app, "POSTGRES_16")
     app.deploy("v1", betaSettings={"cloud_sql_instances": connection})
     # as the program would say it on App Engine
     folder = {"folder": f"/cloudsql/{connection}"}
@@ -459,6 +496,15 @@ def test_cloud_sql_is_at_its_socket_for_whom_iam_admits(app):
     app.sandbox.iam.add_binding(app.project.name, "roles/cloudsql.client", f"serviceAccount:{app.account}")
     assert app.fetch("/postgres", params=folder).content in (b"N", b"S")
     assert "cloudsql.instances.connect" in app.sandbox.processes.log_path("default").read_text()
+
+
+def test_mysql_is_at_its_socket_for_whom_iam_admits(app):
+    connection = make_instance(app, "MYSQL_8_0")
+    app.deploy("v1", betaSettings={"cloud_sql_instances": connection})
+    path = {"path": f"/cloudsql/{connection}"}
+    assert b"mysql_native_password" not in app.fetch("/greeting", params=path).content
+    app.sandbox.iam.add_binding(app.project.name, "roles/cloudsql.client", f"serviceAccount:{app.account}")
+    assert b"mysql_native_password" in app.fetch("/greeting", params=path).content
 
 
 # -- a restart

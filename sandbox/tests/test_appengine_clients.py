@@ -107,3 +107,12 @@ def test_versions_outlive_the_daemon_and_are_taken_over(api, project, cloud):
     assert requests.get(url, timeout=30).status_code == 200
     assert containers(cloud) == before
     assert api.get(f"{BASE}/apps/{project}/services/default").json()["split"] == {"allocations": {"v1": 1}}
+
+
+def test_versions_run_again_after_the_sandbox_was_stopped(api, project, cloud):
+    cloud.run("down")
+    assert not containers(cloud)
+    cloud.up()
+    os.environ.update(cloud.env())
+    page = requests.get(f"https://{project}.ew.r.appspot.com/", timeout=60)
+    assert page.status_code == 200 and "default" in page.text

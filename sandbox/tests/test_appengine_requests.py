@@ -283,6 +283,14 @@ def test_firewall_rules_that_are_refused(engine, priority, action, source):
     assert rule(engine, priority, action, source).status == 400
 
 
+def test_a_rule_without_a_priority_is_the_last(engine):
+    body = {"action": "DENY", "sourceRange": "192.0.2.0/24"}
+    assert engine.ask("POST", "/firewall/ingressRules", body).json["priority"] == 1000
+    rule(engine, 5000, "DENY", "198.51.100.0/24")
+    assert engine.ask("POST", "/firewall/ingressRules", body).json["priority"] > 5000
+    assert engine.show("/firewall/ingressRules")["ingressRules"][-1]["priority"] == 2147483647
+
+
 def test_the_default_rule_stays(engine):
     assert engine.ask("DELETE", "/firewall/ingressRules/2147483647").status == 400
     answer = engine.ask("PATCH", "/firewall/ingressRules/2147483647?updateMask=sourceRange", {"sourceRange": "1.2.3.4"})

@@ -24,6 +24,13 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import 
 
 GCLOUD = shutil.which("gcloud")
 pytestmark = pytest.mark.skipif(not GCLOUD, reason="gcloud is not installed on this machine")
+APP_YAML = """
+runtime: custom
+env: flex
+readiness_check: {path: /}
+liveness_check: {path: /}
+automatic_scaling: {min_num_instances: 1, max_num_instances: 2}
+"""
 HELLO = "us-docker.pkg.dev/cloudrun/container/hello"
 
 
@@ -31,7 +38,10 @@ HELLO = "us-docker.pkg.dev/cloudrun/container/hello"
 def cloud(sandbox, make_project, tmp_path_factory):
     """A project with one of everything that gcloud is asked for."""
     cloud = Cloud(sandbox, make_project(), tmp_path_factory.mktemp("gcloud"))
-    apis = "artifactregistry cloudbuild cloudresourcemanager iam iamcredentials run secretmanager sqladmin storage"
+    apis = (
+        "appengine appengineflex artifactregistry cloudbuild cloudresourcemanager iam iamcredentials run secretmanager "
+        "sqladmin storage"
+    )
     cloud.enable(*apis.split())
     cloud.make_account("reader")
     cloud.make_secret("word", "the value of the secret")
@@ -177,3 +187,23 @@ def test_repositories_and_builds(run, ask, cloud):
     (image,) = ask("artifacts", "docker", "images", "list", place, "--include-tags")
     assert image["package"] == f"{place}/app"
     assert image["version"] == built["results"]["images"][0]["digest"]
+
+
+def test_app_engine(run, ask, cloud, tmp_path):
+    run("app", "create", "--region=europe-west")
+    host = f"{cloud.project}.ew.r.appspot.com"
+    shown = ask("app", "describe")
+    assert shown["locationId"] == "europe-west" and shown["defaultHostname"] == host
+    (tmp_path / "app.yaml").write_text(APP_YAML)
+    deploy = ("app", "deploy", str(tmp_path / "app.yaml"), f"--image-url={HELLO}:latest", "--quiet")
+    run(*deploy, "--version=v1")
+    run(*deploy, "--version=v2", "--no-promote")
+    versions = {item["id"]: item for item in ask("app", "versions", "list")}
+    assert {id: item["traffic_split"] for id, item in versions.items()} == {"v1": 1.0, "v2": 0.0}
+    assert versions["v1"]["environment"]["name"] == "FLEX"
+    run("app", "services", "set-traffic", "default", "--splits=v1=0.25,v2=0.75", "--split-by=cookie", "--quiet")
+    split = ask("app", "services", "describe", "default")["split"]
+    assert split == {"allocations": {"v1": 0.25, "v2": 0.75}, "shardBy": "COOKIE"}
+    assert run("app", "browse", "--no-launch-browser").strip() == f"https://{host}"
+    page = cloud.anonymous.get(f"https://v2-dot-{host}/")
+    assert page.status_code == 200 and "<code>v2</code>" in page.text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The google.cloud collection, unmodified, in a sandbox: buckets and Cloud SQL as its modules make them.
+"""The google.cloud collection, unmodified, in a sandbox: buckets, Cloud SQL and firewall rules of its modules.
 
 The collection comes from the package `ansible` of PyPI, of which nothing else is used.
 """
@@ -23,6 +23,7 @@ CACHE = base.ROOT / ".cache" / "ansible-12.3.0"
 LOCATION, REGION = "EUROPE-WEST1", "europe-west1"
 
 MODULES = (
+    "gcp_appengine_firewall_rule",
     "gcp_storage_bucket",
     "gcp_storage_object",
     "gcp_sql_instance",
@@ -56,7 +57,7 @@ def collections(tmp_path_factory) -> pathlib.Path:
 def project(make_project, api) -> str:
     name = make_project()
     usage = "https://serviceusage.googleapis.com/v1"
-    services = ["sqladmin.googleapis.com", "storage.googleapis.com"]
+    services = [f"{api}.googleapis.com" for api in ("appengine", "sqladmin", "storage")]
     made = api.post(f"{usage}/projects/{name}/services:batchEnable", json={"serviceIds": services})
     made.raise_for_status()
     if not made.json().get("done"):
@@ -134,4 +135,21 @@ def test_an_instance_with_a_database_and_a_user(run_tasks, project, api):
     assert run_tasks(task("gcp_sql_database", name="data", instance="db", state="absent")).changed == 1
     assert api.get(f"{url}/databases/data").status_code == 404
     assert run_tasks(task("gcp_sql_instance", name="db", region=REGION, state="absent")).changed == 1
+    assert api.get(url).status_code == 404
+
+
+def test_a_firewall_rule_of_an_application(run_tasks, project, api):
+    """The module (1.10.2) sends no priority, and the rule goes to the end of the list; it fails to change a rule."""
+    engine = "https://appengine.googleapis.com/v1"
+    body, quota = {"id": project, "locationId": "europe-west"}, {"X-Goog-User-Project": project}
+    operation = api.post(f"{engine}/apps", json=body, headers=quota)
+    operation.raise_for_status()
+    base.wait_for(api, f"{engine}/{operation.json()['name']}")
+    rule = task("gcp_appengine_firewall_rule", priority=1000, source_range="192.0.2.0/24", action="DENY")
+    url = f"{engine}/apps/{project}/firewall/ingressRules/1000"
+    assert run_tasks(rule).changed == 1
+    assert api.get(url).json() == {"priority": 1000, "sourceRange": "192.0.2.0/24", "action": "DENY"}
+    assert run_tasks(rule).changed == 0
+    rule["google.cloud.gcp_appengine_firewall_rule"]["state"] = "absent"
+    assert run_tasks(rule).changed == 1
     assert api.get(url).status_code == 404

@@ -70,6 +70,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     body = server.recv(1)
                 except ConnectionResetError:
                     body = b""
+        elif url.path == "/greeting":  # what a server says first, as MySQL's does
+            with socket.socket(socket.AF_UNIX) as server:
+                server.settimeout(10)
+                server.connect(query["path"])
+                body = server.recv(200)
         elif url.path == "/big":
             body = b"x" * int(query["size"])
         elif url.path == "/sick":

@@ -107,18 +107,11 @@ class Applications(Common):
     def patch_application(self, call: Call) -> Json:
         existing = self.application(call)
         project = call.project(existing["id"])
-        mask = call.query.get("updateMask", "")
-        paths = masks.mask_paths(mask)
-        if not paths:
-            raise errors.invalid("The update mask must name at least one field.")
-        for first, *rest in paths:
-            named = ".".join([first, *rest])
-            if first in FIXED and call.body.get(first) not in (None, existing[first]):
-                raise errors.invalid(f"The field '{named}' of an application cannot be changed.")
-            if first not in CHANGEABLE + FIXED:
-                raise errors.invalid(f"The update mask names '{named}', which cannot be updated.")
-        named = ",".join(".".join(path) for path in paths if path[0] in CHANGEABLE)
-        merged = masks.merge_mask(existing, call.body, named) if named else existing
+        for field, *_ in masks.mask_paths(call.query.get("updateMask")):
+            if field in FIXED and call.body.get(field) not in (None, existing[field]):
+                raise errors.invalid(f"The field '{field}' of an application cannot be changed.")
+        mask = self.mask_of(call, CHANGEABLE, ignored=FIXED)
+        merged = masks.merge_mask(existing, call.body, mask) if mask else existing
         merged = {**merged, **{key: existing[key] for key in ("databaseType", "servingStatus") if not merged.get(key)}}
         body = self._completed(call, project, merged, existing)
         return self.operation(

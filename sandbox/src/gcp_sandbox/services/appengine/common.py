@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from gcp_sandbox.gateway import errors
+from gcp_sandbox.gateway import errors, masks
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.operations import LongRunning, Op
 
@@ -53,19 +54,32 @@ class Common(LongRunning):
 
     def service(self, call: Call) -> Json:
         """The service that the call is about; ApiError 404."""
-        app, id = self.application(call), call.params["servicesId"]
-        body = self.store.get(SERVICE_KIND, f"{app['name']}/services/{id}")
-        if body is None:
-            raise errors.not_found(f'Could not find Service "{id}" in Application "{app["id"]}".')
-        return body
+        return self._below(self.application(call), SERVICE_KIND, call.params["servicesId"])
 
     def version(self, call: Call) -> Json:
         """The version that the call is about; ApiError 404."""
-        service, id = self.service(call), call.params["versionsId"]
-        body = self.store.get(VERSION_KIND, f"{service['name']}/versions/{id}")
+        return self._below(self.service(call), VERSION_KIND, call.params["versionsId"])
+
+    def _below(self, parent: Json, kind: str, id: str) -> Json:
+        plural = {SERVICE_KIND: "services", VERSION_KIND: "versions"}[kind]
+        body = self.store.get(kind, f"{parent['name']}/{plural}/{id}")
         if body is None:
-            raise errors.not_found(f'Could not find Version "{id}" in Service "{service["id"]}".')
+            noun, above = ("Service", "Application") if kind == SERVICE_KIND else ("Version", "Service")
+            raise errors.not_found(f'Could not find {noun} "{id}" in {above} "{parent["id"]}".')
         return body
+
+    @staticmethod
+    def mask_of(call: Call, changeable: Iterable[str], *, ignored: Iterable[str] = ()) -> str:
+        """The update mask of a patch, without fields that are `ignored`; ApiError 400 unless it names only fields
+        that can be changed.
+        """
+        paths = masks.mask_paths(call.query.get("updateMask"))
+        if not paths:
+            raise errors.invalid("The update mask must name at least one field.")
+        for path in paths:
+            if path[0] not in (*changeable, *ignored):
+                raise errors.invalid(f"The update mask names '{'.'.join(path)}', which cannot be updated.")
+        return ",".join(".".join(path) for path in paths if path[0] not in ignored)
 
     # -- operations
 

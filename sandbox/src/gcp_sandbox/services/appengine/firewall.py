@@ -20,6 +20,9 @@ Json = dict[str, Any]
 DEFAULT = 2**31 - 1
 DEFAULT_RULE: Json = {"priority": DEFAULT, "action": "ALLOW", "sourceRange": "*", "description": "The default action."}
 MAX_RULES, MAX_DESCRIPTION = 1000, 400
+# A new rule without a priority goes to the end of the list, before the default rule (google.cloud's module sends none:
+# https://github.com/ansible-collections/google.cloud/pull/484). The distance is the sandbox's.
+STEP = 1000
 
 READ, WRITE = "appengine.applications.get", "appengine.applications.update"
 
@@ -45,7 +48,8 @@ class Firewall(Common):
     @method("apps.firewall.ingressRules.create", permission=WRITE, on=on_project)
     def create_rule(self, call: Call) -> Json:
         app = self.application(call)
-        rule = self._checked(call.body)
+        last = max((rule["priority"] for rule in self._rules(app) if rule["priority"] != DEFAULT), default=0)
+        rule = self._checked({"priority": min(last + STEP, DEFAULT - 1), **call.body})
         if any(other["priority"] == rule["priority"] for other in self._rules(app)):
             raise errors.already_exists(f"A firewall rule with priority {rule['priority']} already exists.")
         if len(self._rules(app)) >= MAX_RULES:

@@ -39,11 +39,18 @@ DRAIN = 30.0
 COOKIE = "GOOGAPPUID"
 SHARDS = 1000
 
-# What Google's operations say when a version does not become healthy: the one after the start timeout, the other when
-# the container ends by itself, with the end of its log behind it.
+# What Google's operations say when a version does not become healthy: after the start timeout; when there is no image
+# (https://github.com/GoogleCloudPlatform/magic-modules/pull/6391); when the container ends by itself, with the end of
+# its log behind.
 NOT_HEALTHY = (
     "Your deployment has failed to become healthy in the allotted time and therefore was rolled back. If you believe "
     "this was an error, try adjusting the 'app_start_timeout_sec' setting in the 'readiness_check' section."
+)
+NOT_PULLED = (
+    "There was an error while pulling the application's docker image: the image does not exist, one of the image "
+    "layers is missing or the default service account does not have permission to pull the image. Please check if the "
+    "image exists. Also check if the default service account has the role Artifact Registry Reader "
+    "(roles/artifactregistry.reader) to pull images from Artifact Registry."
 )
 NOT_STARTED = "An internal error occurred while processing task /app-engine-flex/flex_await_healthy/flex_await_healthy"
 LOG_LINES, LOG_CHARACTERS = 20, 2000
@@ -203,6 +210,14 @@ class Runtime(Fleet):
         """The instances that serve a version; None while it is stopped."""
         return self.pool(deployment_of(version), template.limits(version)) if _serves(version) else None
 
+    def liveness(self, version: Json, process: Process) -> str:
+        """What the liveness checks of an instance say: UNKNOWN until it was ready for the first time."""
+        pool = self.pool_of(version)
+        for instance in pool.instances if pool else ():
+            if instance.process is process:
+                return "UNHEALTHY" if instance.failures else "HEALTHY"
+        return "UNKNOWN"
+
     def new_pool(self, name: str, limits: Limits | None) -> Pool | None:
         version = self._candidates.get(name) or self.sandbox.store.get(VERSION_KIND, name.rpartition("@")[0])
         if version is None or deployment_of(version) != name:
@@ -224,17 +239,14 @@ class Runtime(Fleet):
     def image(self, version: Json) -> Image:
         """The image of a version, pulled as its service account; ApiError FAILED_PRECONDITION."""
         ref, email = version["deployment"]["container"]["image"], version["serviceAccount"]
-        if not may_pull(self.sandbox, self.sandbox.identities.service_account(email), ref):
-            resource = (guarded(self.sandbox, ref) or "").removeprefix("//artifactregistry.googleapis.com/")
-            raise _not_started(
-                f'Failed to pull image {ref} as {email}: denied: Permission "{PULL}" denied on resource '
-                f'"{resource}" (or it may not exist)'
-            )
         found = self.sandbox.images.get(version["_digest"]) if version.get("_digest") else None
         found = found or self.sandbox.images.resolve(ref)
-        if found is None:
-            raise _not_started(f"Failed to pull image {ref}: manifest unknown: not found")
-        return found
+        if found is not None and may_pull(self.sandbox, self.sandbox.identities.service_account(email), ref):
+            return found
+        # Google does not say which it is; the log does.
+        why = "no such image" if found is None else f'{email} lacks "{PULL}" on {guarded(self.sandbox, ref)}'
+        self.sandbox.processes.log(version["name"].split("/")[3], f"{version['id']}: cannot pull {ref}: {why}")
+        raise _not_started(NOT_PULLED)
 
     def _launch(self, version: Json) -> Process:
         _, project, _, service, _, id = version["name"].split("/")

@@ -39,15 +39,9 @@ class Services(Common):
     @method("apps.services.patch", permission="appengine.services.update", on=on_project)
     def patch_service(self, call: Call) -> Json:
         existing = self.service(call)
-        mask = call.query.get("updateMask", "")
-        paths = masks.mask_paths(mask)
-        if not paths:
-            raise errors.invalid("The update mask must name at least one field.")
-        for path in paths:
-            if path[0] not in CHANGEABLE:
-                raise errors.invalid(f"The update mask names '{'.'.join(path)}', which cannot be updated.")
+        mask = self.mask_of(call, CHANGEABLE)
         body = masks.merge_mask(existing, call.body, mask)
-        if any(path[0] == "split" for path in paths):
+        if body.get("split") != existing["split"]:
             body["split"] = self._split(existing, body.get("split", {}))
             if call.query.get("migrateTraffic"):
                 self._check_migration(existing, body["split"])

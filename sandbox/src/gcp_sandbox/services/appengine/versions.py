@@ -201,8 +201,7 @@ class Versions(Common):
             raise errors.not_found(f'Could not find Instance "{id}" of Version "{version["id"]}".')
         return found
 
-    @staticmethod
-    def _instance(version: Json, process: Process) -> Json:
+    def _instance(self, version: Json, process: Process) -> Json:
         id = process.facts["instance"]
         return {
             "name": f"{version['name']}/instances/{id}",
@@ -212,5 +211,5 @@ class Versions(Common):
             "vmId": id,
             "vmStatus": "RUNNING",
             "vmIp": "127.0.0.1",
-            "vmLiveness": "HEALTHY",
+            "vmLiveness": self.runtime.liveness(version, process),
         }

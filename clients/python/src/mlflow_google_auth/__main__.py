@@ -40,8 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(f"answer       {answer.status_code} {answer.reason or ''}".rstrip())
     if refused(answer) or guard.recognize(answer).kind != guard.NONE:
-        text = " ".join(answer.text.split())[:200]
-        print(f"mlflow-google-auth: not let in ({text}). It takes {ROLE[found.guard]} on the service.", file=sys.stderr)
+        advice = f"It takes {ROLE[found.guard]} on the service; a grant takes effect after minutes."
+        print(f"mlflow-google-auth: {found.email} is not let in. {advice}", file=sys.stderr)
         return 1
     return 0
 

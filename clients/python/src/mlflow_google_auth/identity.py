@@ -69,7 +69,7 @@ def identity(settings: Settings) -> Identity:
         info = {key: value for key, value in found.info.items() if not key.startswith("service_account_impersonation")}
         return Impersonated(type(found).from_info(info, scopes=SCOPES), found.service_account_email)
     raise AuthError(
-        f"{_who(found)} cannot sign in to MLflow's server as a program: that takes a service account. Set "
+        f"A program needs a service account to get into MLflow's server, and cannot use {_who(found)}. Set "
         f"{PREFIX}IMPERSONATE to the one that the server lets in (of a deployment by mlplatform.gcp: "
         f"NAME-ENV-client@PROJECT.iam.gserviceaccount.com), or sign in again with gcloud auth application-default "
         f"login --impersonate-service-account=ACCOUNT. Either takes {CREATOR} on that account."
@@ -126,7 +126,7 @@ class Impersonated:
             try:
                 answer = session.post(url, json=body, timeout=TIMEOUT)
             except google.auth.exceptions.GoogleAuthError as error:
-                raise AuthError(f"{_who(self._source)} cannot be used: {error}") from error
+                raise AuthError(f"Google does not accept {_who(self._source)}: {error}") from error
             except requests.RequestException as error:
                 raise AuthError(f"{urlname(url)} cannot be reached: {error}") from error
         if answer.ok:
@@ -203,10 +203,10 @@ def _who(credentials: Credentials) -> str:
     if isinstance(email, str) and "@" in email:
         return email
     if isinstance(credentials, user_credentials.Credentials):
-        return "Your own login (application default credentials of a user)"
+        return "your own login (application default credentials of a user)"
     if isinstance(credentials, external_account.Credentials):
-        return "The federated identity (external account)"
-    return f"The credential of type {type(credentials).__name__}"
+        return "the federated identity (external account)"
+    return f"the credential of type {type(credentials).__name__}"
 
 
 def _message(answer: requests.Response) -> str:

@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 target ?= cloudrun
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo down clean venv venv-dev lock test lint unit sandbox-test conformance integration molecule docs build measure
+.PHONY: help demo down clean venv venv-dev lock test lint unit client-test sandbox-test conformance integration molecule docs build measure
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,7 +27,7 @@ clean:  ## stop the sandbox and remove it, the virtual environment and what was 
 venv: $(VENV)/.demo  ## the virtual environment of the demonstration, .venv
 venv-dev: $(VENV)/.dev  ## the same with everything that the checks need
 
-$(VENV)/.demo: requirements/demo.txt sandbox/pyproject.toml scripts/venv.sh
+$(VENV)/.demo: requirements/demo.txt sandbox/pyproject.toml clients/python/pyproject.toml scripts/venv.sh
 	@scripts/venv.sh $(VENV) requirements/demo.txt
 	@touch $@
 
@@ -42,17 +42,18 @@ lock: venv  ## resolve requirements/*.in into the exact versions of requirements
 test: venv-dev  ## every check below, with the time that each part took
 	@$(BIN)/python scripts/check.py all
 
-lint unit sandbox-test conformance integration molecule docs build: venv-dev
+lint unit client-test sandbox-test conformance integration molecule docs build: venv-dev
 	@$(BIN)/python scripts/check.py $@
 
 lint:  ## ruff, yamllint, ansible-lint, ansible-test sanity, documentation and changelog lint
 unit:  ## unit tests of the collection, with coverage
+client-test:  ## tests of the Python package mlflow-google-auth
 sandbox-test:  ## the sandbox's own tests
 conformance:  ## recorded traffic of the real services, replayed against the sandbox
 integration:  ## modules and roles against a sandbox of their own
 molecule:  ## the scenarios of the roles and of the target
 docs:  ## the documentation pages, in build/site
-build:  ## the collection's artifact, checked by galaxy-importer
+build:  ## the collection's artifact, checked by galaxy-importer; the wheel of mlflow-google-auth
 
 measure: venv  ## deploy once, then count the requests and the seconds of a run that changes nothing
 	@$(BIN)/python scripts/measure.py

@@ -11,7 +11,7 @@ import tarfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 MUST_HAVE = ("README.md", "meta/runtime.yml", "plugins/modules/", "roles/", "playbooks/deploy.yml")
-MUST_NOT_HAVE = ("sandbox/", "scripts/", ".venv/", ".sandbox/", ".cache/")
+MUST_NOT_HAVE = ("sandbox/", "clients/", "scripts/", ".venv/", ".sandbox/", ".cache/")
 
 
 def main() -> int:

@@ -62,12 +62,23 @@ PARTS: dict[str, list[Step]] = {
             args=("--cov", "--cov-config=pyproject.toml", "--cov-report=term:skip-covered", "--cov-fail-under=90"),
         )
     ],
+    "client-test": [
+        pytest(
+            "tests of mlflow-google-auth",
+            "clients/python/tests",
+            args=("--cov", "--cov-config=clients/python/pyproject.toml", "--cov-fail-under=90"),
+            again=True,
+        )
+    ],
     "sandbox-test": [pytest("tests of the sandbox", "sandbox/tests", again=True)],
     "conformance": [pytest("recorded traffic", "tests/conformance", args=("-s",))],
     "integration": [pytest("modules and roles in a sandbox", "tests/integration", again=True)],
     "molecule": [Step("molecule", ["molecule", "test", "--all"], sandbox=True)],
     "docs": [Step("documentation pages", [PYTHON, "scripts/docs.py"])],
-    "build": [Step("collection build and galaxy-importer", [PYTHON, "scripts/build.py"])],
+    "build": [
+        Step("collection build and galaxy-importer", [PYTHON, "scripts/build.py"]),
+        Step("wheel of mlflow-google-auth", [PYTHON, "scripts/wheel.py"]),
+    ],
 }
 
 

@@ -18,7 +18,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HOME = ROOT / ".cache" / "ansible-test-home"
 PIP_VERSION = "24.2"
-LEFT_OUT = ("sandbox/", "scripts/", "tests/conformance/", "tests/integration/", "inventories/sandbox/")
+LEFT_OUT = ("sandbox/", "clients/", "scripts/", "tests/conformance/", "tests/integration/", "inventories/sandbox/")
 
 # ansible-test downloads a bootstrap script of pip 24.2 from a site of its own unless it finds one in its cache; this
 # one does the same with the wheel from the package index.

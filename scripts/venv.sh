@@ -28,7 +28,7 @@ if [ ! -x "$venv/bin/uv" ]; then
 fi
 echo "==> packages of $requirements"
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --compile-bytecode -r "$requirements"
-"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps -e sandbox
+"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps -e sandbox -e clients/python
 
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 mkdir -p "$site/ansible_collections/mlplatform"

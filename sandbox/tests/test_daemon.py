@@ -142,13 +142,13 @@ def test_reset_after_a_kill_leaves_nothing(box):
 def test_other_settings_restart_it(box):
     box.run("up")
     pid = box.status()["pid"]
-    box.run("up", "--latency", "scaled:60", "--rtt", "50ms")
+    box.run("up", "--latency", "scaled:60", "--rtt", "50ms", "--token-lifetime", "30s")
     status = box.status()
-    assert (status["latency"], status["rtt"]) == ("scaled:60", 0.05)
+    assert (status["latency"], status["rtt"], status["tokenLifetime"]) == ("scaled:60", 0.05, 30)
     assert status["pid"] != pid
     box.run("down")
     box.run("up")
-    assert box.status()["latency"] == "scaled:60"
+    assert (box.status()["latency"], box.status()["tokenLifetime"]) == ("scaled:60", 30)
 
 
 def test_requests_take_their_round_trip_and_operations_their_time(box):
@@ -185,7 +185,8 @@ def test_two_sandboxes_do_not_meet(running, box):
 
 
 def test_wrong_settings_are_refused_in_words(box):
-    for arguments in (("--latency", "fast"), ("--rtt", "soon")):
+    wrong = (("--latency", "fast"), ("--rtt", "soon"), ("--token-lifetime", "1s"), ("--token-lifetime", "2h"))
+    for arguments in wrong:
         done = box.run("up", *arguments, check=False)
         assert done.returncode == 2
         assert arguments[1] in done.stderr

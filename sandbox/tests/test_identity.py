@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokens and the token endpoint: what is accepted, and the ways in which it is not."""
 
+import dataclasses
+import datetime
 import json
 import time
 from urllib.parse import urlencode
@@ -53,6 +55,7 @@ def test_an_assertion_buys_a_token(client, key, url):
 
 
 HOUR = 3600
+HOME = "projects/mlflow-sandbox"
 
 
 @pytest.mark.parametrize(
@@ -277,3 +280,35 @@ class TestCredentialsOfOthers:
         sandbox.enablement.disable(sandbox.projects.get("mlflow-sandbox"), ["iamcredentials.googleapis.com"])
         answer = client.post(f"{self.BASE}{accounts[0]}:generateAccessToken", {"scope": [SCOPE]})
         assert (answer.status, answer.reason) == (403, "SERVICE_DISABLED")
+
+
+def _life(token):
+    _, claims = tokens.split(token)
+    return claims["exp"] - claims["iat"]
+
+
+def test_tokens_live_as_long_as_the_settings_let_them(sandbox, client, key, monkeypatch):
+    short = dataclasses.replace(sandbox.settings, token_lifetime=30)
+    account, iam = key["client_email"], "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts"
+    apis = {"serviceIds": ["iam.googleapis.com", "iamcredentials.googleapis.com"]}
+    client.ok("POST", f"https://serviceusage.googleapis.com/v1/{HOME}/services:batchEnable", apis)
+    creator = {"role": "roles/iam.serviceAccountTokenCreator", "members": [f"serviceAccount:{account}"]}
+    client.ok(
+        "POST",
+        f"https://iam.googleapis.com/v1/{HOME}/serviceAccounts/{account}:setIamPolicy",
+        {"policy": {"bindings": [creator]}},
+    )
+    for settings, life in ((sandbox.settings, HOUR), (short, 30)):
+        monkeypatch.setattr(sandbox, "settings", settings)
+        granted = ask(client, grant_type=BEARER, assertion=signed(key)).json
+        assert granted["expires_in"] == life - 1
+        url = f"https://oauth2.googleapis.com/tokeninfo?access_token={granted['access_token']}"
+        inspected = client.get(url, as_=None)
+        assert abs(int(inspected.json["expires_in"]) - life) <= 2
+        bought = ask(client, grant_type=BEARER, assertion=signed(key, scope=None, target_audience="https://x"))
+        assert _life(bought.json["id_token"]) == life
+        made = client.ok("POST", f"{iam}/{account}:generateIdToken", {"audience": "https://x"})
+        assert _life(made["token"]) == life
+        lent = client.ok("POST", f"{iam}/{account}:generateAccessToken", {"scope": [SCOPE], "lifetime": "600s"})
+        expires = datetime.datetime.fromisoformat(lent["expireTime"]).timestamp()
+        assert abs(expires - time.time() - min(life, 600)) <= 2

@@ -4,13 +4,13 @@
 Reads what to check as JSON from stdin (the keys are those of `__mlflow_verify_input` in the role's vars), so that
 nothing secret is on a command line or in the environment. Writes one JSON document:
 
-    checks   [{name, ok, detail, seconds}], in the order in which they were made
+    checks   [{name, ok, skipped, detail, seconds}], in the order in which they were made; what could not be checked
+             here is `ok` as well as `skipped`, and `detail` says why
     changed  whether something stays behind in MLflow that was not there before
 
 Exit status 0 when all checks passed, 1 when one failed, 2 when the input is unusable.
 """
 
-import base64
 import contextlib
 import hashlib
 import json
@@ -23,173 +23,19 @@ from urllib.parse import urlsplit
 
 import google.auth
 import google.auth.exceptions
-import google.auth.jwt
 import requests
 from google.auth import credentials as auth_credentials
-from google.auth import impersonated_credentials
-from google.auth.transport.requests import AuthorizedSession
-from google.oauth2 import credentials as oauth2_credentials
-from google.oauth2 import service_account
 
-SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
-IAM = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts"
-SECRETS = "https://secretmanager.googleapis.com/v1"
+sys.dont_write_bytecode = True  # nothing is left beside an installed collection
+from doors import DOORS, Failure, Google, Skipped, bearer, source_credentials  # noqa: E402
+
 MIB = 1024 * 1024
 SMALL, LARGE = 1 * MIB, 40 * MIB
 # An API call: the start page would do for a browser, but MLflow's own login leaves some pages open.
 PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 
-
-class Failure(Exception):
-    """A check that did not pass; the text says what was seen and what to do."""
-
-
-def source_credentials(wanted):
-    """Google credentials as the modules of the collection choose them. `wanted` is `credentials` of the input."""
-    if wanted.get("access_token"):
-        found = oauth2_credentials.Credentials(wanted["access_token"])
-    elif wanted.get("service_account_contents"):
-        contents = wanted["service_account_contents"]
-        info = json.loads(contents) if isinstance(contents, str) else contents
-        found = service_account.Credentials.from_service_account_info(info, scopes=SCOPES)
-    elif path := wanted.get("service_account_file") or os.environ.get("GCP_SERVICE_ACCOUNT_FILE"):
-        found = service_account.Credentials.from_service_account_file(os.path.expanduser(path), scopes=SCOPES)
-    else:
-        found, _project = google.auth.default(scopes=SCOPES)
-    if target := wanted.get("impersonate_service_account"):
-        found = impersonated_credentials.Credentials(found, target_principal=target, target_scopes=SCOPES)
-    return found
-
-
-class Google:
-    """Google Cloud as the one who runs this sees it."""
-
-    def __init__(self, credentials, deadline):
-        self.credentials, self.deadline = credentials, deadline
-        self.session = AuthorizedSession(credentials)
-
-    def call(self, method, url, what, **kwargs):
-        answer = self.session.request(method, url, timeout=60, **kwargs)
-        if answer.ok:
-            return answer.json()
-        try:
-            message = answer.json()["error"]["message"]
-        except (ValueError, KeyError, TypeError):
-            message = answer.text[:300]
-        raise Failure(f"{what}: {answer.status_code} {message}")
-
-    def as_account(self, account, verb, body):
-        hint = (
-            f"Cannot act as {account}. Whoever runs this needs roles/iam.serviceAccountTokenCreator on it "
-            "(mlflow_impersonators), which roles/owner does not include"
-        )
-        while True:
-            try:
-                return self.call("POST", f"{IAM}/{account}:{verb}", hint, json=body)
-            except Failure as failure:
-                if ": 403 " not in str(failure) or time.monotonic() > self.deadline:
-                    raise
-                time.sleep(3)
-
-    def signed(self, account, audience):
-        """A JWT of a service account, which Identity-Aware Proxy takes for the resource `audience`."""
-        payload = json.dumps(claims(account, audience))
-        return self.as_account(account, "signJwt", {"payload": payload})["signedJwt"]
-
-    def identity(self, account, audience):
-        """An identity token of a service account, which Cloud Run takes for the service `audience`."""
-        return self.as_account(account, "generateIdToken", {"audience": audience, "includeEmail": True})["token"]
-
-    def own_signed(self, audience):
-        """The same as `signed` for the caller's own account, or None where the caller holds no key."""
-        signer, email = getattr(self.credentials, "signer", None), getattr(self.credentials, "signer_email", None)
-        if isinstance(self.credentials, service_account.Credentials) and signer and email:
-            return google.auth.jwt.encode(signer, claims(email, audience)).decode()
-        return None
-
-    def secret(self, name):
-        version = name if "/versions/" in name else f"{name}/versions/latest"
-        answer = self.call("GET", f"{SECRETS}/{version}:access", f"Cannot read the secret {name}")
-        return base64.b64decode(answer["payload"]["data"]).decode()
-
-    def acting_as(self, account):
-        return impersonated_credentials.Credentials(self.credentials, target_principal=account, target_scopes=SCOPES)
-
-
-def claims(email, audience):
-    now = int(time.time())
-    return {"iss": email, "sub": email, "email": email, "aud": audience, "iat": now, "exp": now + 3000}
-
-
-class Door:
-    """One way of controlling access: how an authorised program gets in, and who must not."""
-
-    def __init__(self, google_cloud, wanted):
-        self.google, self.wanted = google_cloud, wanted
-        self.url, self.client = wanted["url"], wanted["client_account"]
-
-    def enter(self):
-        """Environment of MLflow's client that lets it in."""
-        return {"MLFLOW_TRACKING_TOKEN": self.token(self.audience)}
-
-    def headers(self):
-        return {"Authorization": f"Bearer {self.token(self.audience)}"}
-
-    def strangers(self):
-        """[(who, headers)], none of whom may get in."""
-        elsewhere = self.audience.replace(urlsplit(self.url).netloc, "elsewhere.example.com")
-        yield "a caller without credentials", {}
-        yield (
-            f"{self.client} with a token for another address",
-            {"Authorization": f"Bearer {self.token(elsewhere)}"},
-        )
-
-
-class Iap(Door):
-    @property
-    def audience(self):
-        return f"{self.url}/*"
-
-    def token(self, audience):
-        return self.google.signed(self.client, audience)
-
-    def strangers(self):
-        yield from super().strangers()
-        email = getattr(self.google.credentials, "signer_email", None)
-        if f"serviceAccount:{email}" not in self.wanted["members"] and (own := self.google.own_signed(self.audience)):
-            yield f"{email}, who is not among the members", {"Authorization": f"Bearer {own}"}
-
-
-class Iam(Door):
-    @property
-    def audience(self):
-        return self.url
-
-    def token(self, audience):
-        return self.google.identity(self.client, audience)
-
-
-class Password(Door):
-    def login(self):
-        return self.google.secret(self.wanted["username_secret"]), self.google.secret(self.wanted["password_secret"])
-
-    def enter(self):
-        name, password = self.login()
-        return {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": password}
-
-    def headers(self):
-        return {"Authorization": basic(*self.login())}
-
-    def strangers(self):
-        yield "a caller without credentials", {}
-        yield "a caller with a wrong password", {"Authorization": basic(self.login()[0], "not-the-password")}
-
-
-DOORS = {"iap": Iap, "iam": Iam, "password": Password}
-
-
-def basic(name, password):
-    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+# What MLflow's client signs in with.
+LOGIN = tuple(f"MLFLOW_TRACKING_{name}" for name in ("USERNAME", "PASSWORD", "TOKEN", "AUTH", "AWS_SIGV4"))
 
 
 class Report:
@@ -203,9 +49,11 @@ class Report:
     @contextlib.contextmanager
     def check(self, name):
         """Record a check. A failed one does not stop the others; what it needed may make those fail too."""
-        started, entry = time.monotonic(), {"name": name, "ok": True, "detail": ""}
+        started, entry = time.monotonic(), {"name": name, "ok": True, "skipped": False, "detail": ""}
         try:
             yield entry
+        except Skipped as reason:
+            entry.update(skipped=True, detail=str(reason))
         except Exception as error:  # whatever the client raises is the finding
             entry.update(ok=False, detail=explain(error))
         entry["seconds"] = round(time.monotonic() - started, 1)
@@ -221,16 +69,24 @@ def explain(error):
     return (kind + text)[:1200]
 
 
-def wait_until_open(door):
-    """Wait until the server answers its authorised client, to whom it may just have been opened."""
+def knock(url, headers):
+    """The server's answer to an API call, wherever it would lead."""
+    return requests.get(url + PROBE, headers=headers, timeout=120, allow_redirects=False)
+
+
+def wait_until_open(door, headers):
+    """Wait until the server answers its authorised client, to whom it may just have been opened; what it answers.
+
+    :param headers: a function that makes them.
+    """
     while True:
         try:
-            answer = requests.get(door.url + PROBE, headers=door.headers(), timeout=120, allow_redirects=False)
+            answer = knock(door.url, headers())
         except requests.RequestException as error:
             seen = explain(error)
         else:
             if answer.status_code in (200, 404):  # 404: MLflow says that the default experiment was deleted
-                return
+                return str(answer.status_code)
             seen = f"{answer.status_code} {' '.join(answer.text.split())[:300]}"
         if time.monotonic() > door.google.deadline:
             raise Failure(
@@ -240,15 +96,84 @@ def wait_until_open(door):
         time.sleep(3)
 
 
-def expect_refusal(url, headers):
+def expect_refusal(url, headers, advice="Nobody but members may."):
     """Seen status of a request that must not get through."""
-    answer = requests.get(url + PROBE, headers=headers, timeout=120, allow_redirects=False)
+    answer = knock(url, headers)
     if answer.status_code in (401, 403):
         return f"{answer.status_code}"
     target = urlsplit(answer.headers.get("Location", "")).netloc
     if answer.status_code in (302, 303, 307) and target and target != urlsplit(url).netloc:
         return f"{answer.status_code}, sent to {target} to sign in"
-    raise Failure(f"got through: {answer.status_code} {' '.join(answer.text.split())[:200]}. Nobody but members may.")
+    raise Failure(f"got through: {answer.status_code} {' '.join(answer.text.split())[:200]}. {advice}")
+
+
+def try_ways(door, report):
+    """Each way in for programs: those that have to work, and those that the server must not take."""
+    for way in door.ways():
+        if way.refused:
+            with report.check(f"not taken here: {way.name}") as entry:
+                entry["detail"] = expect_refusal(door.url, bearer(way.token()), f"{way.refused}.")
+        else:
+            with report.check(f"way in: {way.name}") as entry:
+                token = way.token()
+                entry["detail"] = wait_until_open(door, lambda token=token: bearer(token))
+
+
+def try_strangers(door, report):
+    """Everybody whom the server has to refuse."""
+    for who, headers in door.strangers():
+        with report.check(f"refused: {who}") as entry:
+            entry["detail"] = expect_refusal(door.url, headers())
+
+
+def try_mlflow(door, report, login):
+    """The ways in that MLflow's client has: its own variables, and the package that renews tokens by itself."""
+    from mlflow import MlflowClient
+
+    names = " and ".join(name for name in login if name.startswith("MLFLOW_TRACKING_"))
+    with report.check(f"way in: MLflow's client with {names}"), environment(login):
+        MlflowClient().search_experiments(max_results=1)
+    if not door.packages():
+        return
+    with report.check("way in: MLflow's client with the package mlflow-google-auth") as entry:
+        try:
+            import mlflow_google_auth
+        except ImportError as error:
+            raise Skipped("mlflow-google-auth is not installed for mlflow_verify_python") from error
+        entry["detail"] = f"version {mlflow_google_auth.__version__}"
+        package = {
+            "MLFLOW_TRACKING_AUTH": "google",
+            "MLFLOW_GOOGLE_AUTH_MODE": "auto",
+            "MLFLOW_GOOGLE_AUTH_IMPERSONATE": door.client,
+        }
+        with environment(package), default_credentials(door.google.credentials, door.wanted["project"]):
+            MlflowClient().search_experiments(max_results=1)
+
+
+@contextlib.contextmanager
+def environment(values):
+    """Variables that hold for a while. Nothing of them is there before."""
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del os.environ[name]
+
+
+@contextlib.contextmanager
+def default_credentials(credentials, project):
+    """Let google.auth.default find these: what GOOGLE_APPLICATION_CREDENTIALS does for a user, without a file."""
+    before = google.auth.default
+    google.auth.default = lambda scopes=None, **_: (scoped(credentials, scopes), project)
+    try:
+        yield
+    finally:
+        google.auth.default = before
+
+
+def scoped(credentials, scopes):
+    return auth_credentials.with_scopes_if_required(credentials, scopes)
 
 
 def digest(path):
@@ -362,30 +287,32 @@ def verify(wanted, report):
     door = DOORS[wanted["access"]](google_cloud, wanted)
 
     with report.check(f"the client gets in at {door.url}") as opened:
-        wait_until_open(door)
+        wait_until_open(door, door.headers)
     if not opened["ok"]:
         return
-    for who, headers in door.strangers():
-        with report.check(f"refused: {who}") as entry:
-            entry["detail"] = expect_refusal(door.url, headers)
+    try_ways(door, report)
+    try_strangers(door, report)
 
+    # Only what is checked may let the client in, and nothing that the user has set.
+    for name in [name for name in os.environ if name in LOGIN or name.startswith("MLFLOW_GOOGLE_AUTH_")]:
+        del os.environ[name]
     os.environ.update(
-        door.enter(),
         MLFLOW_TRACKING_URI=door.url,
         MLFLOW_REGISTRY_URI=door.url,
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="3",
         MLFLOW_HTTP_REQUEST_TIMEOUT="180",
         MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
     )
-    direct = wanted["artifacts"] == "direct"
-    if direct:
-        # What `gcloud auth application-default login --impersonate-service-account` does for a user, without a file.
-        client = google_cloud.acting_as(wanted["client_account"])
-        google.auth.default = lambda scopes=None, **_: (scoped(client, scopes), wanted["project"])
+    login = door.enter() | {"MLFLOW_GOOGLE_AUTH_MODE": "off"}
+    try_mlflow(door, report, login)
 
+    direct = wanted["artifacts"] == "direct"
     # An experiment remembers how its artifacts travel, so each way has one of its own.
     experiment = wanted["experiment"] if direct else f"{wanted['experiment']}-proxied"
-    with tempfile.TemporaryDirectory(prefix="mlflow-verify-") as folder:
+    # What `gcloud auth application-default login --impersonate-service-account` does for a user.
+    client = google_cloud.acting_as(wanted["client_account"])
+    lent = default_credentials(client, wanted["project"]) if direct else contextlib.nullcontext()
+    with environment(login), lent, tempfile.TemporaryDirectory(prefix="mlflow-verify-") as folder:
         use(Session(experiment, report, folder), report, direct=direct, keep=wanted["keep"])
 
 
@@ -410,10 +337,6 @@ def use(session, report, *, direct, keep):
         session.close(keep)
 
 
-def scoped(credentials, scopes):
-    return auth_credentials.with_scopes_if_required(credentials, scopes)
-
-
 def main():
     try:
         wanted = json.load(sys.stdin)
@@ -426,7 +349,9 @@ def main():
         try:
             verify(wanted, report)
         except (Failure, google.auth.exceptions.GoogleAuthError, OSError) as error:
-            report.checks.append({"name": "credentials", "ok": False, "detail": explain(error), "seconds": 0})
+            report.checks.append(
+                {"name": "credentials", "ok": False, "skipped": False, "detail": explain(error), "seconds": 0}
+            )
     print(report.as_json())
     return 0 if report.ok else 1
 

@@ -24,7 +24,14 @@ from typing import Any
 
 from gcp_sandbox import __version__
 from gcp_sandbox.backends.home import purge
-from gcp_sandbox.config import ConfigError, Settings, parse_duration, private_folder
+from gcp_sandbox.config import (
+    LONGEST_TOKEN,
+    ConfigError,
+    Settings,
+    parse_duration,
+    parse_token_lifetime,
+    private_folder,
+)
 from gcp_sandbox.daemon import running_pid
 from gcp_sandbox.environment import variables, write_credentials
 from gcp_sandbox.gateway.latency import Latency
@@ -82,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     up = command("up", _up, "Start the sandbox in the background and wait until it answers.")
     up.add_argument("--latency", help="how long operations take: instant, real, or scaled:N (real durations / N)")
     up.add_argument("--rtt", help="time added to every request, e.g. 50ms")
+    up.add_argument(
+        "--token-lifetime", metavar="DURATION", help="how long access and ID tokens live, e.g. 30s (default: 1h)"
+    )
     up.add_argument("--project", help="id of the default project (only for a new sandbox)")
     up.add_argument(
         "--no-organization",
@@ -124,9 +134,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(options: Any, settings: Settings) -> int:
     rtt = None if options.rtt is None else parse_duration(options.rtt)
+    lifetime = None if options.token_lifetime is None else parse_token_lifetime(options.token_lifetime)
     if options.latency:
         Latency(options.latency)
-    wanted = settings.changed(latency=options.latency, rtt=rtt)
+    wanted = settings.changed(latency=options.latency, rtt=rtt, token_lifetime=lifetime)
     if options.project and options.project != settings.project and (settings.state / "config.json").exists():
         raise Failure(f"{settings.state} belongs to project {settings.project}; `reset` it or choose another --state")
     if options.no_organization and (settings.state / "config.json").exists():
@@ -138,7 +149,7 @@ def _up(options: Any, settings: Settings) -> int:
             return _arrived(settings, health)
         print("The sandbox is up with other settings; starting it again.")
         _stop(settings)
-    _start(settings.state, options, rtt)
+    _start(settings.state, options, rtt, lifetime)
     settings = Settings.load(settings.state)
     return _arrived(settings, _wait_ready(settings, running_pid(settings.state)))
 
@@ -155,7 +166,7 @@ def _arrived(settings: Settings, health: dict[str, Any]) -> int:
     return 0
 
 
-def _start(state: Path, options: Any, rtt: float | None) -> None:
+def _start(state: Path, options: Any, rtt: float | None = None, lifetime: float | None = None) -> None:
     """Start the daemon in a session of its own and wait for its word that it is ready."""
     private_folder(state)
     private_folder(state / "logs")
@@ -167,6 +178,7 @@ def _start(state: Path, options: Any, rtt: float | None) -> None:
     for name, value in (
         ("latency", getattr(options, "latency", None)),
         ("rtt", rtt),
+        ("token-lifetime", lifetime),
         ("project", getattr(options, "project", None)),
         ("port", getattr(options, "port", None)),
     ):
@@ -251,7 +263,7 @@ def _reset(options: Any, settings: Settings) -> int:
     if running_pid(settings.state) is None and (settings.state / "daemon.json").exists():
         # It was killed, and what it had started may still run. A new daemon adopts that and then ends it.
         try:
-            _start(settings.state, options, None)
+            _start(settings.state, options)
         except Failure as failure:
             print(f"gcp-sandbox: what an earlier run left behind could not be ended: {failure}", file=sys.stderr)
     _stop(settings)
@@ -326,6 +338,8 @@ def _introduce(settings: Settings, health: dict[str, Any]) -> None:
         f"  operations {settings.latency}"
         + (f", {settings.rtt * 1000:g} ms added to every request" if settings.rtt else "")
     )
+    if settings.token_lifetime != LONGEST_TOKEN:
+        print(f"  tokens     live for {settings.token_lifetime:g} s")
     print(f"  state      {settings.state}")
     print(f"  proxy      {settings.proxy_url}")
     print(f"  browser    {settings.door_url}")
@@ -356,6 +370,7 @@ def _status(options: Any, settings: Settings) -> int:
             "project_number": settings.project_number,
             "latency": settings.latency,
             "rtt": settings.rtt,
+            "tokenLifetime": settings.token_lifetime,
             "ports": dataclasses.asdict(settings.ports),
         }
         print(json.dumps({**about, **health}))

@@ -14,6 +14,8 @@ from pathlib import Path
 
 DEFAULT_PROJECT = "mlflow-sandbox"
 HOST = "127.0.0.1"
+# Google's tokens live for an hour.
+LONGEST_TOKEN = 3600.0
 
 
 class ConfigError(ValueError):
@@ -31,11 +33,15 @@ class Ports:
 
 @dataclass(frozen=True)
 class Settings:
-    """The sandbox's settings; `rtt` is in seconds, `latency` a profile (see gateway/latency.py)."""
+    """The sandbox's settings; `rtt` is in seconds, `latency` a profile (see gateway/latency.py).
+
+    :param token_lifetime: the longest that an access token or an ID token lives, seconds.
+    """
 
     state: Path
     latency: str = "instant"
     rtt: float = 0.0
+    token_lifetime: float = LONGEST_TOKEN
     project: str = DEFAULT_PROJECT
     # Whether the default project is made inside the organization; matters at the first start only.
     organization: bool = True
@@ -94,6 +100,7 @@ class Settings:
         document = {
             "latency": self.latency,
             "rtt": self.rtt,
+            "tokenLifetime": self.token_lifetime,
             "project": self.project,
             "ports": dataclasses.asdict(self.ports),
         }
@@ -112,6 +119,7 @@ class Settings:
                 state=folder,
                 latency=document["latency"],
                 rtt=float(document["rtt"]),
+                token_lifetime=float(document.get("tokenLifetime", LONGEST_TOKEN)),
                 project=document["project"],
                 ports=Ports(**document["ports"]),
             )
@@ -136,6 +144,14 @@ def parse_duration(text: str) -> float:
     if not found:
         raise ConfigError(f"{text!r} is not a duration; write 50ms, 1.5s, 2m or 1h")
     return float(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}[found[2]]
+
+
+def parse_token_lifetime(text: str) -> float:
+    """Seconds that tokens shall live; ConfigError for less than what a request takes or more than an hour."""
+    seconds = parse_duration(text)
+    if not 5 <= seconds <= LONGEST_TOKEN:
+        raise ConfigError(f"tokens cannot live for {text}; choose from 5s to 1h")
+    return seconds
 
 
 def private_folder(path: Path) -> None:

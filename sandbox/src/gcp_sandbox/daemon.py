@@ -104,6 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--latency")
     parser.add_argument("--rtt", type=float)
+    parser.add_argument("--token-lifetime", type=float)
     parser.add_argument("--project")
     parser.add_argument("--no-organization", dest="organization", action="store_false", default=None)
     parser.add_argument("--port", type=int, help="of the proxy")
@@ -119,7 +120,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         lock(options.state)
         settings = Settings.load(options.state).changed(
-            latency=options.latency, rtt=options.rtt, project=options.project, organization=options.organization
+            latency=options.latency,
+            rtt=options.rtt,
+            token_lifetime=options.token_lifetime,
+            project=options.project,
+            organization=options.organization,
         )
         asyncio.run(serve(settings, options.port, options.ready_fd))
     except AlreadyRunning:

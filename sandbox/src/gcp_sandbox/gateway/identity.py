@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from gcp_sandbox.config import private_folder, write_private
+from gcp_sandbox.config import LONGEST_TOKEN, private_folder, write_private
 from gcp_sandbox.gateway import catalog, tokens
 from gcp_sandbox.gateway.errors import ApiError, error_info, permission_denied, unauthenticated
 from gcp_sandbox.gateway.projects import Project
@@ -374,8 +374,14 @@ class Identities:
 
     # --- tokens that Google makes -------------------------------------------------------------------------------
 
-    def mint_access_token(self, email: str, scopes: Iterable[str] = (CLOUD_PLATFORM,), lifetime: float = 3600) -> str:
-        """An opaque OAuth access token, valid `lifetime` seconds. It survives a restart without being stored."""
+    def granted_lifetime(self, wanted: float = LONGEST_TOKEN) -> int:
+        """Seconds that a token lives from now on: what is wanted, as far as the sandbox's settings let it."""
+        return int(min(wanted, self.sandbox.settings.token_lifetime))
+
+    def mint_access_token(
+        self, email: str, scopes: Iterable[str] = (CLOUD_PLATFORM,), lifetime: float = LONGEST_TOKEN
+    ) -> str:
+        """An opaque OAuth access token, valid `granted_lifetime(lifetime)` seconds; survives a restart unstored."""
         principal = self.principal(email)
         if principal is None:
             raise KeyError(email)
@@ -383,7 +389,7 @@ class Identities:
             "email": email,
             "sub": principal.unique_id,
             "scopes": sorted(set(scopes)),
-            "exp": int(time.time() + lifetime),
+            "exp": int(time.time() + self.granted_lifetime(lifetime)),
             "jti": secrets.token_hex(4),
         }
         return ACCESS_PREFIX + self._seal(claims)
@@ -410,7 +416,7 @@ class Identities:
         }
 
     def mint_id_token(
-        self, email: str, audience: str, *, include_email: bool = True, lifetime: float = 3600, **claims: Any
+        self, email: str, audience: str, *, include_email: bool = True, lifetime: float = LONGEST_TOKEN, **claims: Any
     ) -> str:
         """An OpenID Connect ID token signed by Google (RS256) for `audience`; `claims` are added."""
         principal = self.principal(email)
@@ -423,7 +429,7 @@ class Identities:
             "azp": principal.unique_id,
             "sub": principal.unique_id,
             "iat": now,
-            "exp": now + int(lifetime),
+            "exp": now + self.granted_lifetime(lifetime),
         }
         if include_email:
             payload |= {"email": email, "email_verified": True}

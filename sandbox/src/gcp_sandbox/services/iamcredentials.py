@@ -39,7 +39,7 @@ class IamCredentials(Service):
         if lifetime <= 0:
             raise invalid("Invalid lifetime: it must be positive.")
         token = self.sandbox.identities.mint_access_token(account["email"], scopes, lifetime)
-        expires = re.sub(r"\.\d+Z$", "Z", timestamp(time.time() + lifetime))
+        expires = re.sub(r"\.\d+Z$", "Z", timestamp(time.time() + self.sandbox.identities.granted_lifetime(lifetime)))
         return {"accessToken": token, "expireTime": expires}
 
     @method("projects.serviceAccounts.generateIdToken", permission=None)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 ROOT = "/computeMetadata/v1/"
 SCOPES = (CLOUD_PLATFORM, EMAIL_SCOPE, "openid")
-LIFETIME = 3600
 
 
 class MetadataServer:
@@ -114,8 +113,9 @@ class MetadataServer:
         if account is None or account.get("disabled"):
             return HTTPStatus.NOT_FOUND, f"The service account {email} does not exist or is disabled."
         scopes = query["scopes"].split(",") if query.get("scopes") else SCOPES
-        token = self.sandbox.identities.mint_access_token(email, scopes, LIFETIME)
-        return HTTPStatus.OK, {"access_token": token, "expires_in": LIFETIME - 1, "token_type": "Bearer"}
+        token = self.sandbox.identities.mint_access_token(email, scopes)
+        left = self.sandbox.identities.granted_lifetime() - 1
+        return HTTPStatus.OK, {"access_token": token, "expires_in": left, "token_type": "Bearer"}
 
     def _identity(self, email: str, query: dict[str, str]) -> tuple[int, str | dict[str, Any]]:
         if not query.get("audience"):

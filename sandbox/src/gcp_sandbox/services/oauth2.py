@@ -167,8 +167,9 @@ class OAuth2(Service):
         return {**answer, "scope": " ".join(scopes), "id_token": id_token}
 
     def _granted(self, email: str, scopes: list[str]) -> dict[str, Any]:
-        token = self.sandbox.identities.mint_access_token(email, scopes, LIFETIME)
-        return {"access_token": token, "expires_in": LIFETIME - 1, "token_type": "Bearer"}
+        token = self.sandbox.identities.mint_access_token(email, scopes)
+        left = self.sandbox.identities.granted_lifetime() - 1
+        return {"access_token": token, "expires_in": left, "token_type": "Bearer"}
 
     # --- inspection ---------------------------------------------------------------------------------------------
 

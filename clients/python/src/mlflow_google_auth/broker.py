@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One token for each server, found out about once, renewed in time, shared by all threads.
+
+BROKER.credential("https://mlflow.example.com/api/...")   # a Credential, or None where the server needs none
+BROKER.rejected(url, credential)                          # the server did not take it: make another
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+
+import requests
+
+from mlflow_google_auth import guard
+from mlflow_google_auth.config import PREFIX, Settings, confidential, origin
+from mlflow_google_auth.errors import AuthError
+from mlflow_google_auth.identity import Identity, identity
+from mlflow_google_auth.token import Token
+
+log = logging.getLogger("mlflow_google_auth")
+
+# Seconds that what was found out is believed. A server that asks for nothing may be put behind IAP later.
+BELIEVED = {guard.IAP: 3600.0, guard.IAM: 3600.0, guard.NONE: 600.0}
+# Seconds until something that failed is tried again: a program that logs a thousand metrics must not ask IAM as often.
+AGAIN = 10.0
+# The same for a server that did not answer: MLflow asks it again and again by itself.
+UNREACHABLE = 1.0
+PROBE_TIMEOUT = 120.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a server takes.
+
+    :param guard: guard.IAP or guard.IAM.
+    :param jwt: a JWT signed by the service account instead of an ID token.
+    """
+
+    guard: str
+    jwt: bool
+    audience: str
+
+    def __str__(self) -> str:
+        what = "JWT signed by the service account" if self.jwt else "ID token"
+        return f"{what} for {self.audience}"
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What goes with a request now.
+
+    :param guard: guard.IAP or guard.IAM: which headers it may travel in.
+    :param value: the token; never shown.
+    """
+
+    guard: str
+    email: str
+    audience: str
+    value: str = field(repr=False)
+
+
+class Broker:
+    """All servers that this process talks to."""
+
+    def __init__(self) -> None:
+        self._slots: dict[tuple[str, Settings], Slot] = {}
+        self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
+
+    def credential(self, url: str, settings: Settings | None = None) -> Credential | None:
+        """What a request for `url` needs; None where it needs nothing or the server cannot be asked.
+
+        AuthError when it needs something that cannot be had.
+        """
+        settings = settings or Settings.from_environment()
+        if settings.mode == "off" or not origin(url) or not confidential(url):
+            return None
+        return self._slot(url, settings).credential()
+
+    def rejected(self, url: str, credential: Credential, settings: Settings | None = None) -> bool:
+        """The server has refused this credential: forget it, and what was found out about the server.
+
+        False when another one would not fare better: this one was made only just now.
+        """
+        return self._slot(url, settings or Settings.from_environment()).reject(credential)
+
+    def plan(self, url: str, settings: Settings | None = None) -> Plan | None:
+        """What was found out about the server, for those who want to know."""
+        return self._slot(url, settings or Settings.from_environment()).plan()
+
+    def _slot(self, url: str, settings: Settings) -> Slot:
+        key = (origin(url), settings)
+        with self._lock:
+            if key not in self._slots:
+                self._slots[key] = Slot(key[0], settings)
+            return self._slots[key]
+
+    def _forked(self) -> None:
+        """Nobody else lives in the child: locks that others held there would never be released."""
+        self._lock = threading.Lock()
+        for slot in self._slots.values():
+            slot.forked()
+
+
+class Slot:
+    """One server, one set of options."""
+
+    def __init__(self, address: str, settings: Settings) -> None:
+        self._origin = address
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._identity: Identity | None = None
+        self._email = ""
+        self._plan: Plan | None = None
+        self._planned_until = 0.0
+        self._token: Token | None = None
+        self._error: AuthError | None = None
+        self._again = 0.0
+
+    def credential(self) -> Credential | None:
+        """The token that there is, renewed by one thread at a time while the others use it as long as it lasts."""
+        ready = self._ready()
+        if ready is not None:
+            return ready
+        usable = self._token is not None and self._token.usable
+        if not self._lock.acquire(blocking=not usable):
+            return self._as_credential() or self.credential()
+        try:
+            return self._ready() or self._renew()
+        finally:
+            self._lock.release()
+
+    def plan(self) -> Plan | None:
+        with self._lock:
+            return self._find()
+
+    def reject(self, credential: Credential) -> bool:
+        with self._lock:
+            if self._token is None or self._token.value != credential.value:
+                return True
+            if self._token.age < min(AGAIN, self._token.lifetime / 2):
+                return False
+            self._token, self._planned_until = None, 0.0
+            return True
+
+    def forked(self) -> None:
+        """Tokens and findings are as good as before; connections and google-auth's own locks are the parent's."""
+        self._lock = threading.Lock()
+        self._identity = None
+
+    # -- private
+
+    def _ready(self) -> Credential | None:
+        return self._as_credential() if self._token is not None and self._token.fresh else None
+
+    def _as_credential(self) -> Credential | None:
+        token, plan = self._token, self._plan
+        if token is None or plan is None:
+            return None
+        return Credential(plan.guard, self._email, plan.audience, token.value)
+
+    def _renew(self) -> Credential | None:
+        usable = self._token is not None and self._token.usable
+        if time.monotonic() < self._again:
+            if self._error and not usable:
+                raise self._error
+            return self._as_credential()
+        try:
+            plan = self._find()
+            if plan is not None and (self._token is None or not self._token.fresh):
+                self._token = self._make(plan)
+        except AuthError as error:
+            self._again, self._error = time.monotonic() + AGAIN, error
+            if not usable:
+                raise
+            log.warning("The token for %s could not be renewed, the old one still serves: %s", self._origin, error)
+        else:
+            self._error = None
+            if plan is None:
+                self._token = None
+        return self._as_credential()
+
+    def _find(self) -> Plan | None:
+        """What the server takes, found out unless that was done a short while ago. Under the lock."""
+        if time.monotonic() < self._planned_until:
+            return self._plan
+        settings, kind = self._settings, guard.NONE
+        plan: Plan | None = None
+        if settings.mode == "iam":
+            kind, plan = guard.IAM, self._iam()
+        elif settings.mode == "iap-jwt":
+            kind, plan = guard.IAP, self._jwt()
+        elif settings.mode == "iap-id-token" and settings.audience:
+            kind, plan = guard.IAP, Plan(guard.IAP, False, settings.audience)
+        else:
+            found = guard.look(self._origin, PROBE_TIMEOUT)
+            if found is None:
+                self._planned_until = time.monotonic() + UNREACHABLE
+                return self._plan
+            kind, plan = found.kind, self._choose(found)
+        self._plan, self._planned_until = plan, time.monotonic() + BELIEVED[kind]
+        log.debug("%s: %s", self._origin, plan or "needs nothing of Google's")
+        return plan
+
+    def _choose(self, found: guard.Guard) -> Plan | None:
+        settings = self._settings
+        if settings.mode == "iap-id-token":
+            if not found.client_id:
+                raise AuthError(
+                    f"{self._origin} does not tell the OAuth client of its sign-in page. Set {PREFIX}AUDIENCE to the "
+                    "client's id."
+                )
+            return Plan(guard.IAP, False, found.client_id)
+        if found.kind == guard.IAM:
+            return self._iam()
+        if found.kind == guard.NONE and settings.mode != "iap":
+            return None
+        if settings.audience:
+            return Plan(guard.IAP, "://" in settings.audience, settings.audience)
+        return self._try_client(found.client_id) or self._jwt()
+
+    def _try_client(self, client_id: str) -> Plan | None:
+        """A plan with ID tokens for the OAuth client that IAP named, if IAP takes one.
+
+        It does for an OAuth client of the deployment's own. Google's managed client has an id as well, which nothing
+        tells from others, but IAP takes no tokens for it (cloud.google.com/iap/docs/sharing-oauth-clients).
+        """
+        if not client_id:
+            return None
+        plan = Plan(guard.IAP, False, client_id)
+        try:
+            token = self._make(plan)
+        except AuthError as error:
+            log.debug("no ID token for %s: %s", client_id, error)
+            return None
+        try:
+            answer = guard.ask(self._origin, PROBE_TIMEOUT, token.value)
+        except requests.RequestException as error:
+            raise AuthError(f"{self._origin} does not answer: {type(error).__name__}") from error
+        if guard.recognize(answer).kind == guard.IAP and answer.status_code != 403:
+            return None
+        self._token = token
+        return plan
+
+    def _iam(self) -> Plan:
+        return Plan(guard.IAM, False, self._settings.audience or self._origin)
+
+    def _jwt(self) -> Plan:
+        return Plan(guard.IAP, True, self._settings.audience or f"{self._origin}/*")
+
+    def _make(self, plan: Plan) -> Token:
+        if self._identity is None:
+            self._identity = identity(self._settings)
+            self._email = self._identity.email
+        if plan.jwt:
+            value = self._identity.signed_jwt(plan.audience, self._settings.lifetime)
+        else:
+            value = self._identity.id_token(plan.audience)
+        return Token.of(value)
+
+
+BROKER = Broker()

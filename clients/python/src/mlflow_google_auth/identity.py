@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose name is in the tokens, and how they are made: by a key, by the metadata server, or by IAM for who may ask it.
+
+The kinds of credentials are google-auth's. All but a person's own login can stand for a service account.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Protocol
+
+import google.auth
+import google.auth.exceptions
+import google.auth.jwt
+import requests
+from google.auth import compute_engine, external_account, impersonated_credentials
+from google.auth.credentials import Credentials
+from google.auth.transport.requests import AuthorizedSession, Request
+from google.oauth2 import credentials as user_credentials
+from google.oauth2 import service_account
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from mlflow_google_auth.config import PREFIX, Settings
+from mlflow_google_auth.errors import AuthError
+
+SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
+CREATOR = "roles/iam.serviceAccountTokenCreator"
+TIMEOUT = 30
+# Whoever asks IAM repeats what is lost or overloaded; each of these requests can be made twice without harm.
+RETRY = Retry(total=3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None)
+
+NO_CREDENTIALS = (
+    "There are no Google credentials. On a machine of your own: gcloud auth application-default login "
+    "--impersonate-service-account=ACCOUNT, with the service account that the MLflow server lets in. Elsewhere: "
+    f"GOOGLE_APPLICATION_CREDENTIALS or {PREFIX}CREDENTIALS names a file with credentials."
+)
+
+
+class Identity(Protocol):
+    """A service account that tokens can be made for."""
+
+    email: str
+
+    def id_token(self, audience: str) -> str:
+        """An OpenID Connect token that Google signed."""
+
+    def signed_jwt(self, audience: str, lifetime: int) -> str:
+        """A JWT that the account signed, which lives `lifetime` seconds."""
+
+
+def identity(settings: Settings) -> Identity:
+    """The identity that the settings choose; AuthError when there is none that can stand for a service account."""
+    found = _source(settings)
+    if settings.impersonate:
+        *delegates, email = settings.impersonate
+        return Impersonated(found, email, tuple(delegates))
+    if isinstance(found, impersonated_credentials.Credentials):
+        # google-auth keeps the credentials below private; the ones above may do nothing in their own name.
+        source = getattr(found, "_source_credentials", found)
+        return Impersonated(source, found.service_account_email, tuple(getattr(found, "_delegates", None) or ()))
+    if isinstance(found, service_account.Credentials):
+        return Key(found)
+    if isinstance(found, compute_engine.Credentials):
+        return Machine(found)
+    if isinstance(found, external_account.Credentials) and found.service_account_email:
+        # The federated identity itself may act for the account; the account need not be allowed to act for itself.
+        info = {key: value for key, value in found.info.items() if not key.startswith("service_account_impersonation")}
+        return Impersonated(type(found).from_info(info, scopes=SCOPES), found.service_account_email)
+    raise AuthError(
+        f"A program needs a service account to get into MLflow's server, and cannot use {_who(found)}. Set "
+        f"{PREFIX}IMPERSONATE to the one that the server lets in (of a deployment by mlplatform.gcp: "
+        f"NAME-ENV-client@PROJECT.iam.gserviceaccount.com), or sign in again with gcloud auth application-default "
+        f"login --impersonate-service-account=ACCOUNT. Either takes {CREATOR} on that account."
+    )
+
+
+class Key:
+    """A service account of which we hold the private key."""
+
+    def __init__(self, credentials: service_account.Credentials) -> None:
+        self.email = credentials.service_account_email
+        self._credentials = credentials
+
+    def id_token(self, audience: str) -> str:
+        made = service_account.IDTokenCredentials(
+            self._credentials.signer,
+            self.email,
+            getattr(self._credentials, "_token_uri", "https://oauth2.googleapis.com/token"),
+            target_audience=audience,
+        )
+        return _refreshed(made, f"Google gives no ID token for the key of {self.email}")
+
+    def signed_jwt(self, audience: str, lifetime: int) -> str:
+        return google.auth.jwt.encode(self._credentials.signer, claims(self.email, audience, lifetime)).decode()
+
+
+class Impersonated:
+    """A service account that IAM lets somebody act for.
+
+    :param source: who asks.
+    :param delegates: accounts between the two, each of which may act for the next.
+    """
+
+    def __init__(self, source: Credentials, email: str, delegates: tuple[str, ...] = ()) -> None:
+        self.email = email
+        self._source = source
+        self._delegates = [f"projects/-/serviceAccounts/{account}" for account in delegates]
+
+    def id_token(self, audience: str) -> str:
+        return self._ask("generateIdToken", {"audience": audience, "includeEmail": True}, "token")
+
+    def signed_jwt(self, audience: str, lifetime: int) -> str:
+        payload = json.dumps(claims(self.email, audience, lifetime))
+        return self._ask("signJwt", {"payload": payload}, "signedJwt")
+
+    def _ask(self, verb: str, body: dict[str, Any], field: str) -> str:
+        domain = getattr(self._source, "universe_domain", None) or "googleapis.com"
+        url = f"https://iamcredentials.{domain}/v1/projects/-/serviceAccounts/{self.email}:{verb}"
+        if self._delegates:
+            body = {**body, "delegates": self._delegates}
+        what = f"IAM does not let {_who(self._source)} act for {self.email} ({verb})"
+        with AuthorizedSession(self._source, auth_request=Request(_session())) as session:
+            session.mount("https://", HTTPAdapter(max_retries=RETRY))
+            try:
+                answer = session.post(url, json=body, timeout=TIMEOUT)
+            except google.auth.exceptions.GoogleAuthError as error:
+                raise AuthError(f"Google does not accept {_who(self._source)}: {error}") from error
+            except requests.RequestException as error:
+                raise AuthError(f"{urlname(url)} cannot be reached: {error}") from error
+        if answer.ok:
+            return answer.json()[field]
+        raise AuthError(f"{what}: {answer.status_code} {_message(answer)} {self._advice(answer)}")
+
+    def _advice(self, answer: requests.Response) -> str:
+        if "SERVICE_DISABLED" in answer.text:
+            return "Enable iamcredentials.googleapis.com in the account's project."
+        if answer.status_code == 404:
+            return "There is no such account: see the spelling and the project."
+        if answer.status_code == 403:
+            return (
+                f"It takes {CREATOR} on {self.email}, which roles/owner does not include "
+                "(mlflow_impersonators of a deployment by mlplatform.gcp); a grant takes effect after minutes."
+            )
+        return ""
+
+
+class Machine(Impersonated):
+    """The service account of the machine, function or container that this runs on."""
+
+    def __init__(self, credentials: compute_engine.Credentials) -> None:
+        # "default" until the metadata server has been asked
+        _refreshed(credentials, "The metadata server gives no token")
+        super().__init__(credentials, credentials.service_account_email)
+
+    def id_token(self, audience: str) -> str:
+        """From the metadata server, which takes no permission at all."""
+        request = Request(_session())
+        what = f"The metadata server gives no ID token for {self.email}"
+        try:
+            made = compute_engine.IDTokenCredentials(request, audience, use_metadata_identity_endpoint=True)
+        except google.auth.exceptions.GoogleAuthError as error:
+            raise AuthError(f"{what}: {error}") from error
+        return _refreshed(made, what)
+
+
+def claims(email: str, audience: str, lifetime: int) -> dict[str, Any]:
+    """Of a JWT for IAP: cloud.google.com/iap/docs/authentication-howto#authenticate_a_service_account."""
+    now = int(time.time())
+    return {"iss": email, "sub": email, "email": email, "aud": audience, "iat": now, "exp": now + lifetime}
+
+
+def _source(settings: Settings) -> Credentials:
+    try:
+        if settings.credentials:
+            return google.auth.load_credentials_from_file(settings.credentials, scopes=SCOPES)[0]
+        return google.auth.default(scopes=SCOPES)[0]
+    except google.auth.exceptions.DefaultCredentialsError as error:
+        if settings.credentials or settings.adc:
+            where = f"{PREFIX}CREDENTIALS" if settings.credentials else "GOOGLE_APPLICATION_CREDENTIALS"
+            raise AuthError(f"The file that {where} names cannot be used: {error}") from error
+        raise AuthError(NO_CREDENTIALS) from error
+
+
+def _refreshed(credentials: Credentials, what: str) -> str:
+    try:
+        credentials.refresh(Request(_session()))
+    except google.auth.exceptions.GoogleAuthError as error:
+        raise AuthError(f"{what}: {error}") from error
+    return credentials.token
+
+
+def _session() -> requests.Session:
+    """A session of its own for each exchange: a connection must not be shared with a process that was forked."""
+    session = requests.Session()
+    session.mount("https://", HTTPAdapter(max_retries=RETRY))
+    return session
+
+
+def _who(credentials: Credentials) -> str:
+    email = getattr(credentials, "service_account_email", None) or getattr(credentials, "account", None)
+    if isinstance(email, str) and "@" in email:
+        return email
+    if isinstance(credentials, user_credentials.Credentials):
+        return "your own login (application default credentials of a user)"
+    if isinstance(credentials, external_account.Credentials):
+        return "the federated identity (external account)"
+    return f"the credential of type {type(credentials).__name__}"
+
+
+def _message(answer: requests.Response) -> str:
+    try:
+        return answer.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        return " ".join(answer.text.split())[:200]
+
+
+def urlname(url: str) -> str:
+    """The host of a URL, for messages."""
+    return url.split("/")[2]

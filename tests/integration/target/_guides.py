@@ -9,16 +9,25 @@ those of the guides (../shared/guides).
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
+import yaml
 from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
-from ansible_collections.mlplatform.gcp.tests.integration.target._target import REGION, Project
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import REGION, ROOT, Project
 
 SQL = "https://sqladmin.googleapis.com/sql/v1beta4"
 ENV = "prod"
 # Every special character that the guide lets random_password choose from.
 PASSWORD = "aB3!#$%&*()-_=+[]{}<>:?"
 ALICE = "user:alice@example.com"
+
+
+def documented(heading: str, project: str) -> dict[str, Any]:
+    """The variables that docs/adopting.md gives for a guide, for another project than the page's."""
+    page = (ROOT / "docs/adopting.md").read_text().split(f"## {heading}\n")[1]
+    block = re.search(r"```yaml\n(.*?)```", page, re.S)[1]
+    return yaml.safe_load(block.replace("my-project", project))
 
 
 class Terraform:
@@ -202,34 +211,4 @@ class CloudRunGuide(Terraform):
         self.project.ask("POST", f"{url}:setIamPolicy", {"policy": policy})
 
     def variables(self) -> dict[str, Any]:
-        """The guide's names and settings as variables of the collection, the same as in docs/adopting.md."""
-        return {
-            "mlflow_adopt": True,
-            "mlflow_env": ENV,
-            "mlflow_access": "password",
-            "mlflow_access_password_accepted": True,
-            "mlflow_impersonators": [],
-            "mlflow_server_account": f"cloudrun-mlflow-{ENV}",
-            "mlflow_client_account": f"mlflow-connect-{ENV}",
-            "mlflow_database_instance": self.instance_name,
-            "mlflow_database_name": self.database_name,
-            "mlflow_database_user": self.database_name,
-            "mlflow_database_authorized_networks": [{"name": "Your VPN", "value": "203.0.113.0/24"}],
-            "cloudsql_disk_type": "PD_HDD",
-            "cloudsql_disk_autoresize": False,
-            "cloudsql_backup_enabled": False,
-            "cloudsql_deletion_protection": False,
-            "cloudsql_clients_condition": False,
-            "mlflow_bucket": self.bucket_name,
-            "mlflow_bucket_readers": [ALICE],
-            "mlflow_bucket_writer_role": "roles/storage.objectCreator",
-            "bucket_storage_class": "REGIONAL",
-            "mlflow_database_username_secret": "mlflow_tracking_username",
-            "mlflow_database_password_secret": "mlflow_tracking_password",
-            "mlflow_database_url_secret": "mlflow_database_url",
-            "mlflow_artifact_url_secret": "mlflow_artifact_url",
-            "mlflow_login_username_secret": "mlflow_tracking_username",
-            "mlflow_login_password_secret": "mlflow_tracking_password",
-            "mlflow_image_repository": self.repository_name,
-            "cloudrun_mlflow_service": self.service_name,
-        }
+        return documented("The Cloud Run guide", self.name)

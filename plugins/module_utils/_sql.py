@@ -48,6 +48,8 @@ INSTANCE = Resource(
             " then set database_version to what it is.",
         },
         at_least=("settings.dataDiskSizeGb",),
+        # An instance that was made without an edition, of a version older than ENTERPRISE_PLUS, tells none.
+        normalise={"settings.edition": lambda edition: None if edition == "ENTERPRISE" else edition},
         keyed={
             "settings.databaseFlags": "name",
             "settings.ipConfiguration.authorizedNetworks": "value",

@@ -76,6 +76,14 @@ options:
         destroyed since.
     type: bool
     default: false
+  adopt:
+    description:
+      - Whether a secret that has a value which this module has not made keeps that. Otherwise it gets the wanted one,
+        unless it is the same; one that is only generated is kept in any case.
+      - Nothing is written to such a secret, and a warning says when its value is not the wanted one. A value that
+        differs from O(template) only in that it is not quoted for a URL is.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - mlplatform.gcp.bindings
   - mlplatform.gcp.gcp
@@ -204,6 +212,7 @@ OPTIONS = (
             "old_versions": {"type": "str", "choices": ["keep", "disable", "destroy"], "default": "keep"},
             "keep_versions": {"type": "int", "default": 2},
             "verify": {"type": "bool", "default": False},
+            "adopt": {"type": "bool", "default": False},
             "bindings": {"type": "list", "elements": "dict", "options": BINDINGS},
         },
         mutually_exclusive=(SOURCES,),
@@ -224,8 +233,8 @@ def desired(params):
 
 # Where a value comes from. Each kind has a fingerprint that tells, from the annotation alone, whether the value that
 # was made is still the one that is wanted (``matches``), makes the value when it is needed (``value``), says whether a
-# version that the module has no record of may be kept (``adopts``), and whether two runs at the same time would make
-# different values (``only_once``).
+# version that the module has no record of may be kept (``adopts``), whether such a version means the same even if it is
+# spelled otherwise (``resembles``), and whether two runs at the same time would make different values (``only_once``).
 
 
 class Given:
@@ -258,6 +267,8 @@ class Given:
         except PermissionDenied:
             return False
 
+    resembles = adopts
+
 
 class Generated:
     """A value made of random characters, once."""
@@ -279,6 +290,8 @@ class Generated:
 
     def adopts(self, task, version):
         return True
+
+    resembles = adopts
 
 
 class Composed:
@@ -311,17 +324,18 @@ class Composed:
         return version[: -len("latest")] + number
 
     def value(self):
-        return self._filled
+        return self._filled(lambda value: quote(value, safe=""))
 
-    @functools.cached_property
-    def _filled(self):
-        values = {name: _secrets.read_secret(self._task, version) for name, version in self._versions.items()}
-
+    def _filled(self, quoted):
         def fill(match):
-            value = values[match.group(1)]
-            return quote(value, safe="") if match.group(2) else value
+            value = self._values[match.group(1)]
+            return quoted(value) if match.group(2) else value
 
         return PLACEHOLDER.sub(fill, self._template).encode()
+
+    @functools.cached_property
+    def _values(self):
+        return {name: _secrets.read_secret(self._task, version) for name, version in self._versions.items()}
 
     def fingerprint(self):
         # Versions never change, so their names stand for their values.
@@ -333,6 +347,12 @@ class Composed:
 
     def adopts(self, task, version):
         return Given(self.value()).adopts(task, version)
+
+    def resembles(self, task, version):
+        """Whoever wrote an address by hand may not have quoted the password."""
+        if any(name.endswith(NEW) for name in self._versions.values()):
+            return False
+        return self.adopts(task, version) or Given(self._filled(str)).adopts(task, version)
 
 
 def source_of(task):
@@ -388,6 +408,10 @@ class Versions:
             # Another run may have made the secret just now, and adds the first version next.
             self._task.client.clock.sleep(A_MOMENT)
             latest = self.latest()
+        if latest and self._task.params["adopt"] and not number:
+            if not source.resembles(self._task, self.name(latest)):
+                self._task.warn(f"{self._remote.title} holds another value than the wanted one, and is left as it is.")
+            return latest, True
         if latest and source.adopts(self._task, self.name(latest)):
             return latest, False
         return None, False

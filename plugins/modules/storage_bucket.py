@@ -25,9 +25,11 @@ options:
       - Google's default is V(US).
     type: str
   storage_class:
-    description: Storage class of objects that name none.
+    description:
+      - Storage class of objects that name none.
+      - V(REGIONAL), V(MULTI_REGIONAL) and V(DURABLE_REDUCED_AVAILABILITY) are what older buckets have for V(STANDARD).
     type: str
-    choices: [STANDARD, NEARLINE, COLDLINE, ARCHIVE]
+    choices: [STANDARD, NEARLINE, COLDLINE, ARCHIVE, REGIONAL, MULTI_REGIONAL, DURABLE_REDUCED_AVAILABILITY]
   uniform_bucket_level_access:
     description: Whether access is granted by IAM alone and not by ACLs of single objects.
     type: bool
@@ -150,6 +152,16 @@ BUCKET = Resource(
         normalise={"location": lambda value: value and value.upper()},
     ),
 )
+# The last three are older names (https://cloud.google.com/storage/docs/storage-classes#legacy).
+STORAGE_CLASSES = [
+    "STANDARD",
+    "NEARLINE",
+    "COLDLINE",
+    "ARCHIVE",
+    "REGIONAL",
+    "MULTI_REGIONAL",
+    "DURABLE_REDUCED_AVAILABILITY",
+]
 
 OPTIONS = (
     GCP
@@ -159,7 +171,7 @@ OPTIONS = (
         {
             "name": {"type": "str", "required": True},
             "location": {"type": "str"},
-            "storage_class": {"type": "str", "choices": ["STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"]},
+            "storage_class": {"type": "str", "choices": STORAGE_CLASSES},
             "uniform_bucket_level_access": {"type": "bool"},
             "public_access_prevention": {"type": "str", "choices": ["enforced", "inherited"]},
             "versioning": {"type": "bool"},

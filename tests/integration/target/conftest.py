@@ -33,6 +33,7 @@ ORDER = [
     "test_access",
     "test_destroy",
     "test_variants",
+    "test_adoption",
     "test_bad_input",
     "test_failures",
     "test_appengine",

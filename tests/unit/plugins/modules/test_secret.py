@@ -168,6 +168,46 @@ def test_generate_keeps_what_another_run_is_just_making(cloud):
     assert cloud.run(secret, name="s", generate={})["version"].endswith("/1")
 
 
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize(
+    ("held", "source", "warns"),
+    [
+        (VALUE, {"payload": VALUE}, False),
+        ("battery staple", {"payload": VALUE}, True),
+        (None, {"generate": {"length": 32}}, False),
+    ],
+)
+def test_what_is_adopted_keeps_its_value_and_is_not_written_to(cloud, check_mode, held, source, warns):
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("GET", f"{URL}/versions/latest", body=version(2))
+    if held:
+        cloud.expect("GET", f"{URL}/versions/2:access", body={"payload": {"data": encoded(held)}})
+    result = cloud.run(secret, check_mode, name="s", adopt=True, **source)
+    assert not result["changed"]
+    assert result["version"] == "projects/p/secrets/s/versions/2"
+    assert len(cloud.warnings) == warns
+    assert not any(value in str(cloud.warnings) for value in (VALUE, "battery"))
+
+
+@pytest.mark.parametrize("written", ["u:a%23b@h", "u:a#b@h"])
+def test_an_adopted_address_need_not_be_quoted(cloud, written):
+    source = {"template": "u:{password:url}@h", "template_secrets": {"password": "projects/p/secrets/w/versions/1"}}
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("GET", f"{URL}/versions/latest", body=version(2))
+    cloud.expect("GET", f"{BASE}/w/versions/1:access", body={"payload": {"data": encoded("a#b")}})
+    for _look in range(1 if "%" in written else 2):
+        cloud.expect("GET", f"{URL}/versions/2:access", body={"payload": {"data": encoded(written)}})
+    result = cloud.run(secret, name="s", adopt=True, **source)
+    assert not result["changed"] and not cloud.warnings
+
+
+def test_an_adopted_secret_without_a_value_gets_one(cloud):
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect_error("GET", f"{URL}/versions/latest", 404)
+    expect_new(cloud, VALUE)
+    assert cloud.run(secret, name="s", adopt=True, payload=VALUE)["changed"]
+
+
 @pytest.mark.parametrize("state", ["DISABLED", None])
 def test_generate_when_no_version_is_usable(cloud, state):
     cloud.expect("GET", URL, body=BODY)

@@ -50,6 +50,15 @@ def test_nothing_to_do_is_one_request_and_a_disk_that_grew_is_fine(cloud):
     assert result["resource"]["settings"]["dataDiskSizeGb"] == "20"
 
 
+def test_an_instance_that_tells_no_edition_has_the_ordinary_one(cloud):
+    settings = {name: value for name, value in INSTANCE["settings"].items() if name != "edition"}
+    cloud.expect("GET", URL, body=dict(INSTANCE, settings=settings))
+    assert not cloud.run(sql_instance, **OPTIONS)["changed"]
+    cloud.expect("GET", URL, body=dict(INSTANCE, settings=settings))
+    plus = cloud.run(sql_instance, True, **dict(OPTIONS, edition="ENTERPRISE_PLUS"))
+    assert plus["diff"]["after"]["settings"]["edition"] == "ENTERPRISE_PLUS"
+
+
 def test_create_sends_the_edition_and_waits(cloud):
     cloud.expect_error("GET", URL, 404, reason="instanceDoesNotExist", legacy=True)
     cloud.expect(

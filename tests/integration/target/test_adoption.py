@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What somebody has made with the guides' Terraform is taken over: used, and neither changed nor replaced nor removed.
+
+Terraform itself is the client in tests/integration/clients/test_terraform.py; here its requests are enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Any
+
+import pytest
+import sqlalchemy
+from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
+from ansible_collections.mlplatform.gcp.tests.integration.target._guides import PASSWORD, SQL, CloudRunGuide
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, Play, Project
+
+pytestmark = pytest.mark.usefixtures("instant")
+
+TASK = re.compile(r"^TASK \[(?:[\w.]+ : )?(?P<name>.*?)\] \*+$", re.M)
+HOST = "taken"
+
+
+def changed(play: Play) -> list[str]:
+    """Names of the tasks that changed something, with the item behind them where they loop."""
+    parts = TASK.split(play.output)
+    found = []
+    for name, output in zip(parts[1::2], parts[2::2], strict=True):
+        for item in re.finditer(rf"^changed: \[{HOST}\](?: => \(item=(.*)\))?", output, re.M):
+            found.append(f"{name}: {item[1]}" if item[1] else name)
+    return found
+
+
+def everything(project: Project) -> dict[str, Any]:
+    """All resources of a project as their APIs describe them, with what is in them and their policies."""
+    found = project.resources()
+    found["project"] = sorted(project.project_roles(f"@{project.project}.iam.gserviceaccount.com"))
+    for name in [name for name in found if "/" in name]:
+        kind, short = name.split("/")
+        home = f"{_cloud.SECRETS}/{project.home}/secrets/{short}"
+        if kind == "secret":
+            found[f"{name}/value"] = project.secret(short)["versions"]
+            found[f"{name}/policy"] = project.policy(home)
+        elif kind == "instance":
+            for key in ("databases", "users"):
+                found[f"{name}/{key}"] = project.list(f"{SQL}/{project.home}/instances/{short}/{key}", "items")
+        elif kind == "bucket":
+            found[f"{name}/policy"] = project.policy(f"{_cloud.STORAGE}/b/{short}")
+        elif kind == "account":
+            url = f"{_cloud.IAM}/{project.home}/serviceAccounts/{project.email(short)}"
+            found[f"{name}/policy"] = project.policy(url)
+            found[f"{name}/keys"] = project.list(f"{url}/keys", "keys")
+        elif kind == "repository":
+            # grows with each image; a policy that was written once has a version and another etag, however empty it is
+            found[name].pop("sizeBytes", None)
+            found[f"{name}/policy"] = project.bindings(f"{_cloud.REGISTRY}/{project.region}/repositories/{short}")
+        elif kind == "service":
+            found[f"{name}/policy"] = project.policy(f"{_cloud.RUN}/{project.region}/services/{short}")
+    return found
+
+
+def differences(before: Any, after: Any, path: str = "") -> list[str]:
+    """Where two resources differ, as something that can be read."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = sorted(before.keys() | after.keys(), key=str)
+        return [line for key in keys for line in differences(before.get(key), after.get(key), f"{path}.{key}")]
+    return [] if before == after else [f"{path}: {before!r} -> {after!r}"]
+
+
+def storage_admin(project: Project) -> None:
+    """What the guide's bucket policy asks of whoever runs Terraform: it leaves owners no right on the bucket."""
+    deployer = "serviceAccount:deployer@mlflow-sandbox.iam.gserviceaccount.com"
+    project.grant(f"{_cloud.MANAGER}/v3/{project.home}", "roles/storage.admin", deployer)
+
+
+class TestCloudRunGuide:
+    @pytest.fixture(scope="class")
+    def guide(self, new_project, controller, box):
+        box.latency("instant")
+        project = new_project()
+        apis = "artifactregistry cloudresourcemanager iam iamcredentials run secretmanager sqladmin storage"
+        project.enable(*apis.split())
+        storage_admin(project)
+        guide = CloudRunGuide(project)
+        guide.make()
+        controller.confidential["the password of the Cloud Run guide"] = PASSWORD.encode()
+        return guide
+
+    @pytest.fixture(scope="class")
+    def before(self, guide):
+        return everything(guide.project)
+
+    @pytest.fixture(scope="class")
+    def hosts(self, guide):
+        return {HOST: guide.project.variables | guide.variables()}
+
+    @pytest.fixture(scope="class")
+    def adopted(self, before, hosts, controller):
+        return controller.run(DEPLOY, hosts=hosts).check()
+
+    def test_it_is_not_taken_over_unasked(self, before, hosts, guide, controller):
+        hosts = {HOST: hosts[HOST] | {"mlflow_adopt": False}}
+        play = controller.run(DEPLOY, hosts=hosts)
+        assert not play.ok
+        taken = re.findall(r"(\w+ [\w-]+) is there, and was not made by this deployment", play.message(HOST))
+        assert {name.split()[0] for name in taken} == {
+            "storage_bucket",
+            "sql_instance",
+            "artifact_repository",
+            "cloud_run_service",
+            "secret",
+            "service_account",
+        }
+        assert everything(guide.project) == before
+
+    @pytest.fixture(scope="class")
+    def after(self, adopted, guide):
+        return everything(guide.project)
+
+    def test_nothing_of_it_changes_but_what_runs(self, before, after, guide):
+        # a build has to push somewhere
+        excepted = (f"service/{guide.service_name}", f"repository/{guide.repository_name}/policy")
+        kept = [name for name in before if name not in excepted]
+        found = differences({name: before[name] for name in kept}, {name: after.get(name) for name in kept})
+        assert not found, "\n".join(found)
+        build = f"serviceAccount:{guide.project.email('taken-prod-build')}"
+        assert (before[excepted[1]], after[excepted[1]]) == ({}, {"roles/artifactregistry.writer": [build]})
+
+    def test_only_what_was_not_there_is_made(self, adopted, guide):
+        project = guide.name
+        assert changed(adopted) == [
+            "APIs are enabled, or disabled if absent is asked for",
+            "Build runs as the service account taken-prod-build",
+            f"The build may push to the repository {guide.repository_name}",
+            f"Source and log of a build are kept in the bucket {project}-taken-prod-build",
+            f"The build may use the bucket {project}-taken-prod-build",
+            "Image is built or on its way",
+            "Secrets are present: taken-prod-session-key",
+            "Schema of the database is what the image needs",
+            f"MLflow runs as the service {guide.service_name}",
+        ]
+
+    def test_nothing_is_warned_of(self, adopted):
+        assert "[WARNING]" not in adopted.output
+
+    def test_the_service_is_the_same_and_has_another_revision(self, before, after, guide):
+        was, now = (seen[f"service/{guide.service_name}"] for seen in (before, after))
+        same = ("name", "uid", "createTime", "client", "uri", "urls", "ingress", "traffic")
+        assert {key: now.get(key) for key in same} == {key: was.get(key) for key in same}
+        assert now.get("labels", {}) == was.get("labels", {})
+        assert re.search(r"-00002-\w+$", now["latestReadyRevision"])
+        assert now["trafficStatuses"] == was["trafficStatuses"]
+
+    def test_people_log_in_as_before(self, adopted, guide):
+        url = f"{guide.project.address(guide.service_name)}/api/2.0/mlflow/experiments/search"
+        for password, status in ((PASSWORD, 200), ("guessed-wrongly", 401)):
+            login = (guide.database_name, password)
+            answer = guide.project.anonymous.post(url, json={"max_results": 1}, auth=login, timeout=60)
+            assert answer.status_code == status, answer.text
+
+    def test_the_address_with_the_password_leads_to_the_database(self, adopted, guide):
+        """As it stands in the guide's secret: with special characters that are not quoted."""
+        url = sqlalchemy.make_url(guide.payloads()["mlflow_database_url"])
+        assert url.password == PASSWORD
+        connection = guide.project.connect(guide.instance_name, url.username, url.password, url.database)
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM experiments")
+            assert cursor.fetchone() == (1,)
+
+    def test_again_changes_nothing(self, after, hosts, guide, controller):
+        assert changed(controller.run(DEPLOY, hosts=hosts).check()) == []
+        assert everything(guide.project) == after
+
+    def test_it_is_not_removed(self, before, after, hosts, guide, controller):
+        data = ("-e", "mlflow_destroy_data=true", "-e", f"mlflow_destroy_confirm={HOST}")
+        play = controller.run(DESTROY, *data, hosts=hosts).check()
+        left = next(line for line in play.output.splitlines() if "Left alone" in line)
+        told = {
+            "sql_instance": guide.instance_name,
+            "storage_bucket": guide.bucket_name,
+            "artifact_repository": guide.repository_name,
+            "cloud_run_service": guide.service_name,
+            "secret": "mlflow_tracking_password",
+            "service_account": "cloudrun-mlflow-prod",
+        }
+        assert all(f"{kind}/{name}" in left for kind, name in told.items()), left
+        service = f"service/{guide.service_name}"
+        found = differences(before | {service: after[service]}, everything(guide.project))
+        assert not found, "\n".join(found)
+
+    def test_accounts_of_the_deployment_leave_no_trace(self, before, hosts, guide, small, controller):
+        """Only the data are taken over: what the new accounts were granted on them goes with the accounts."""
+        ours = {name: value for name, value in hosts[HOST].items() if not name.endswith("_account")}
+        ours |= small | {"mlflow_access": "iam", "mlflow_bucket_writer_role": "roles/storage.objectUser"}
+        ours |= {"cloudrun_mlflow_service": "ours-prod", "mlflow_image_repository": "ours-prod"}
+        seen = everything(guide.project)
+        controller.run(DEPLOY, hosts={"ours": ours}).check()
+        bucket = f"{_cloud.STORAGE}/b/{guide.bucket_name}"
+        client, server = (f"serviceAccount:{guide.project.email(f'ours-prod-{name}')}" for name in ("client", "server"))
+        assert guide.project.bindings(bucket)["roles/storage.objectUser"] == [client]
+        assert server in guide.project.bindings(bucket)["roles/storage.objectViewer"]
+        assert len(guide.project.owned("ours")) > 5
+        controller.run(DESTROY, hosts={"ours": ours}).check()
+        assert guide.project.owned("ours") == {}
+        now = everything(guide.project)
+        policies = (f"bucket/{guide.bucket_name}/policy", "secret/mlflow_tracking_password/policy")
+        for policy in policies:
+            assert now[policy]["bindings"] == before[policy]["bindings"]
+        # a policy that was written has another etag, and the bucket with it
+        for name in (*policies, f"bucket/{guide.bucket_name}"):
+            seen.pop(name)
+            now.pop(name)
+        found = differences(seen, now)
+        assert not found, "\n".join(found)

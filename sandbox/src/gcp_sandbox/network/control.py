@@ -52,7 +52,7 @@ class Control:
             "services": sorted(sandbox.services),
             "broken": sandbox.broken,
             "deployed": sorted(sandbox.ingress.labels()),
-            "databases": sandbox.sql.endpoints() if ready else [],
+            "databases": sandbox.sql.endpoints() if ready and "sql" not in sandbox.broken else [],
         }
 
     def _credentials(self, email: str) -> tuple[int, dict[str, Any]]:

@@ -360,10 +360,11 @@ def test_a_missing_secret_fails_the_revision(run):
 # -- Cloud SQL
 
 
-def test_a_cloud_sql_volume_leads_to_the_server_for_who_may_connect(run):
+def with_instance(run, version):
+    """(connection name, template of a service that has it under /cloudsql) of a new instance."""
     root = f"https://sqladmin.googleapis.com/v1/projects/{run.project.id}"
     settings = {"tier": "db-f1-micro", "edition": "ENTERPRISE"}
-    instance = {"name": "db", "region": "europe-west1", "databaseVersion": "POSTGRES_16", "settings": settings}
+    instance = {"name": "db", "region": "europe-west1", "databaseVersion": version, "settings": settings}
     operation = run.api.ok("POST", f"{root}/instances", instance)
     deadline = time.monotonic() + 60
     while operation["status"] != "DONE":
@@ -375,6 +376,11 @@ def test_a_cloud_sql_volume_leads_to_the_server_for_who_may_connect(run):
         "volumes": [{"name": "cloudsql", "cloudSqlInstance": {"instances": [connection]}}],
         "container": {"volumeMounts": [{"name": "cloudsql", "mountPath": "/cloudsql"}]},
     }
+    return connection, template
+
+
+def test_a_cloud_sql_volume_leads_to_the_server_for_who_may_connect(run):
+    connection, template = with_instance(run, "POSTGRES_16")
     service = run.deploy("hello", env={"DATABASE": f"postgresql://u@/d?host=/cloudsql/{connection}"}, template=template)
     env = run.get(f"{service['uri']}/env").json()
     folder = f"{env['CLOUDSQL_SOCKET_DIR']}/{connection}"
@@ -383,6 +389,17 @@ def test_a_cloud_sql_volume_leads_to_the_server_for_who_may_connect(run):
     run.sandbox.iam.add_binding(run.project.name, "roles/cloudsql.client", f"serviceAccount:{run.account}")
     assert run.get(f"{service['uri']}/postgres", params={"folder": folder}).content in (b"N", b"S")
     assert "cloudsql.instances.connect" in run.sandbox.processes.log_path("hello").read_text()
+
+
+def test_a_cloud_sql_volume_of_mysql_is_a_socket(run, mariadb):
+    connection, template = with_instance(run, "MYSQL_8_0")
+    service = run.deploy("hello", template=template)
+    env = run.get(f"{service['uri']}/env").json()
+    path = f"{env['CLOUDSQL_SOCKET_DIR']}/{connection}"
+    assert run.get(f"{service['uri']}/greeting", params={"path": path}).content == b""
+    assert "cloudsql.instances.connect" in run.sandbox.processes.log_path("hello").read_text()
+    run.sandbox.iam.add_binding(run.project.name, "roles/cloudsql.client", f"serviceAccount:{run.account}")
+    assert mariadb.version.encode() in run.get(f"{service['uri']}/greeting", params={"path": path}).content
 
 
 def test_a_cloud_sql_instance_that_is_not_there_does_not_keep_a_service_from_starting(run):

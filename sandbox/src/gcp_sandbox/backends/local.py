@@ -202,15 +202,26 @@ class LocalServer(Server):
 
     def _halt(self, first: signal.Signals | None = None) -> None:
         """Shut down, by `first` or the engine's orderly way; more roughly when that takes too long."""
+        pid = self.pid
+        if pid is None:
+            return
         for number in (first or self.endings[0], *self.endings[1:]):
-            pid = self.pid
-            if pid is None:
-                return
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+            # Its file may go before it does.
             deadline = time.monotonic() + STOP_TIMEOUT
-            while self.pid is not None and time.monotonic() < deadline:
+            while time.monotonic() < deadline:
+                if self._ended(pid):
+                    return
                 time.sleep(0.02)
+
+    def _ended(self, pid: int) -> bool:
+        if self._process is not None and self._process.pid == pid:
+            return self._process.poll() is not None
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        except FileNotFoundError:
+            return True
 
     def _run(self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path | None = None) -> None:
         """Run a program as the servers' user; SqlError with what it said when it fails."""

@@ -65,6 +65,9 @@ NO_PASSWORD = "invalid"  # mysql_native_password's word for a hash that no passw
 # refuse queries that MySQL takes.
 SQL_MODE = "STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
+# Where connections come from that Cloud Run and App Engine make: an address for documentation (RFC 5737).
+OUTSIDE = "203.0.113.1"
+
 UNKNOWN_COLLATION, HOST_NOT_PRIVILEGED = 1273, 1130
 NO_SUCH_DATABASE = (1008, 1049)
 FAILED_FOR_USER = 1396
@@ -118,8 +121,7 @@ class MariaDb(LocalServer):
 
     def way(self, peer: tuple[str, int] | None = None) -> Way:
         self._wake()
-        # Without this header a connection would come from localhost, where cloudsqladmin is.
-        address, port = peer or ("127.0.0.1", self.port)
+        address, port = peer or (OUTSIDE, self.port)
         return Way(str(self._socket), f"PROXY TCP4 {address} 127.0.0.1 {port} {self.port}\r\n".encode())
 
     @staticmethod
@@ -183,7 +185,8 @@ class MariaDb(LocalServer):
         for user, host in cursor.fetchall():
             cursor.execute("DROP USER %s@%s", (user, host))
 
-    def _configure_files(self, configuration: Configuration) -> None:
+    def _settings(self, configuration: Configuration) -> dict[str, Any]:
+        """What the server is told, by option; the flags are among it."""
         build = self._build
         old = configuration.version.startswith("MYSQL_5")  # their default was the three-byte UTF-8
         settings: dict[str, Any] = {
@@ -217,8 +220,15 @@ class MariaDb(LocalServer):
         }
         if configuration.binary_log:
             settings |= {"log_bin": self._data / "mysql-bin", "binlog_format": "ROW", "expire_logs_days": 7}
-        lines = [f"{name} = {_quote(value)}" for name, value in settings.items()]
-        lines += [f"loose_{name} = {_quote(value)}" for name, value in configuration.flags.items()]
+        return settings | configuration.flags
+
+    def _configure_files(self, configuration: Configuration) -> None:
+        flags = configuration.flags
+        lines = [
+            # MariaDB does not know all flags of MySQL.
+            f"{'loose_' if name in flags else ''}{name} = {_quote(value)}"
+            for name, value in self._settings(configuration).items()
+        ]
         self._home.write(self._folder / "my.cnf", "\n".join(["[mariadbd]", *lines]) + "\n")
 
     def configure(self, configuration: Configuration) -> None:
@@ -242,9 +252,14 @@ class MariaDb(LocalServer):
             return self._halt()
         if self.pid is None:
             return self._launch()
-        # Networks are the door's business; everything else is read when a server starts.
-        if {**before.as_dict(), "networks": []} != {**configuration.as_dict(), "networks": []}:
-            self.restart()
+        old, new = self._settings(before), self._settings(configuration)
+        changed = {name: new.get(name) for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+        statements = [_set_global(name, value) for name, value in changed.items() if name not in builds.MYSQL_ONLY]
+        if None in statements:
+            return self.restart()
+        with self._session() as cursor:
+            for statement, values in statements:
+                cursor.execute(statement, values)
 
     def ensure(self) -> None:
         with self._lock:
@@ -468,7 +483,10 @@ class MariaDb(LocalServer):
         who = (user.name, user.host)
         with self._session() as cursor:
             cursor.execute(
-                "CREATE USER %s@%s IDENTIFIED VIA mysql_native_password USING %s", (*who, secret or NO_PASSWORD)
+                # Nobody comes from localhost on Cloud SQL; here a mounted socket would.
+                "CREATE USER %s@%s IDENTIFIED VIA mysql_native_password USING %s ACCOUNT "
+                + ("LOCK" if user.host == "localhost" else "UNLOCK"),
+                (*who, secret or NO_PASSWORD),
             )
             try:
                 if user.kind in IAM_ROLES:
@@ -484,6 +502,14 @@ class MariaDb(LocalServer):
     @staticmethod
     def _grant(cursor: pymysql.cursors.Cursor, user: User) -> None:
         for role in user.roles:
+            # Only who administers a role may grant it, and whoever made it by SQL does that alone.
+            added = cursor.execute(
+                "INSERT IGNORE INTO mysql.roles_mapping (Host, User, Role, Admin_option)"
+                " SELECT 'localhost', %s, User, 'Y' FROM mysql.user WHERE is_role = 'Y' AND User = %s",
+                (SUPERUSER, role),
+            )
+            if added:
+                cursor.execute("FLUSH PRIVILEGES")
             cursor.execute(f"GRANT {_identifier(role)} TO %s@%s", (user.name, user.host))
         if user.roles:
             cursor.execute(f"SET DEFAULT ROLE {_identifier(user.roles[0])} FOR %s@%s", (user.name, user.host))
@@ -583,6 +609,21 @@ def _kept(user: User, secret: str | None) -> dict[str, Any]:
 
 def _user(body: dict[str, Any]) -> tuple[User, str | None]:
     return User(body["name"], body["host"], body["kind"]), body["secret"]
+
+
+def _set_global(name: str, value: Any) -> tuple[str, tuple[Any, ...]] | None:
+    """A statement that gives a running server an option, and its values; None for one that takes a restart."""
+    flag = (builds.flags() or {}).get(name)
+    if flag is None or flag.restart:
+        return None
+    if value is None:
+        return f"SET GLOBAL {_identifier(name)} = DEFAULT", ()
+    if flag.type in ("INTEGER", "FLOAT"):
+        try:
+            value = float(value) if flag.type == "FLOAT" else int(value)
+        except ValueError:  # 64M: only a file may have it so
+            return None
+    return f"SET GLOBAL {_identifier(name)} = %s", (value,)
 
 
 def _identifier(name: str) -> str:

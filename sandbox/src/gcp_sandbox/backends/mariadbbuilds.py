@@ -36,6 +36,8 @@ OLDEST = (10, 5)  # of which roles, JSON in mysql.global_priv and the options us
 PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/libexec"
 APT_TIMEOUT = 600.0  # seconds for apt-get to get its lists, or the packages
 
+APT_OPTIONS = {"Acquire::Retries": 3, "Acquire::Languages": "none"}
+
 # What a server is made with and must find again when it starts.
 INNODB = ("--innodb-log-file-size=16M",)
 CHARSET = "utf8mb4"
@@ -99,6 +101,9 @@ MYSQL_ONLY = {
     "temptable_max_ram": ("INTEGER", False),
     "windowing_use_high_precision": ("BOOLEAN", False),
 }
+
+# Options of the server's program that are no variables: type, and all of them need a restart.
+OPTIONS = {"default_time_zone": "STRING", "skip_character_set_client_handshake": "BOOLEAN"}
 
 # The data types of information_schema.SYSTEM_VARIABLES -> the Admin API's.
 TYPES = {"BOOLEAN": "BOOLEAN", "DOUBLE": "FLOAT", "INT": "INTEGER", "BIGINT": "INTEGER"}
@@ -271,15 +276,15 @@ class Apt:
             "Dir::Cache::Archives": self.folder / "archives",
             "Dir::Log": self.folder,
             "APT::Sandbox::User": "root",  # under root: another user could not write here
-            "Acquire::Retries": 3,
-            "Acquire::Languages": "none",
+            **APT_OPTIONS,
         }
         return "\n".join([*kept, *(f'{name} "{value}";' for name, value in ours.items())]) + "\n"
 
     def unpacked(self) -> Path:
         """The folder that the server's packages, and those that they need and the machine lacks, were unpacked into."""
-        self._run("apt-get", "update")
-        server = self._newest("mariadb-server-core")
+        # A list that cannot be had is a warning to apt-get: it may not be the one that matters.
+        said = self._run("apt-get", "update")[1]
+        server = self._newest("mariadb-server-core", said)
         # What the machine may have already of the same source would not be downloaded otherwise.
         wanted = [server, server.replace("server", "client"), "mariadb-common"]
         options = ("--download-only", "--yes", "--no-install-recommends", "--reinstall", "--allow-downgrades")
@@ -289,9 +294,11 @@ class Apt:
             self._run("dpkg-deb", "--extract", str(package), str(root))
         return root
 
-    def _newest(self, name: str) -> str:
+    def _newest(self, name: str, said: str) -> str:
         """The package of that name, or, where the name has a version, the newest one (mariadb-server-core-10.6)."""
-        found = self._run("apt-cache", "pkgnames", name).split()
+        found = self._run("apt-cache", "pkgnames", name)[0].split()
+        if not found and "Failed to fetch" in said:
+            raise _unreachable(f"apt-get update: {said[-600:]}")
         if not found:
             raise SqlError(
                 f"this machine has no MariaDB, which serves Cloud SQL for MySQL, and its distribution has no package "
@@ -299,7 +306,8 @@ class Apt:
             )
         return name if name in found else max(found, key=lambda item: [int(n) for n in re.findall(r"\d+", item)])
 
-    def _run(self, *arguments: str) -> str:
+    def _run(self, *arguments: str) -> tuple[str, str]:
+        """(what it printed, what it complained about)"""
         environ = {**os.environ, "APT_CONFIG": str(self.config), "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
         try:
             done = subprocess.run(
@@ -309,12 +317,15 @@ class Apt:
         except subprocess.TimeoutExpired:
             said, failed = f"no answer within {APT_TIMEOUT:.0f} s", True
         if failed:
-            raise SqlError(
-                f"this machine has no MariaDB, which serves Cloud SQL for MySQL, and its packages cannot be fetched: "
-                f"{' '.join(arguments[:2])}: {said[-600:]}. Install mariadb-server, or make the packages reachable, "
-                "and try again"
-            )
-        return done.stdout
+            raise _unreachable(f"{' '.join(arguments[:2])}: {said[-600:]}")
+        return done.stdout, done.stderr
+
+
+def _unreachable(said: str) -> SqlError:
+    return SqlError(
+        "this machine has no MariaDB, which serves Cloud SQL for MySQL, and its packages cannot be fetched: "
+        f"{' '.join(said.split())}. Install mariadb-server, or make the packages reachable, and try again"
+    )
 
 
 # --- first data, and what the server knows ----------------------------------------------------------------------------
@@ -422,6 +433,7 @@ def flags() -> dict[str, Flag] | None:
 @functools.cache
 def _flags(file: Path) -> dict[str, Flag]:
     known = {name: Flag(name, kind, restart) for name, (kind, restart) in MYSQL_ONLY.items()}
+    known |= {name: Flag(name, kind, True) for name, kind in OPTIONS.items()}
     for line in file.read_text().splitlines():
         name, kind, low, high, fixed = line.split("\t")
         name, kind = name.lower(), TYPES.get(kind.split()[0], "STRING")

@@ -143,8 +143,9 @@ def test_a_patch_names_what_it_changes(app):
     mask = "authDomain,databaseType,servingStatus,featureSettings.splitHealthChecks,iap"
     body = {"id": app.project.id, "locationId": "europe-west", "authDomain": "example.com", "servingStatus": "SERVING"}
     changed = app.done("PATCH", f"?updateMask={mask}", {**body, "featureSettings": {"splitHealthChecks": False}})
-    assert changed["authDomain"] == "example.com" and changed["featureSettings"]["splitHealthChecks"] is False
-    assert changed["featureSettings"]["useContainerOptimizedOs"] is True
+    assert changed["authDomain"] == "example.com"
+    # false is what an absent field means
+    assert changed["featureSettings"] == {"useContainerOptimizedOs": True} == app.show()["featureSettings"]
     assert changed["databaseType"] == "CLOUD_DATASTORE_COMPATIBILITY"
 
 
@@ -408,6 +409,15 @@ def test_a_stopped_version_does_not_serve_until_it_is_started(app):
     assert app.fetch("/").status_code == 503
     app.done("PATCH", path, {"servingStatus": "SERVING"})
     assert app.fetch("/").status_code == 200
+
+
+def test_false_and_empty_are_what_is_absent(app):
+    nothing = {"network": {"sessionAffinity": False}, "inboundServices": [], "entrypoint": {"shell": ""}}
+    app.deploy("v1", env={"EMPTY": ""}, **nothing)
+    full = app.show("/services/default/versions/v1?view=FULL")
+    assert full["network"] == full["entrypoint"] == {} and "inboundServices" not in full
+    assert full["envVariables"] == {"EMPTY": ""}
+    assert app.fetch("/env").json()["EMPTY"] == ""
 
 
 def test_views(app):

@@ -81,6 +81,9 @@ def test_the_front_door_knows_the_services(engine):
     assert ingress.locate(project) == engine.host
     assert ingress.locate(f"mlflow-dot-{project}") == f"mlflow-dot-{engine.host}"
     assert ingress.locate("mlflow") is None
+    stop = "/services/mlflow/versions/v1?updateMask=servingStatus"
+    engine.done("PATCH", stop, {"servingStatus": "STOPPED"})
+    assert ingress.labels() == [project]
 
 
 def test_the_application_sees_googles_headers_and_nobody_elses(engine):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gcp_sandbox.services.appengine import names
 from gcp_sandbox.services.appengine.applications import Applications
 from gcp_sandbox.services.appengine.firewall import Firewall
 from gcp_sandbox.services.appengine.ingress import AppIngress
@@ -31,7 +32,7 @@ class AppEngine(Applications, Services, Versions, Firewall):
         """Bring up what was running, and take requests for *.appspot.com."""
         self.runtime.start()
         self.sandbox.ingress.register("*.appspot.com", self.front.handle)
-        self.sandbox.ingress.publish(labels=lambda: self._hosts(), locate=lambda label: self._hosts().get(label))
+        self.sandbox.ingress.publish(labels=self._labels, locate=lambda label: self._hosts().get(label))
 
     def stop(self) -> None:
         """Stop all instances."""
@@ -39,12 +40,12 @@ class AppEngine(Applications, Services, Versions, Firewall):
 
     def _hosts(self) -> dict[str, str]:
         """Labels of the browser's front door: <project> for the default service, <service>-dot-<project>."""
-        return {
-            label: f"{label}{app.body['defaultHostname'].removeprefix(app.body['id'])}"
-            for app in self.runtime.apps()
-            for label in _labels(app)
-        }
+        return {_label(app, id): names.service_host(app.body, id) for app in self.runtime.apps() for id in app.services}
+
+    def _labels(self) -> list[str]:
+        """Labels of what serves: a service whose versions are all stopped is none to show."""
+        return sorted({_label(app, id) for app in self.runtime.apps() for id in app.serving()})
 
 
-def _labels(app: App) -> list[str]:
-    return [app.body["id"] if id == "default" else f"{id}-dot-{app.body['id']}" for id in app.services]
+def _label(app: App, service: str) -> str:
+    return names.service_host(app.body, service).partition(".")[0]

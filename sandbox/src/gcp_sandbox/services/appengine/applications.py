@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gcp_sandbox.gateway import errors, masks
 from gcp_sandbox.gateway.service import job, method
 from gcp_sandbox.services.appengine import names
-from gcp_sandbox.services.appengine.common import APP_KIND, SERVICE_KIND, TYPE, Common, on_project
+from gcp_sandbox.services.appengine.common import APP_KIND, SERVICE_KIND, TYPE, Common, on_project, shown
 from gcp_sandbox.serving.access import may_act_as
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Applications(Common):
 
     @method("apps.get", permission="appengine.applications.get", on=on_project)
     def get_application(self, call: Call) -> Json:
-        return self.application(call)
+        return shown(self.application(call))
 
     @method("apps.patch", permission="appengine.applications.update", on=on_project)
     def patch_application(self, call: Call) -> Json:

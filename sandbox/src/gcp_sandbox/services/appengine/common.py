@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from gcp_sandbox.gateway import errors, masks
+from gcp_sandbox.gateway import errors, masks, proto3
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.operations import LongRunning, Op
 
@@ -33,9 +33,14 @@ def on_project(call: Call) -> str:
     return f"//cloudresourcemanager.googleapis.com/projects/{call.params['appsId']}"
 
 
+# Fields that are maps.
+MAPS = ("allocations", "betaSettings", "buildEnvVariables", "envVariables", "labels")
+
+
 def shown(body: Json) -> Json:
-    """A resource without what only the sandbox knows of it."""
-    return {key: value for key, value in body.items() if not key.startswith("_")}
+    """A resource as the API gives it back, without what only the sandbox knows of it."""
+    own = {key: value for key, value in body.items() if not key.startswith("_")}
+    return proto3.without_zeros(own, maps=MAPS)
 
 
 class Common(LongRunning):

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gcp_sandbox.gateway import errors
 from gcp_sandbox.serving.regions import region_code
@@ -82,10 +84,15 @@ def default_host(project: str, location: str) -> str:
     return f"{project}.{region_code(region_of(location))}.r.appspot.com"
 
 
-def version_host(project: str, location: str, service: str, version: str) -> str:
-    """The address of one version; the default service is left out."""
-    middle = "" if service == "default" else f"{service}-dot-"
-    return f"{version}-dot-{middle}{default_host(project, location)}"
+def service_host(app: Mapping[str, Any], service: str) -> str:
+    """The address of a service of an application; the default service has the application's own."""
+    host = app["defaultHostname"]
+    return host if service == "default" else f"{service}-dot-{host}"
+
+
+def version_host(app: Mapping[str, Any], service: str, version: str) -> str:
+    """The address of one version."""
+    return f"{version}-dot-{service_host(app, service)}"
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,11 @@ class App:
         """The region's two letters in the application's address."""
         return self.body["defaultHostname"].split(".")[1]
 
+    def serving(self) -> set[str]:
+        """Ids of the services that have a version which runs."""
+        running = self.body["servingStatus"] == "SERVING"
+        return {service for (service, _), version in self.versions.items() if running and _serves(version)}
+
     def allows(self, client: str) -> bool:
         """Whether the firewall lets an address in: the first rule that matches says, and none lets
         everybody in."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.gateway import errors, masks
 from gcp_sandbox.gateway.service import job, method
-from gcp_sandbox.services.appengine.common import SERVICE_KIND, VERSION_KIND, Common, on_project
+from gcp_sandbox.services.appengine.common import SERVICE_KIND, VERSION_KIND, Common, on_project, shown
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.call import Call
@@ -29,12 +29,12 @@ class Services(Common):
 
     @method("apps.services.get", permission="appengine.services.get", on=on_project)
     def get_service(self, call: Call) -> Json:
-        return self.service(call)
+        return shown(self.service(call))
 
     @method("apps.services.list", permission="appengine.services.list", on=on_project)
     def list_services(self, call: Call) -> Json:
         rows = self.store.list(SERVICE_KIND, parent=self.application(call)["name"])
-        return call.page([body for _, body in rows], key="services", default=100, maximum=1000)
+        return call.page([shown(body) for _, body in rows], key="services", default=100, maximum=1000)
 
     @method("apps.services.patch", permission="appengine.services.update", on=on_project)
     def patch_service(self, call: Call) -> Json:

@@ -74,7 +74,7 @@ class Versions(Common):
             "threadsafe": True,
             "createdBy": call.caller.email,
             "createTime": call.now,
-            "versionUrl": f"https://{names.version_host(app['id'], app['locationId'], service, id)}",
+            "versionUrl": f"https://{names.version_host(app, service, id)}",
             "_serial": self.store.next_id("appengine.deployment"),
         }
         return self.operation(

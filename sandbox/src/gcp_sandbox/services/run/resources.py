@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from gcp_sandbox.gateway import errors, masks
+from gcp_sandbox.gateway import errors, masks, proto3
 from gcp_sandbox.services.run import names
 from gcp_sandbox.services.run.names import Name
 
@@ -87,19 +87,8 @@ MAPS = {"labels", "annotations", "limits"}
 
 
 def without_zeros(body: Any) -> Any:
-    """`body` as the API gives it back: false, 0, "" and empty lists are what an absent field means."""
-    if isinstance(body, list):
-        return [without_zeros(item) for item in body]
-    if not isinstance(body, dict):
-        return body
-    kept = {}
-    for key, value in body.items():
-        if key in MAPS:
-            if value:
-                kept[key] = value
-        elif key in PRESENCE or value not in (None, False, 0, "", []):
-            kept[key] = without_zeros(value)
-    return kept
+    """`body` as the API gives it back."""
+    return proto3.without_zeros(body, maps=MAPS, presence=PRESENCE)
 
 
 # Paths that a mask may name without effect: clients send masks made from whole messages.

@@ -130,6 +130,41 @@ def stopped(seen, result, cloud):
     assert cloud.get(url(cloud, "/services/default/versions/v1/instances")) == {}
 
 
+# What the App Engine guide's Terraform makes: the bodies that Google's provider sends for its configuration
+
+GUIDE = {"DB_NAME": "mlflow", "DB_USERNAME": "mlflow", "GCS_BACKEND": "gs://abc-mlflow-dev-europe-west1"}
+
+
+def by_terraform(cloud):
+    """google_app_engine_flexible_app_version"""
+    body = {
+        "id": "guide",
+        "env": "flex",
+        "runtime": "custom",
+        "servingStatus": "SERVING",
+        "inboundServices": [],
+        "deployment": {"container": {"image": HELLO}},
+        "envVariables": GUIDE,
+        "betaSettings": {"cloud_sql_instances": f"{cloud.project}:europe-west1:abc"},
+        "resources": {"cpu": 1, "memoryGb": 2},
+        "automaticScaling": {
+            "coolDownPeriod": "120s",
+            "cpuUtilization": {"targetUtilization": 0.75},
+            "maxTotalInstances": 4,
+            "minTotalInstances": 1,
+        },
+    }
+    check = {"path": "/", "successThreshold": 2, "timeout": "4s"}
+    body["livenessCheck"] = {**check, "failureThreshold": 4, "checkInterval": "30s", "initialDelay": "300s"}
+    body["readinessCheck"] = {**check, "failureThreshold": 2, "checkInterval": "5s", "appStartTimeout": "300s"}
+    cloud.make(url(cloud, "/services/default/versions"), body, base=APP_ENGINE)
+
+
+def adopted(seen, result, cloud):
+    assert seen["version"]["envVariables"] == GUIDE
+    assert result["resource"] == seen["version"]
+
+
 # Traffic
 
 
@@ -358,7 +393,7 @@ STEPS = [
     ),
     both(
         _service(
-            "A service is deleted",
+            "A service of App Engine is deleted",
             lambda seen, result, cloud: same(seen, None),
             look=another_service,
             name="mlflow",
@@ -374,6 +409,27 @@ STEPS = [
         fails="It comes with its first version",
     ),
     both(_version("A version is deleted", "v1", lambda seen, result, cloud: same(seen, None), state="absent")),
+    Step(
+        "A version that the guide's Terraform has made is left as it is",
+        "app_engine_version",
+        {
+            "name": "guide",
+            "image": HELLO,
+            "env_variables": GUIDE,
+            "cloudsql_instances": ["{{ project }}:europe-west1:abc"],
+            "cpu": 1,
+            "memory_gb": 2,
+            "automatic_scaling": {"min_instances": 1, "max_instances": 4, "target_cpu_utilization": 0.75},
+            "liveness_check": {"path": "/"},
+            "readiness_check": {"path": "/"},
+            "inbound_services": [],
+            "serving_status": "SERVING",
+        },
+        version("guide"),
+        adopted,
+        before=by_terraform,
+        changes=False,
+    ),
     both(_access("Two people get through", exactly(ALICE, BOB), members=[ALICE, "user:Bob@example.com"])),
     both(_access("One of them alone gets through", exactly(BOB), members=[BOB])),
     _access(

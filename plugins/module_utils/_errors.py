@@ -142,6 +142,8 @@ _TAKEN = re.compile(r'database "?\S+?"? already exists|database exists')
 # App Engine's words, with the code that others use for a stale read.
 _BUSY = re.compile(r"operation is already in progress")
 _STALE = {"conditionNotMet", "staleData", "settingsVersionMismatch"}
+# Cloud Run and App Engine say what deploying as a service account takes in words.
+_ACT_AS = re.compile(r"ermission to act as\b")
 _PERMISSION = re.compile(r"\b([a-z][a-zA-Z]+\.[a-zA-Z]+\.[a-zA-Z]+)\b(?!\.)")
 
 
@@ -271,6 +273,8 @@ def permission_hint(permission, caller, project):
 
 def _named_permission(text):
     """The permission that a message names, such as ``storage.buckets.get``; host names do not count."""
+    if _ACT_AS.search(text):
+        return "iam.serviceAccounts.actAs"
     for match in _PERMISSION.finditer(text):
         if not match.group(1).endswith((".com", ".app", ".dev", ".org")):
             return match.group(1)

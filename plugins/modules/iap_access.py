@@ -84,13 +84,13 @@ EXAMPLES = r"""
       - group:data-science@example.com
       - serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com
 
-- name: One person more gets through to one service
+- name: They get through to a Cloud Run service, as well as all who do already
   mlplatform.gcp.iap_access:
     project: my-project
     type: cloud_run
     location: europe-west1
     service: mlflow
-    members: ["user:auditor@example.com"]
+    members: ["group:data-science@example.com"]
     authoritative: false
 """
 

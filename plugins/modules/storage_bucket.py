@@ -27,7 +27,8 @@ options:
   storage_class:
     description:
       - Storage class of objects that name none.
-      - V(REGIONAL), V(MULTI_REGIONAL) and V(DURABLE_REDUCED_AVAILABILITY) are what older buckets have for V(STANDARD).
+      - V(REGIONAL) and V(MULTI_REGIONAL) are older names of V(STANDARD). A bucket that has one of them is not changed
+        to another. V(DURABLE_REDUCED_AVAILABILITY) is an older class of its own.
     type: str
     choices: [STANDARD, NEARLINE, COLDLINE, ARCHIVE, REGIONAL, MULTI_REGIONAL, DURABLE_REDUCED_AVAILABILITY]
   uniform_bucket_level_access:
@@ -149,7 +150,10 @@ BUCKET = Resource(
             " the bucket is."
         },
         unordered=("lifecycle.rule", "cors.origin", "cors.method", "cors.responseHeader"),
-        normalise={"location": lambda value: value and value.upper()},
+        normalise={
+            "location": lambda value: value and value.upper(),
+            "storageClass": lambda value: "STANDARD" if value in ("REGIONAL", "MULTI_REGIONAL") else value,
+        },
     ),
 )
 # The last three are older names (https://cloud.google.com/storage/docs/storage-classes#legacy).

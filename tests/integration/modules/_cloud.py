@@ -20,6 +20,7 @@ SQL = "https://sqladmin.googleapis.com/v1"
 REGISTRY = "https://artifactregistry.googleapis.com/v1"
 BUILD = "https://cloudbuild.googleapis.com/v1"
 RUN = "https://run.googleapis.com/v2"
+APP_ENGINE = "https://appengine.googleapis.com/v1"
 IAP = "https://iap.googleapis.com/v1"
 REGION = "europe-west1"
 

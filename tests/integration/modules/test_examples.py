@@ -9,7 +9,13 @@ import pathlib
 
 import pytest
 import yaml
-from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import REGISTRY, STORAGE, Cloud
+from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import (
+    APP_ENGINE,
+    MANAGER,
+    REGISTRY,
+    STORAGE,
+    Cloud,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 # Examples whose order of life differs from that of the alphabet: what others need comes first, an example that
@@ -18,9 +24,12 @@ ORDER = [
     "project_services project_info preflight_info service_account service_account_info service_identity secret",
     "secret_info storage_bucket:0 storage_bucket_info sql_instance:0 sql_database sql_user sql_instance_info",
     "artifact_repository:0 artifact_repository_info image_build cloud_run_service:0 cloud_run_service_info",
-    "cloud_run_job iam_bindings iam_policy_info iap_settings",
+    "app_engine_application:0 app_engine_application:1 app_engine_application_info app_engine_version:0",
+    "app_engine_service:0 app_engine_version:1 app_engine_version_info app_engine_service:1 app_engine_service_info",
+    "cloud_run_job iam_bindings iam_policy_info iap_access iap_settings",
 ]
 LAST = "storage_bucket:1 sql_instance:1 cloud_run_service:1 artifact_repository:1"
+LAST += " app_engine_version:2 app_engine_service:2 app_engine_application:2"
 # What an example cannot know of the sandbox.
 WORDS = {"123456789012": "{number}", "auditor@example.com": "alice@example.com"}
 APP = """
@@ -57,7 +66,7 @@ def cloud(another_sandbox, tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     cloud = Cloud(sandbox, "my-project", folder)
     apis = "artifactregistry cloudbuild cloudresourcemanager iam iamcredentials iap run secretmanager sqladmin"
-    cloud.enable(*apis.split())
+    cloud.enable("appengine", "appengineflex", *apis.split())
     (folder / "image").mkdir()
     (folder / "image" / "app.py").write_text(APP)
     text = 'FROM python:3-slim\nCOPY app.py /app.py\nENTRYPOINT ["python", "/app.py"]\n'
@@ -66,11 +75,16 @@ def cloud(another_sandbox, tmp_path_factory):
     cloud.make_bucket("my-project-mlflow-build")
     cloud.grant(f"{STORAGE}/b/my-project-mlflow-build", "roles/storage.admin", builder)
     # so that no repository has to be granted before it is there
-    cloud.grant(
-        "https://cloudresourcemanager.googleapis.com/v3/projects/my-project", "roles/artifactregistry.writer", builder
-    )
+    cloud.grant(f"{MANAGER}/v3/{cloud.home}", "roles/artifactregistry.writer", builder)
+    server = f"serviceAccount:{cloud.make_account('mlflow-server')}"
+    cloud.grant(f"{MANAGER}/v3/{cloud.home}", "roles/artifactregistry.reader", server)
     cloud.make_secret("iap-client-id", "1-a.apps.googleusercontent.com")
     cloud.make_secret("iap-client-secret", "GOCSPX-not-to-be-seen")
+    cloud.make(f"{APP_ENGINE}/apps", {"id": "my-project", "locationId": "europe-west"}, base=APP_ENGINE)
+    for service, version in (("default", "v1"), ("mlflow", "v1"), ("mlflow", "v2")):
+        body = {"id": version, "env": "flex", "runtime": "custom", "manualScaling": {"instances": 1}}
+        body["deployment"] = {"container": {"image": "us-docker.pkg.dev/cloudrun/container/hello:latest"}}
+        cloud.make(f"{APP_ENGINE}/apps/my-project/services/{service}/versions", body, base=APP_ENGINE)
     return cloud
 
 
@@ -87,7 +101,7 @@ def test_examples_run_and_are_idempotent(cloud, playbook):
     assert cloud.get(f"{REGISTRY}/{cloud.region}/repositories/mlflow/dockerImages")["dockerImages"]
     again = run(cloud, playbook, *ORDER)
     assert again.changed == 0, str(again)
-    assert run(cloud, playbook, LAST).changed == 3  # an example's mlflow-dev was never there
+    assert run(cloud, playbook, LAST).changed == 6  # an example's mlflow-dev was never there
 
 
 def test_every_example_is_run():

@@ -22,6 +22,7 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import 
 from ansible_collections.mlplatform.gcp.tests.integration.modules.steps import (
     accounts,
     apis,
+    app_engine,
     images,
     policies,
     run,
@@ -30,7 +31,9 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules.steps import (
     storage,
 )
 
-STEPS = [step for group in (apis, accounts, secrets, storage, sql, images, run, policies) for step in group.STEPS]
+STEPS = [
+    step for group in (apis, accounts, secrets, storage, sql, images, run, app_engine, policies) for step in group.STEPS
+]
 CONTROLLER, ORDINARY = "controller", "ordinary"
 CALLBACKS = pathlib.Path(__file__).with_name("callback")
 

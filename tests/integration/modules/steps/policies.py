@@ -108,6 +108,19 @@ KINDS = [
         lambda cloud: f"{IAP}/projects/{cloud.number}/iap_web/cloud_run-{REGION}/services/granted",
         "roles/iap.httpsResourceAccessor",
     ),
+    *(
+        Kind(
+            f"{what} behind Identity-Aware Proxy",
+            f"//iap.googleapis.com/projects/{{{{ number }}}}/iap_web/appengine-{{{{ project }}}}{path}",
+            lambda cloud, path=path: f"{IAP}/projects/{cloud.number}/iap_web/appengine-{cloud.project}{path}",
+            "roles/iap.httpsResourceAccessor",
+        )
+        for what, path in (
+            ("an application", ""),
+            ("a service of App Engine", "/services/default"),
+            ("a version of App Engine", "/services/default/versions/v2"),
+        )
+    ),
 ]
 
 

@@ -93,6 +93,7 @@ def test_permission_from_metadata():
         ("Permission 'run.services.get' denied on resource 'projects/p'", "run.services.get"),
         ("Possibly missing permission cloudsql.instances.get on resource instances/x.", "cloudsql.instances.get"),
         ("me@p.iam.gserviceaccount.com does not have storage.buckets.get access to it", "storage.buckets.get"),
+        ("You do not have permission to act as 'a@p.iam.gserviceaccount.com'", "iam.serviceAccounts.actAs"),
         ("The client is not authorized to make this request to www.googleapis.com.", "known.from.before"),
     ],
 )

@@ -41,6 +41,19 @@ def test_nothing_to_do_is_one_request(cloud):
     assert result["diff"] == {"before": {}, "after": {}}
 
 
+@pytest.mark.parametrize("there", ["STANDARD", "REGIONAL", "MULTI_REGIONAL"])
+@pytest.mark.parametrize("wanted", ["STANDARD", "REGIONAL", "MULTI_REGIONAL"])
+def test_older_names_of_a_class_are_no_change(cloud, there, wanted):
+    cloud.expect("GET", URL, body=dict(BUCKET, location="EU", storageClass=there))
+    assert not cloud.run(storage_bucket, name="x", location="eu", storage_class=wanted)["changed"]
+
+
+@pytest.mark.parametrize("there", ["NEARLINE", "DURABLE_REDUCED_AVAILABILITY"])
+def test_other_classes_are(cloud, there):
+    cloud.expect("GET", URL, body=dict(BUCKET, storageClass=there))
+    assert cloud.run(storage_bucket, True, name="x", storage_class="MULTI_REGIONAL")["changed"]
+
+
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_create(cloud, check_mode):
     cloud.expect_error("GET", URL, 404, reason="notFound", legacy=True)

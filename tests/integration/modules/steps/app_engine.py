@@ -1,0 +1,441 @@
+# SPDX-License-Identifier: Apache-2.0
+"""app_engine_application, app_engine_version, app_engine_service, their info modules, iap_access."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import APP_ENGINE, IAP
+from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, both, information, same
+
+HELLO = "us-docker.pkg.dev/cloudrun/container/hello:latest"
+ACCOUNT = "engine@{{ project }}.iam.gserviceaccount.com"
+CLIENT, KEY, NEW_KEY = "34-ae.apps.googleusercontent.com", "GOCSPX-of-the-application", "GOCSPX-of-the-application-2"
+ACCESSOR = "roles/iap.httpsResourceAccessor"
+ALICE, BOB = "user:alice@example.com", "user:bob@example.com"
+
+
+# The application
+
+
+def url(cloud, path=""):
+    return f"{APP_ENGINE}/apps/{cloud.project}{path}"
+
+
+def application(cloud):
+    return cloud.get(url(cloud))
+
+
+def _application(title, then=None, *, before=None, fails="", **options):
+    return Step(title, "app_engine_application", options, application, then, before=before, fails=fails)
+
+
+def prepare(cloud):
+    """The APIs, and an account of its own for what runs."""
+    cloud.enable("appengine", "appengineflex", "iap", "iam", "cloudresourcemanager", "secretmanager")
+    cloud.make_account("engine")
+
+
+def made(seen, result, cloud):
+    assert seen["locationId"] == "europe-west"
+    assert seen["featureSettings"]["splitHealthChecks"] is True
+    assert seen["sslPolicy"] == "MODERN"
+    assert result["resource"]["defaultHostname"] == seen["defaultHostname"]
+
+
+def client(cloud):
+    cloud.make_secret("app-client-id", CLIENT)
+    cloud.confidential.remove(CLIENT)  # everybody who signs in sees it
+    cloud.make_secret("app-client-secret", KEY)
+
+
+def own_client(key):
+    def then(seen, result, cloud):
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        assert seen["iap"] == {"enabled": True, "oauth2ClientId": CLIENT, "oauth2ClientSecretSha256": digest}
+
+    return then
+
+
+OWN = {
+    "oauth_client_id_secret": "projects/{{ project }}/secrets/app-client-id",
+    "oauth_client_secret_secret": "projects/{{ project }}/secrets/app-client-secret",
+}
+
+
+def other_settings(seen, result, cloud):
+    assert not seen.get("iap", {}).get("enabled")
+    assert seen["sslPolicy"] == "DEFAULT"
+    # what the task does not mention
+    assert seen["featureSettings"]["splitHealthChecks"] is True
+
+
+# Versions
+
+
+def version(name, service="default"):
+    """What is there of a version, and what its address answers."""
+
+    def look(cloud):
+        found = cloud.get(url(cloud, f"/services/{service}/versions/{name}"), view="FULL")
+        if found is None:
+            return None
+        status, text = cloud.page(found["versionUrl"]) if found["servingStatus"] == "SERVING" else (0, "")
+        return {"version": found, "status": status, "running": "It's running!" in text}
+
+    return look
+
+
+def _version(title, name, then=None, *, before=None, fails="", look=None, service="default", **options):
+    options = {"name": name, "service": service, **options}
+    look = look or version(name, service)
+    return Step(title, "app_engine_version", options, look, then, before=before, fails=fails)
+
+
+RUNS = {
+    "image": HELLO,
+    "service_account": ACCOUNT,
+    "env_variables": {"PLAIN": 1, "SWITCH": True},
+    "cpu": 1,
+    "memory_gb": 2,
+    "automatic_scaling": {"min_instances": 1, "max_instances": 2, "target_cpu_utilization": 0.75},
+    "liveness_check": {"path": "/", "check_interval": 30, "initial_delay": 300},
+    "readiness_check": {"path": "/", "check_interval": 1, "app_start_timeout": 60},
+    "inbound_services": [],
+}
+
+
+def runs(seen, result, cloud):
+    found = seen["version"]
+    assert seen["running"] and seen["status"] == 200
+    assert (found["runtime"], found["env"], found["servingStatus"]) == ("custom", "flexible", "SERVING")
+    assert found["deployment"]["container"]["image"] == HELLO
+    assert found["serviceAccount"] == cloud.email("engine")
+    assert found["envVariables"] == {"PLAIN": "1", "SWITCH": "true"}
+    assert found["resources"] == {"cpu": 1, "memoryGb": 2}
+    assert found["automaticScaling"]["cpuUtilization"] == {"targetUtilization": 0.75}
+    assert found["readinessCheck"]["appStartTimeout"] == "60s"
+    assert result["resource"]["versionUrl"] == found["versionUrl"]
+
+
+def scaled(seen, result, cloud):
+    scaling = seen["version"]["automaticScaling"]
+    assert (scaling["minTotalInstances"], scaling["maxTotalInstances"]) == (1, 3)
+    # what the task does not mention
+    assert scaling["cpuUtilization"] == {"targetUtilization": 0.75}
+
+
+def stopped(seen, result, cloud):
+    assert seen["version"]["servingStatus"] == "STOPPED"
+    assert cloud.get(url(cloud, "/services/default/versions/v1/instances")) == {}
+
+
+# What the App Engine guide's Terraform makes: the bodies that Google's provider sends for its configuration
+
+GUIDE = {"DB_NAME": "mlflow", "DB_USERNAME": "mlflow", "GCS_BACKEND": "gs://abc-mlflow-dev-europe-west1"}
+
+
+def by_terraform(cloud):
+    """google_app_engine_flexible_app_version"""
+    body = {
+        "id": "guide",
+        "env": "flex",
+        "runtime": "custom",
+        "servingStatus": "SERVING",
+        "inboundServices": [],
+        "deployment": {"container": {"image": HELLO}},
+        "envVariables": GUIDE,
+        "betaSettings": {"cloud_sql_instances": f"{cloud.project}:europe-west1:abc"},
+        "resources": {"cpu": 1, "memoryGb": 2},
+        "automaticScaling": {
+            "coolDownPeriod": "120s",
+            "cpuUtilization": {"targetUtilization": 0.75},
+            "maxTotalInstances": 4,
+            "minTotalInstances": 1,
+        },
+    }
+    check = {"path": "/", "successThreshold": 2, "timeout": "4s"}
+    body["livenessCheck"] = {**check, "failureThreshold": 4, "checkInterval": "30s", "initialDelay": "300s"}
+    body["readinessCheck"] = {**check, "failureThreshold": 2, "checkInterval": "5s", "appStartTimeout": "300s"}
+    cloud.make(url(cloud, "/services/default/versions"), body, base=APP_ENGINE)
+
+
+def adopted(seen, result, cloud):
+    assert seen["version"]["envVariables"] == GUIDE
+    assert result["resource"] == seen["version"]
+
+
+# Traffic
+
+
+def traffic(cloud):
+    """How requests are split, and what the application's address answers."""
+    found = cloud.get(url(cloud, "/services/default"))
+    status, text = cloud.page(f"https://{application(cloud)['defaultHostname']}")
+    return {"service": found, "status": status, "running": "It's running!" in text}
+
+
+def _service(title, then=None, *, before=None, fails="", look=traffic, **options):
+    return Step(title, "app_engine_service", options, look, then, before=before, fails=fails)
+
+
+def split(shares, shard_by=None):
+    def then(seen, result, cloud):
+        assert seen["running"]
+        assert seen["service"]["split"]["allocations"] == shares
+        assert shard_by is None or seen["service"]["split"]["shardBy"] == shard_by
+
+    return then
+
+
+def internal(seen, result, cloud):
+    assert seen["service"]["networkSettings"] == {"ingressTrafficAllowed": "INGRESS_TRAFFIC_ALLOWED_INTERNAL_ONLY"}
+    assert seen["service"]["labels"] == {"team": "ml"}
+    assert not seen["running"]
+
+
+def no_traffic(seen, result, cloud):
+    runs(seen, result, cloud)
+    assert cloud.get(url(cloud, "/services/default"))["split"] == {"allocations": {"v1": 1}}
+
+
+def another_service(cloud):
+    return cloud.get(url(cloud, "/services/mlflow"))
+
+
+# Who gets through
+
+
+def access(cloud):
+    return cloud.bindings(f"{IAP}/projects/{cloud.number}/iap_web/appengine-{cloud.project}")
+
+
+def _access(title, then=None, *, fails="", **options):
+    return Step(title, "iap_access", {"type": "app_engine", **options}, access, then, fails=fails)
+
+
+def exactly(*members):
+    def then(seen, result, cloud):
+        assert seen.get(ACCESSOR, []) == sorted(members)
+        assert result["protects"] == f"projects/{cloud.number}/iap_web/appengine-{cloud.project}"
+        assert result["enabled"] is False
+
+    return then
+
+
+def surveyed(seen, result, cloud):
+    assert [problem["check"] for problem in result["problems"]] == ["location", "taken", "principals"]
+    found = {item["type"]: item for item in result["resources"]}
+    assert found["app_engine_application"]["services"] == ["default", "mlflow"]
+    assert found["app_engine_application"]["versions"] == 3
+    assert found["app_engine_application"]["iap_enabled"] is False
+    assert found["app_engine_version"]["owned"] is True
+
+
+STEPS = [
+    both(
+        _application(
+            "An application is made",
+            made,
+            before=prepare,
+            location="europe-west1",
+            split_health_checks=True,
+            ssl_policy="MODERN",
+        )
+    ),
+    both(
+        information("The application is found", "app_engine_application_info", {}, lambda cloud: [application(cloud)])
+    ),
+    both(
+        _application(
+            "The application uses a client of one's own",
+            own_client(KEY),
+            before=client,
+            location="europe-west",
+            iap_enabled=True,
+            **OWN,
+        )
+    ),
+    both(
+        _application(
+            "The application uses the client's new secret",
+            own_client(NEW_KEY),
+            before=lambda cloud: cloud.add_version("app-client-secret", NEW_KEY),
+            **OWN,
+        )
+    ),
+    _application(
+        "The application uses Google's client again",
+        lambda seen, result, cloud: same(seen["iap"], {"enabled": True}),
+        managed_oauth_client=True,
+    ),
+    both(_application("The application is open to all", other_settings, iap_enabled=False, ssl_policy="DEFAULT")),
+    _application(
+        "An application is not moved",
+        location="us-central1",
+        fails='"europe-west" to "us-central".*neither be moved nor deleted',
+    ),
+    _application("An application is not deleted", state="absent", fails="cannot be deleted.*USER_DISABLED"),
+    _application(
+        "A client's secret has to be there",
+        iap_enabled=True,
+        oauth_client_id_secret="projects/{{ project }}/secrets/app-client-id",
+        oauth_client_secret_secret="projects/{{ project }}/secrets/not-there",
+        fails="oauth_client_secret_secret: there is no projects/.*/secrets/not-there/versions/latest",
+    ),
+    both(_version("A first version runs", "v1", runs, **RUNS)),
+    both(_version("A second version runs, and gets no requests", "v2", no_traffic, **RUNS)),
+    both(
+        information(
+            "A version is found",
+            "app_engine_version_info",
+            {"name": "v1"},
+            lambda cloud: [cloud.get(url(cloud, "/services/default/versions/v1"), view="FULL")],
+        )
+    ),
+    information(
+        "All versions are found",
+        "app_engine_version_info",
+        {},
+        lambda cloud: cloud.get(url(cloud, "/services/default/versions"), view="FULL")["versions"],
+    ),
+    both(
+        _service(
+            "Requests are split",
+            split({"v1": 0.875, "v2": 0.125}, "COOKIE"),
+            allocations={"v1": 0.875, "v2": 0.125},
+            shard_by="COOKIE",
+        )
+    ),
+    both(_service("All requests go to the second version", split({"v2": 1}), allocations={"v2": 1})),
+    _service(
+        "Shares that are not all are refused",
+        allocations={"v1": 0.5, "v2": 0.4},
+        shard_by="IP",
+        fails="sum to 0.9 and not to 1",
+    ),
+    both(_version("A version has more instances", "v2", scaled, automatic_scaling={"max_instances": 3})),
+    _version(
+        "A version has no other variables",
+        "v2",
+        **{**RUNS, "automatic_scaling": {"max_instances": 3}, "env_variables": {"PLAIN": 2}},
+        fails="envVariables cannot be changed.*deploy another one under another name",
+    ),
+    _version("A version that gets requests is not deleted", "v2", state="absent", fails="gets 1 of the requests"),
+    both(_version("A version is stopped", "v1", stopped, serving_status="STOPPED")),
+    _service(
+        "A version that is stopped gets no requests",
+        allocations={"v1": 1},
+        fails="Version v1 .* is STOPPED, so it cannot get requests",
+    ),
+    _version(
+        "A version is started again",
+        "v1",
+        lambda seen, result, cloud: same(seen["running"], True),
+        serving_status="SERVING",
+    ),
+    _version(
+        "A version that does not start leaves the old one serving",
+        "v3",
+        look=traffic,
+        **{**RUNS, "image": "europe-west1-docker.pkg.dev/{{ project }}/nothing/here:1"},
+        fails="(?s)pull.*What got the requests before still does.*gcloud app logs read",
+    ),
+    _version(
+        "A version is in the flexible environment",
+        "v3",
+        **{**RUNS, "env": "standard"},
+        fails="The standard environment runs no containers",
+    ),
+    _version("A new version needs an image", "v3", serving_status="STOPPED", fails="To create it, set image"),
+    both(
+        _service(
+            "A service is reached from inside only",
+            internal,
+            ingress="INGRESS_TRAFFIC_ALLOWED_INTERNAL_ONLY",
+            labels={"team": "ml"},
+        )
+    ),
+    both(
+        _version(
+            "A version of another service runs",
+            "v1",
+            lambda seen, result, cloud: same(seen["running"], True),
+            service="mlflow",
+            **{**RUNS, "env_variables": {"MLFLOW_DEPLOYMENT": "demo"}},
+        )
+    ),
+    Step(
+        "The preflight looks at App Engine",
+        "preflight_info",
+        {
+            "region": "us-central1",
+            "resources": [
+                {"type": "app_engine_application", "name": "{{ project }}"},
+                {"type": "app_engine_service", "name": "default"},
+                {"type": "app_engine_service", "name": "mlflow"},
+                {"type": "app_engine_version", "name": "mlflow/v1"},
+            ],
+            "owner_labels": {"managed-by": "mlplatform-gcp", "mlflow-deployment": "demo"},
+            "principals": ["serviceAccount:nobody@{{ project }}.iam.gserviceaccount.com", ALICE],
+        },
+        application,
+        surveyed,
+        changes=False,
+    ),
+    both(
+        information(
+            "Services are found",
+            "app_engine_service_info",
+            {},
+            lambda cloud: cloud.get(url(cloud, "/services"))["services"],
+        )
+    ),
+    both(
+        _service(
+            "A service of App Engine is deleted",
+            lambda seen, result, cloud: same(seen, None),
+            look=another_service,
+            name="mlflow",
+            state="absent",
+        )
+    ),
+    _service("The service default is not deleted", state="absent", fails="The service default cannot be deleted"),
+    _service(
+        "A service that is not there gets no requests",
+        look=another_service,
+        name="mlflow",
+        allocations={"v1": 1},
+        fails="It comes with its first version",
+    ),
+    both(_version("A version is deleted", "v1", lambda seen, result, cloud: same(seen, None), state="absent")),
+    Step(
+        "A version that the guide's Terraform has made is left as it is",
+        "app_engine_version",
+        {
+            "name": "guide",
+            "image": HELLO,
+            "env_variables": GUIDE,
+            "cloudsql_instances": ["{{ project }}:europe-west1:abc"],
+            "cpu": 1,
+            "memory_gb": 2,
+            "automatic_scaling": {"min_instances": 1, "max_instances": 4, "target_cpu_utilization": 0.75},
+            "liveness_check": {"path": "/"},
+            "readiness_check": {"path": "/"},
+            "inbound_services": [],
+            "serving_status": "SERVING",
+        },
+        version("guide"),
+        adopted,
+        before=by_terraform,
+        changes=False,
+    ),
+    both(_access("Two people get through", exactly(ALICE, BOB), members=[ALICE, "user:Bob@example.com"])),
+    both(_access("One of them alone gets through", exactly(BOB), members=[BOB])),
+    _access(
+        "Nobody gets through whom Google does not know",
+        members=["group:group@nowhere.invalid"],
+        fails="There is no group group@nowhere.invalid to have a role on .*appengine-",
+    ),
+    both(_access("Nobody gets through any more", exactly(), state="absent")),
+]

@@ -216,9 +216,9 @@ def test_who_may_call_every_service_is_no_stranger_to_one(look, world):
     ("lax", "name"),
     [
         ("anybody", "refused: a caller without credentials"),
-        ("audience", f"refused: {CLIENT} with a token for another address"),
-        ("forged", f"refused: {CLIENT} with a token that somebody else has signed"),
-        ("expired", f"refused: {CLIENT} with a token that has expired"),
+        ("audience", "refused: the client with a token for another address"),
+        ("forged", "refused: the client with a token that somebody else has signed"),
+        ("expired", "refused: the client with a token that has expired"),
         ("strangers", "refused: a service account that is not among the members"),
     ],
 )

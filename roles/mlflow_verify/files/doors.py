@@ -259,7 +259,7 @@ class Door:
 class Iap(Door):
     audience_hint = (
         "Google's managed client takes no identity tokens. If the server has an OAuth client of its own, set "
-        "mlflow_verify_oauth_client_id_secret"
+        "mlflow_oauth_client_id_secret"
     )
 
     @property

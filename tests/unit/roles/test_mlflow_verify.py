@@ -232,7 +232,7 @@ def test_a_client_of_ones_own_that_was_not_named_is_found(look):
     checks = look(Server(custom=CUSTOM), "iap")
     failed = those(checks, "failed")
     assert failed == {f"not taken here: {name}" for name in LIBRARIES}
-    assert all("mlflow_verify_oauth_client_id_secret" in checks[name]["detail"] for name in failed)
+    assert all("mlflow_oauth_client_id_secret" in checks[name]["detail"] for name in failed)
 
 
 def test_a_way_that_does_not_work_is_found(look):

@@ -241,9 +241,9 @@ class Door:
         """[(who, a function that makes headers)], none of whom may get in."""
         elsewhere = self.audience.replace(urlsplit(self.url).netloc, "elsewhere.example.com")
         yield "a caller without credentials", dict
-        yield f"{self.client} with a token for another address", lambda: bearer(self.token(elsewhere))
-        yield f"{self.client} with a token that somebody else has signed", lambda: bearer(forged(self.payload()))
-        yield f"{self.client} with a token that has expired", lambda: bearer(self.expired())
+        yield "the client with a token for another address", lambda: bearer(self.token(elsewhere))
+        yield "the client with a token that somebody else has signed", lambda: bearer(forged(self.payload()))
+        yield "the client with a token that has expired", lambda: bearer(self.expired())
         yield "a service account that is not among the members", lambda: bearer(self.uninvited())
 
     def outsider(self):
@@ -259,7 +259,7 @@ class Door:
 class Iap(Door):
     audience_hint = (
         "Google's managed client takes no identity tokens. If the server has an OAuth client of its own, set "
-        "mlflow_verify_oauth_client_id_secret"
+        "mlflow_oauth_client_id_secret"
     )
 
     @property

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train for a while, as far as the tracking server can tell: log_for.py SECONDS THREADS
+
+An ordinary program that uses MLflow and knows nothing of how it gets in. Threads log metrics; in the middle, workers
+that are forked as those of a data loader log some as well. Prints one JSON document: `run`, `logged` (how many values
+of the metric) and `error` (of the first call that failed, after which it ends).
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+
+import mlflow
+
+
+def main(seconds: float, threads: int) -> None:
+    mlflow.set_experiment("clients")
+    error = ""
+    with mlflow.start_run() as active:
+        run, client = active.info.run_id, mlflow.MlflowClient()
+        began, lock, steps = time.monotonic(), threading.Lock(), iter(range(1_000_000))
+        failed: list[str] = []
+        logged = 0
+
+        def log() -> None:
+            nonlocal logged
+            with lock:
+                step = next(steps)
+            client.log_metric(run, "loss", 1 / (step + 1), step=step)
+            with lock:
+                logged += 1
+
+        def work() -> None:
+            while time.monotonic() - began < seconds and not failed:
+                try:
+                    log()
+                except Exception as seen:  # whatever MLflow raises is the finding
+                    failed.append(f"after {time.monotonic() - began:.0f} s: {seen}")
+                time.sleep(0.4)
+
+        workers = [threading.Thread(target=work) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        time.sleep(seconds / 2)
+        for number in range(2):
+            worked = fork(lambda number=number: client.log_metric(run, "loss", 0, step=2_000_000 + number))
+            with lock:
+                logged += worked
+        for worker in workers:
+            worker.join()
+        error = failed[0] if failed else ""
+    print(json.dumps({"run": run, "logged": logged, "error": error}))
+
+
+def fork(work) -> int:
+    """Do it in a child; 1 when it worked."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return int(status == 0)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), int(sys.argv[2]))

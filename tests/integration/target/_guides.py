@@ -20,6 +20,10 @@ SQL = "https://sqladmin.googleapis.com/sql/v1beta4"
 ENV = "prod"
 # Every special character that the guide lets random_password choose from.
 PASSWORD = "aB3!#$%&*()-_=+[]{}<>:?"
+# The other guide's are letters and digits.
+ALPHANUMERIC = "0123456789abcdefABCDEFGHIJKLMNOP"
+APPS = "https://appengine.googleapis.com/v1/apps"
+OAUTH_CLIENT = ("oauth-client-id", "oauth-client-secret")
 ALICE = "user:alice@example.com"
 
 
@@ -83,6 +87,10 @@ class Terraform:
         """google_storage_bucket"""
         body |= {"name": name, "lifecycle": {"rule": []}}
         self.project.ask("POST", f"{_cloud.STORAGE}/b", body, params={"project": self.name})
+
+    def bucket_member(self, name: str, role: str, member: str) -> None:
+        """google_storage_bucket_iam_member"""
+        self._policy(f"{_cloud.STORAGE}/b/{name}", role, member, put=True)
 
     def instance(self, name: str, version: str, **settings: Any) -> None:
         """google_sql_database_instance"""
@@ -212,3 +220,104 @@ class CloudRunGuide(Terraform):
 
     def variables(self) -> dict[str, Any]:
         return documented("The Cloud Run guide", self.name)
+
+
+class AppEngineGuide(Terraform):
+    """../shared/guides/000_546d546517325e38.txt"""
+
+    def __init__(self, project: Project) -> None:
+        super().__init__(project)
+        self.instance_name = f"abc-mlflow-dev-{REGION}-5a7b9c"
+        self.bucket_name = f"abc-mlflow-dev-{REGION}"
+        self.secret_name = f"abc-mlflow-db-password-dev-{REGION}"
+        self.connection = f"{self.name}:{REGION}:{self.instance_name}"
+
+    def make(self) -> None:
+        self.application()
+        self.instance(
+            self.instance_name,
+            "MYSQL_8_0",
+            tier="db-n1-standard-1",
+            dataDiskType="PD_SSD",
+            storageAutoResize=True,
+            backupConfiguration={
+                "binaryLogEnabled": True,
+                "enabled": True,
+                "pointInTimeRecoveryEnabled": False,
+            },
+            ipConfiguration={
+                "enablePrivatePathForGoogleCloudServices": False,
+                "ipv4Enabled": True,
+                "requireSsl": False,
+            },
+            maintenanceWindow={"day": 7, "hour": 3, "updateTrack": "stable"},
+        )
+        # what the provider does with each new instance of MySQL
+        users = f"{SQL}/{self.home}/instances/{self.instance_name}/users"
+        operations = f"{SQL}/{self.home}/operations"
+        self.project.make(f"{users}?host=%25&name=root", {}, base=operations, method="DELETE")
+        self.database(self.instance_name, "mlflow")
+        self.user(self.instance_name, "mlflow", ALPHANUMERIC)
+        self.secret(self.secret_name, {"userManaged": {"replicas": [{"location": REGION}]}})
+        self.secret_version(self.secret_name, ALPHANUMERIC)
+        self.bucket(
+            self.bucket_name,
+            location="EU",
+            storageClass="MULTI_REGIONAL",
+            iamConfiguration={"uniformBucketLevelAccess": {"enabled": True}},
+        )
+        for member in (
+            f"serviceAccount:{self.name}@appspot.gserviceaccount.com",
+            f"serviceAccount:service-{self.project.number}@gae-api-prod.google.com.iam.gserviceaccount.com",
+        ):
+            self.project_member("roles/cloudsql.client", member)
+            self.secret_member(self.secret_name, member)
+            self.bucket_member(self.bucket_name, "roles/storage.objectAdmin", member)
+        self.version()
+
+    def application(self) -> None:
+        """google_app_engine_application"""
+        values = {name: self.project.secret(name)["versions"][1][1].decode() for name in OAUTH_CLIENT}
+        iap = {
+            "enabled": True,
+            "oauth2ClientId": values["oauth-client-id"],
+            "oauth2ClientSecret": values["oauth-client-secret"],
+        }
+        body = {"id": self.name, "locationId": "europe-west", "iap": iap}
+        self.project.make(APPS, body, base=APPS.removesuffix("/apps"))
+
+    def version(self) -> None:
+        """google_app_engine_flexible_app_version"""
+        check = {"path": "/", "failureThreshold": 4, "successThreshold": 2, "timeout": "4s"}
+        body = {
+            "id": "v1",
+            "env": "flex",
+            "runtime": "custom",
+            "servingStatus": "SERVING",
+            "deployment": {"container": {"image": "us-docker.pkg.dev/cloudrun/container/hello:latest"}},
+            "livenessCheck": check | {"checkInterval": "30s", "initialDelay": "300s"},
+            "readinessCheck": check | {"checkInterval": "5s", "failureThreshold": 2, "appStartTimeout": "300s"},
+            "betaSettings": {"cloud_sql_instances": self.connection},
+            "envVariables": self.environment(),
+            "automaticScaling": {
+                "coolDownPeriod": "120s",
+                "cpuUtilization": {"targetUtilization": 0.75},
+                "minTotalInstances": 1,
+                "maxTotalInstances": 4,
+            },
+            "resources": {"cpu": 1, "memoryGb": 2},
+        }
+        self.project.make(f"{APPS}/{self.name}/services/default/versions", body, base=APPS.removesuffix("/apps"))
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "GCP_PROJECT": self.name,
+            "DB_PASSWORD_SECRET_NAME": self.secret_name,
+            "DB_USERNAME": "mlflow",
+            "DB_NAME": "mlflow",
+            "DB_INSTANCE_CONNECTION_NAME": self.connection,
+            "GCS_BACKEND": f"gs://{self.bucket_name}",
+        }
+
+    def variables(self) -> dict[str, Any]:
+        return documented("The App Engine guide", self.name)

@@ -12,9 +12,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+import yaml
 from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
-from ansible_collections.mlplatform.gcp.tests.integration.target._guides import PASSWORD, SQL, CloudRunGuide
-from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, Play, Project
+from ansible_collections.mlplatform.gcp.tests.integration.target._guides import (
+    ALPHANUMERIC,
+    APPS,
+    OAUTH_CLIENT,
+    PASSWORD,
+    SQL,
+    AppEngineGuide,
+    CloudRunGuide,
+)
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, REGION, Play, Project
 
 pytestmark = pytest.mark.usefixtures("instant")
 
@@ -35,6 +44,8 @@ def changed(play: Play) -> list[str]:
 def everything(project: Project) -> dict[str, Any]:
     """All resources of a project as their APIs describe them, with what is in them and their policies."""
     found = project.resources()
+    if application := project.list(f"{APPS}/{project.project}", "id") and project.get(f"{APPS}/{project.project}"):
+        found["application/default"] = application
     found["project"] = sorted(project.project_roles(f"@{project.project}.iam.gserviceaccount.com"))
     for name in [name for name in found if "/" in name]:
         kind, short = name.split("/")
@@ -55,6 +66,10 @@ def everything(project: Project) -> dict[str, Any]:
             # grows with each image; a policy that was written once has a version and another etag, however empty it is
             found[name].pop("sizeBytes", None)
             found[f"{name}/policy"] = project.bindings(f"{_cloud.REGISTRY}/{project.region}/repositories/{short}")
+        elif kind == "application":
+            versions = f"{APPS}/{project.project}/services/default/versions"
+            listed = project.list(versions, "versions", view="FULL")
+            found[f"{name}/versions"] = {version["id"]: version for version in listed}
         elif kind == "service":
             found[f"{name}/policy"] = project.policy(f"{_cloud.RUN}/{project.region}/services/{short}")
     return found
@@ -66,6 +81,14 @@ def differences(before: Any, after: Any, path: str = "") -> list[str]:
         keys = sorted(before.keys() | after.keys(), key=str)
         return [line for key in keys for line in differences(before.get(key), after.get(key), f"{path}.{key}")]
     return [] if before == after else [f"{path}: {before!r} -> {after!r}"]
+
+
+def granted(policy: Any) -> set[tuple[str, str]]:
+    """(role, member) of a policy as `everything` has it."""
+    if isinstance(policy, list):
+        return {(role, member) for role, member, _ in policy}
+    bindings = policy.get("bindings", []) if "etag" in policy else []
+    return {(binding["role"], member) for binding in bindings for member in binding["members"]}
 
 
 def storage_admin(project: Project) -> None:
@@ -213,3 +236,148 @@ class TestCloudRunGuide:
             now.pop(name)
         found = differences(seen, now)
         assert not found, "\n".join(found)
+
+
+def each_part(guide: AppEngineGuide) -> dict[str, Any]:
+    """A play that asks for what the App Engine guide makes, each part by the module or the role that it is made for."""
+    members = [
+        f"serviceAccount:{guide.name}@appspot.gserviceaccount.com",
+        f"serviceAccount:service-{guide.project.number}@gae-api-prod.google.com.iam.gserviceaccount.com",
+    ]
+    resources = [
+        {"type": "sql_instance", "name": guide.instance_name},
+        {"type": "storage_bucket", "name": guide.bucket_name, "location": "*"},
+        {"type": "secret", "name": guide.secret_name},
+    ]
+    reading = [{"role": "roles/secretmanager.secretAccessor", "members": members}]
+    password = {"name": guide.secret_name, "generate": {"length": 32}, "bindings": reading}
+    check = {"path": "/", "timeout": 4, "success_threshold": 2}
+    roles = {
+        "preflight": {"preflight_resources": resources, "preflight_organization": False},
+        "secrets": {"secrets_list": [password], "secrets_replication_locations": [REGION]},
+        "cloudsql": {"cloudsql_clients": members, "cloudsql_clients_condition": False},
+        "bucket": {"bucket_bindings": [{"role": "roles/storage.objectAdmin", "members": members}]},
+    }
+    modules = {
+        "app_engine_application": {
+            "location": "europe-west",
+            "iap_enabled": True,
+            "oauth_client_id_secret": "{{ mlflow_oauth_client_id_secret }}",
+            "oauth_client_secret_secret": "{{ mlflow_oauth_client_secret_secret }}",
+        },
+        "app_engine_version": {
+            "name": "v1",
+            "image": "us-docker.pkg.dev/cloudrun/container/hello:latest",
+            "env_variables": guide.environment(),
+            "cloudsql_instances": [guide.connection],
+            "cpu": 1,
+            "memory_gb": 2,
+            "automatic_scaling": {"min_instances": 1, "max_instances": 4, "target_cpu_utilization": 0.75},
+            "liveness_check": check | {"check_interval": 30, "failure_threshold": 4, "initial_delay": 300},
+            "readiness_check": check | {"check_interval": 5, "failure_threshold": 2, "app_start_timeout": 300},
+            "serving_status": "SERVING",
+        },
+        "app_engine_service": {"allocations": {"v1": 1}},
+    }
+    project = {"project": "{{ gcp_project }}", "quota_project": "{{ gcp_quota_project }}"}
+    return {
+        "hosts": "all",
+        "gather_facts": False,
+        "connection": "local",
+        "module_defaults": {"group/mlplatform.gcp.gcp": project},
+        "roles": [{"role": f"mlplatform.gcp.{name}", "vars": given} for name, given in roles.items()],
+        "tasks": [{"name": name, f"mlplatform.gcp.{name}": given} for name, given in modules.items()],
+    }
+
+
+class TestAppEngineGuide:
+    @pytest.fixture(scope="class")
+    def guide(self, new_project, controller, box):
+        box.latency("instant")
+        project = new_project()
+        apis = "appengine appengineflex cloudresourcemanager iam iap secretmanager sqladmin storage"
+        project.enable(*apis.split())
+        for name in OAUTH_CLIENT:
+            project.make_secret(name, f"the {name} of the guide")
+        guide = AppEngineGuide(project)
+        guide.make()
+        controller.confidential["the password of the App Engine guide"] = ALPHANUMERIC.encode()
+        return guide
+
+    @pytest.fixture(scope="class")
+    def hosts(self, guide, small):
+        return {HOST: small | guide.project.variables | guide.variables()}
+
+    @pytest.fixture(scope="class")
+    def before(self, guide):
+        return everything(guide.project)
+
+    @pytest.fixture(scope="class")
+    def adopted(self, before, hosts, controller):
+        return controller.run(DEPLOY, hosts=hosts).check()
+
+    @pytest.fixture(scope="class")
+    def after(self, adopted, guide):
+        return everything(guide.project)
+
+    def test_each_part_by_itself_is_what_it_is_said_to_be(self, before, hosts, guide, controller):
+        """The modules and the building blocks alone, with the guide's rights and its version."""
+        path = controller.folder / "each.yml"
+        path.write_text(yaml.safe_dump([each_part(guide)], sort_keys=False))
+        play = controller.run(str(path), hosts=hosts, verbosity=1).check()
+        assert changed(play) == []
+        assert len(re.findall(rf"^ok: \[{HOST}\]", play.output, re.M)) > 10
+        found = differences(before, everything(guide.project))
+        assert not found, "\n".join(found)
+
+    def test_a_deployment_changes_nothing_of_it(self, before, after, guide):
+        """It only grants its own account what the guide grants to the default one."""
+        then, now = dict(before), {name: after[name] for name in before}
+        for name in before:
+            if name == "project" or name.endswith("/policy"):
+                assert granted(then.pop(name)) <= granted(now.pop(name)), name
+        versions = (seen.pop("application/default/versions") for seen in (then, now))
+        assert differences(*({"v1": seen["v1"]} for seen in versions)) == []
+        # whose policy is written has another etag
+        written = ("etag", "metageneration", "updated")
+        for seen in (then, now):
+            bucket = seen[f"bucket/{guide.bucket_name}"]
+            seen[f"bucket/{guide.bucket_name}"] = {name: bucket[name] for name in bucket if name not in written}
+        found = differences(then, now)
+        assert not found, "\n".join(found)
+
+    @pytest.mark.parametrize(
+        "task",
+        [
+            "Application of the project",
+            "Cloud SQL instance is there",
+            "Databases are there",
+            "Users can log in with the passwords in their secrets",
+            "Bucket abc-mlflow-dev",
+        ],
+    )
+    def test_its_tasks_say_that_nothing_changed(self, adopted, task):
+        ran = [name for name in TASK.findall(adopted.output) if name.startswith(task)]
+        assert len(ran) == 1, TASK.findall(adopted.output)
+        assert not [name for name in changed(adopted) if name.startswith(task)]
+
+    def test_again_changes_nothing(self, after, hosts, guide, controller):
+        assert changed(controller.run(DEPLOY, hosts=hosts).check()) == []
+        assert everything(guide.project) == after
+
+    def test_it_is_not_removed(self, before, after, hosts, guide, controller):
+        data = ("-e", "mlflow_destroy_data=true", "-e", f"mlflow_destroy_confirm={HOST}")
+        play = controller.run(DESTROY, *data, hosts=hosts).check()
+        left = next(line for line in play.output.splitlines() if "Left alone" in line)
+        told = {"sql_instance": guide.instance_name, "storage_bucket": guide.bucket_name, "secret": guide.secret_name}
+        assert all(f"{kind}/{name}" in left for kind, name in told.items()), left
+        now = everything(guide.project)
+        assert now.keys() == before.keys()
+        bucket = f"bucket/{guide.bucket_name}"
+        for name in before:
+            if name.endswith("/policy") or name == "project":
+                assert granted(now[name]) == granted(before[name]), name
+            elif name == "application/default/versions":
+                assert now[name]["v1"] == before[name]["v1"]
+            elif name not in ("application/default", bucket):  # is open no more; has had its policy written
+                assert differences(before[name], now[name]) == [], name

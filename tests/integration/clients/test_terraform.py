@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Terraform with Google's provider, unmodified: makes what the guides have people make, and lets go of it.
+
+Neither is part of the development environment. Terraform has to be on the PATH, and $TERRAFORM_PLUGIN_DIR name a folder
+with the provider, as `terraform providers mirror FOLDER` fills one in one of the folders in terraform/. Tried with the
+releases 4.85.0 and 7.45.0 of the provider.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import MANAGER, STORAGE, Cloud
+from ansible_collections.mlplatform.gcp.tests.integration.target import _guides
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, IMAGES
+
+TERRAFORM = shutil.which("terraform")
+PLUGINS = os.environ.get("TERRAFORM_PLUGIN_DIR", "")
+pytestmark = [
+    pytest.mark.skipif(not TERRAFORM, reason="Terraform is not installed on this machine"),
+    pytest.mark.skipif(not PLUGINS, reason="TERRAFORM_PLUGIN_DIR names no folder with Google's provider"),
+]
+HERE = pathlib.Path(__file__).parent / "terraform"
+HELLO = "us-docker.pkg.dev/cloudrun/container/hello:latest"
+DEPLOYER = "serviceAccount:deployer@mlflow-sandbox.iam.gserviceaccount.com"
+APIS = "cloudbilling cloudresourcemanager iam iamcredentials secretmanager sqladmin storage"
+
+
+class Terraform:
+    """One configuration, applied to a project of its own."""
+
+    def __init__(self, sandbox, folder: pathlib.Path, name: str, **variables: str) -> None:
+        self.folder = folder
+        shutil.copy(HERE / name / "main.tf", folder)
+        self.env = {**os.environ, **sandbox.env(), "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+        self.env |= {f"TF_VAR_{name}": value for name, value in variables.items()}
+        self.run("init", "-input=false", f"-plugin-dir={PLUGINS}")
+
+    def run(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [TERRAFORM, *arguments, "-no-color"],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == 0, f"terraform {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def apply(self) -> None:
+        self.run("apply", "-input=false", "-auto-approve")
+
+    def changes(self) -> dict[str, list[str]]:
+        """What a plan would do: address of each resource that differs, and the actions."""
+        self.run("plan", "-input=false", "-out=plan")
+        plan = json.loads(self.run("show", "-json", "plan"))
+        changed = {item["address"]: item["change"]["actions"] for item in plan.get("resource_changes", [])}
+        return {address: actions for address, actions in changed.items() if actions not in (["no-op"], ["read"])}
+
+    def forget_everything(self) -> None:
+        held = [line for line in self.run("state", "list").split() if not line.startswith("data.")]
+        self.run("state", "rm", *held)
+
+
+@pytest.fixture(scope="module")
+def make(sandbox, make_project, tmp_path_factory):
+    """Make a project with APIs, and apply a configuration to it."""
+
+    def make(name: str, *apis: str) -> Cloud:
+        cloud = Cloud(sandbox, make_project(), tmp_path_factory.mktemp(name))
+        cloud.enable(*APIS.split(), *apis)
+        return cloud
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def cloudrun(make, sandbox):
+    """(project, Terraform) with everything of the Cloud Run guide."""
+    cloud = make("cloudrun", "artifactregistry", "run")
+    cloud.grant(f"{MANAGER}/v3/{cloud.home}", "roles/storage.admin", DEPLOYER)
+    variables = {"project_name": cloud.project, "region": "europe-west1", "image": HELLO}
+    terraform = Terraform(sandbox, cloud.folder, "cloudrun", db_password=_guides.PASSWORD, **variables)
+    terraform.apply()
+    return cloud, terraform
+
+
+@pytest.fixture(scope="module")
+def appengine(make, sandbox):
+    """(project, Terraform) with everything of the App Engine guide."""
+    cloud = make("appengine", "appengine", "appengineflex", "iap")
+    variables = {"project": cloud.project, "docker_image": HELLO, "db_password": _guides.ALPHANUMERIC}
+    for name in _guides.OAUTH_CLIENT:
+        secret = cloud.make_secret(name, f"the {name} of the guide")
+        variables[f"secret_for_{name.replace('-', '_')}"] = secret
+    terraform = Terraform(sandbox, cloud.folder, "appengine", **variables)
+    terraform.apply()
+    return cloud, terraform
+
+
+@pytest.mark.parametrize("guide", ["cloudrun", "appengine"])
+def test_a_second_plan_finds_nothing_to_do(guide, request):
+    _cloud, terraform = request.getfixturevalue(guide)
+    assert terraform.changes() == {}
+
+
+def test_owners_lose_their_rights_on_the_bucket_of_the_cloud_run_guide(cloudrun):
+    """As docs/adopting.md warns: the policy is replaced whole."""
+    cloud, _terraform = cloudrun
+    bindings = cloud.bindings(f"{STORAGE}/b/{cloud.project}-mlflow-prod-europe-west1")
+    assert set(bindings) == {"roles/storage.objectCreator", "roles/storage.objectViewer"}
+
+
+@pytest.mark.parametrize(
+    ("guide", "heading", "differs"),
+    [
+        ("cloudrun", "The Cloud Run guide", {"google_cloud_run_v2_service.mlflow_on_cloudrun": ["update"]}),
+        # its version is still there, and no resource says where the traffic goes
+        ("appengine", "The App Engine guide", {}),
+    ],
+)
+def test_terraform_sees_no_change_after_the_collection_has_taken_over(
+    guide, heading, differs, request, sandbox, playbook, tmp_path
+):
+    cloud, terraform = request.getfixturevalue(guide)
+    variables = _guides.documented(heading, cloud.project)
+    variables |= {"gcp_project": cloud.project, "gcp_quota_project": cloud.project}
+    variables |= {"mlflow_image_context": str(IMAGES / "serving")}
+    playbook(sandbox, tmp_path, DEPLOY, variables, host="taken").check()
+    assert terraform.changes() == differs
+
+
+@pytest.mark.parametrize("guide", ["cloudrun", "appengine"])
+def test_what_terraform_has_forgotten_it_does_not_destroy(guide, request):
+    """After all others: as docs/adopting.md says, so that two tools do not fight."""
+    cloud, terraform = request.getfixturevalue(guide)
+    kept = set(re.findall(r"^[\w.-]+", terraform.run("state", "list"), re.M))
+    assert len(kept) > 10
+    terraform.forget_everything()
+    assert "0 destroyed" in terraform.run("destroy", "-input=false", "-auto-approve")
+    buckets = cloud.get(f"{STORAGE}/b", project=cloud.project)["items"]
+    assert any("mlflow" in bucket["name"] for bucket in buckets)

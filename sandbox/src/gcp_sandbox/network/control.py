@@ -51,7 +51,7 @@ class Control:
             "started": self._started,
             "services": sorted(sandbox.services),
             "broken": sandbox.broken,
-            "deployed": sorted(sandbox.ingress.labels()),
+            "deployed": {label: f"https://{sandbox.ingress.locate(label)}" for label in sandbox.ingress.labels()},
             "databases": sandbox.sql.endpoints() if ready and "sql" not in sandbox.broken else [],
         }
 

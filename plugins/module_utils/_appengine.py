@@ -41,6 +41,24 @@ def _status(body):
 
 OPERATION = long_running(BASE, status=_status)
 
+
+def under_way(remote):
+    """The operation that is under way with a resource, or None: its body does not tell."""
+    client, query = remote.task.client, {"filter": "done:false"}
+    url = f"{BASE}/apps/{remote.names['project']}/operations"
+    while True:
+        try:
+            page = client.get(url, query, permission="appengine.operations.list")
+        except _errors.NotFound:
+            return None  # no application to have operations
+        for operation in page.get("operations") or []:
+            if (operation.get("metadata") or {}).get("target") == remote.path and not operation.get("done"):
+                return operation
+        if not page.get("nextPageToken"):
+            return None
+        query = dict(query, pageToken=page["nextPageToken"])
+
+
 APPLICATION = Resource(
     kind="App Engine application",
     base=BASE,
@@ -48,6 +66,7 @@ APPLICATION = Resource(
     permission="appengine.applications",
     create_path="apps",
     operation=OPERATION,
+    under_way=under_way,
     update=Update(depth=2),
     transient=TRANSIENT,
     rules=Rules(
@@ -86,6 +105,7 @@ VERSION = Resource(
     # Variables and the image are told only in full.
     read_query={"view": "FULL"},
     operation=OPERATION,
+    under_way=under_way,
     update=Update(depth=3),
     transient=TRANSIENT,
     rules=Rules(
@@ -153,20 +173,6 @@ def survey_service(task, name):
     marks = [marked(version) for version in versions if version.get("id") in serving]
     same = marks and all(mark == marks[0] for mark in marks)
     return dict(body, labels=dict(body.get("labels") or {}, **(marks[0] if same else {})))
-
-
-def under_way(remote):
-    """The operation that is under way with a resource, or None: its body does not tell."""
-    client, query = remote.task.client, {"filter": "done:false"}
-    url = f"{BASE}/apps/{remote.names['project']}/operations"
-    while True:
-        page = client.get(url, query, permission="appengine.operations.list")
-        for operation in page.get("operations") or []:
-            if (operation.get("metadata") or {}).get("target") == remote.path and not operation.get("done"):
-                return operation
-        if not page.get("nextPageToken"):
-            return None
-        query = dict(query, pageToken=page["nextPageToken"])
 
 
 def instances(remote):

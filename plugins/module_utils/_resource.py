@@ -83,6 +83,8 @@ class Resource:
     delete_guard  query parameter that carries the guard of a delete
     state         body -> (READY, PENDING or FAILED, words)
     transient     regular expressions of refusals that the service takes back by itself after a while
+    under_way     remote -> the operation that is under way with it, or None; for kinds whose resources cannot be read
+                  while they are made
     inside        :class:`Inside` what it is and is waited for; None where that is never on its way
     explain       (remote, error) -> what a user should know about a failed operation, or an empty string
     """
@@ -106,6 +108,7 @@ class Resource:
     delete_guard: str = ""
     state: Callable = lambda body: (READY, "")
     transient: tuple = ()
+    under_way: Any = None
     inside: Any = None
     explain: Any = None
 
@@ -150,6 +153,14 @@ class Result:
         if self.operation:
             result["operation"] = self.operation
         return result
+
+
+class _Made(Exception):
+    """Another run makes the resource, by an operation that can be joined."""
+
+    def __init__(self, operation):
+        super().__init__(operation["name"])
+        self.operation = operation
 
 
 class Remote:
@@ -244,8 +255,8 @@ class Remote:
         Joins whatever is under way: an operation of another run, a resource that is still being made or deleted, a
         create that somebody else won. ``guard(plan)`` may refuse a plan by raising. In check mode nothing is sent.
         """
-        first = None
-        for attempt in range(_CONFLICTS):
+        first, attempt = None, 0
+        while attempt < _CONFLICTS:
             existing = self.read()
             plan = self.plan(desired, existing)
             if self.is_pending(existing) and not self.task.check_mode and (plan.changed or self.task.wait):
@@ -260,12 +271,18 @@ class Remote:
                 return Result(told.changed, told.diff(self.title, self.path), plan.after)
             try:
                 return self.apply(plan)
+            except _Made as made:
+                if not self.task.wait:
+                    return Result(False, {"before": {}, "after": {}}, plan.after, made.operation["name"])
+                self.finish(Result(), made.operation, "creating")
+                continue
             except _errors.Conflict as error:
                 first, failure, pause = first or plan, error, self.task.client.clock.random() * 2**attempt
             except _errors.AlreadyExists as error:
                 failure, pause = error, 2**attempt
                 self._refuse_taken(error)
             self.task.waiter.pause(pause, self.title, "changed by somebody else at the same time")
+            attempt += 1
         raise failure
 
     def _refuse_taken(self, error):
@@ -341,6 +358,10 @@ class Remote:
             try:
                 return self.task.waiter.tolerate(lambda: self._send(plan), self.resource.transient, what=self.title)
             except _errors.OperationInProgress as error:
+                if plan.action == "create" and self.resource.under_way:
+                    operation = self.resource.under_way(self)
+                    if operation:
+                        raise _Made(operation) from error
                 self.task.waiter.pause(_BUSY_SECONDS, self.title, f"busy: {error.text}")
                 if plan.action == "create" and self.read() is not None:
                     # Another run was making it. Not every service refuses to make it once more over that.

@@ -234,6 +234,10 @@ def test_no_secret_is_shown(report):
     assert not shown
 
 
+def test_a_step_is_known_by_its_title():
+    assert len({step.title for step in STEPS}) == len(STEPS)
+
+
 def test_every_module_has_steps():
     modules = {path.stem for path in (pathlib.Path(__file__).parents[3] / "plugins" / "modules").glob("*.py")}
     assert {step.module for step in STEPS} == {step.module for step in steps_of(ORDINARY)} == modules

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import (
+    APP_ENGINE,
     MANAGER,
     REGION,
     REGISTRY,
@@ -231,3 +232,33 @@ def test_what_was_started_is_joined_by_a_later_task(stage):
     assert shown(second, "build.changed") == "False"
     assert "@sha256:" in shown(second, "build.image")
     assert shown(second, "again.changed") == "False"
+
+
+def test_two_runs_at_the_same_time_deploy_to_app_engine_once(stage):
+    """Neither an application nor a version can be read while it is made."""
+    stage.cloud.enable("appengine", "appengineflex")
+    version = {"image": "us-docker.pkg.dev/cloudrun/container/hello:latest", "manual_scaling": {"instances": 1}}
+    tasks = [
+        task("app_engine_application", location=REGION, register="application"),
+        task("app_engine_version", name="v1", wait="{{ waits }}", register="version", **version),
+        show("version.operation | default('')"),
+        task("app_engine_version", name="v1", register="joined", **version),
+        show("joined.resource.servingStatus"),
+        *(show(f"{name}.changed") for name in ("application", "version", "joined")),
+    ]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        started = [
+            pool.submit(stage.play, *tasks, name=f"engine-{waits}", variables={"waits": waits})
+            for waits in (True, False)
+        ]
+        plays = [run.result() for run in started]
+    for play in plays:
+        play.check()
+        assert shown(play, "joined.changed") == "False"
+        assert shown(play, "joined.resource.servingStatus") == "SERVING"
+    for name in ("application", "version"):
+        assert sorted(shown(play, f"{name}.changed") for play in plays) == ["False", "True"], name
+    # The run that did not wait tells what it has started, or what it has found under way.
+    assert shown(plays[1], "version.operation | default('')").startswith("apps/")
+    operations = stage.cloud.get(f"{APP_ENGINE}/apps/{stage.cloud.project}/operations")["operations"]
+    assert len(operations) == 2

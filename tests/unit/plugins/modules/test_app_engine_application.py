@@ -103,7 +103,23 @@ def test_one_that_another_run_makes_is_joined(cloud):
     busy = "Cannot operate on apps/p because an operation is already in progress for apps/p by 7."
     cloud.expect_error("GET", URL, 404, code="NOT_FOUND")
     cloud.expect_error("POST", f"{V1}/apps", 409, code="ABORTED", message=busy)
+    operation = dict(OPERATION, metadata={"target": "apps/p", "ephemeralMessage": "Making buckets"})
+    cloud.expect("GET", f"{URL}/operations", query={"filter": "done:false"}, body={"operations": [operation]})
+    for _look in range(70):
+        cloud.expect("GET", f"{V1}/{OPERATION['name']}", body=operation)
+    cloud.expect("GET", f"{V1}/{OPERATION['name']}", body=done())
+    cloud.expect("GET", URL, body=APP)
+    assert not cloud.run(app_engine_application, location="europe-west")["changed"]
+    assert "Making buckets" in cloud.progress[0]
+
+
+def test_one_whose_operation_cannot_be_seen_yet(cloud):
+    busy = "Cannot operate on apps/p because an operation is already in progress for apps/p by 7."
     cloud.expect_error("GET", URL, 404, code="NOT_FOUND")
+    for _again in range(9):
+        cloud.expect_error("POST", f"{V1}/apps", 409, code="ABORTED", message=busy)
+        cloud.expect_error("GET", f"{URL}/operations", 404, code="NOT_FOUND")
+        cloud.expect_error("GET", URL, 404, code="NOT_FOUND")
     cloud.expect_error("POST", f"{V1}/apps", 409, code="ALREADY_EXISTS")
     for _look in range(2):
         cloud.expect("GET", URL, body=APP)

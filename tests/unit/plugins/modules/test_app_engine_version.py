@@ -144,6 +144,39 @@ def test_one_is_started_and_a_later_task_joins(cloud):
     assert not cloud.run(app_engine_version, **OPTIONS)["changed"]
 
 
+BUSY = "Cannot operate on apps/p/services/default/versions/v1 because an operation is already in progress for it by 1."
+
+
+def busy(cloud):
+    cloud.expect_error("GET", URL, 404, code="NOT_FOUND")
+    cloud.expect_error("POST", f"{SERVICE}/versions", 409, code="ABORTED", message=BUSY)
+    cloud.expect("GET", OPERATIONS, query={"filter": "done:false"}, body={"operations": [OPERATION]})
+
+
+def test_one_that_cannot_be_read_yet_is_joined(cloud):
+    busy(cloud)
+    cloud.expect("GET", f"{OPERATIONS}/1", body=done())
+    found(cloud)
+    cloud.expect("GET", f"{URL}/instances", body=HEALTHY)
+    assert not cloud.run(app_engine_version, **OPTIONS)["changed"]
+
+
+def test_one_that_cannot_be_read_yet_is_told(cloud):
+    busy(cloud)
+    result = cloud.run(app_engine_version, wait=False, **OPTIONS)
+    assert result["operation"] == "apps/p/operations/1" and not result["changed"]
+    assert result["diff"] == {"before": {}, "after": {}}
+
+
+def test_one_that_cannot_be_read_yet_fails(cloud):
+    busy(cloud)
+    error = {"code": 4, "message": "it has failed to become healthy"}
+    cloud.expect("GET", f"{OPERATIONS}/1", body=dict(OPERATION, done=True, error=error))
+    cloud.expect_error("GET", f"{URL}/instances", 404, code="NOT_FOUND")
+    with pytest.raises(Failed, match=r"it has failed to become healthy.*gcloud app logs read"):
+        cloud.run(app_engine_version, **OPTIONS)
+
+
 def test_the_joined_deployment_fails(cloud):
     found(cloud)
     cloud.expect("GET", f"{URL}/instances", body={})

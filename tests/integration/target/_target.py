@@ -392,10 +392,18 @@ class Project(_cloud.Cloud):
         return self.ask("POST", url, {"payload": json.dumps(claims)})["signedJwt"]
 
 
-def log_a_run(project: Project, box: Box) -> tuple[str, str]:
-    """Log a run to the deployment `demo` as the README says; the ids of its experiment and of itself."""
-    address, account = project.address("demo-dev"), project.email("demo-dev-client")
+def log_a_run(box: Box, address: str, account: str) -> tuple[str, str]:
+    """Log a run to the server at an address as the README says; the ids of its experiment and of itself."""
     command = [sys.executable, "examples/log_a_run.py", address, account]
     done = subprocess.run([*box.command, "exec", "--", *command], cwd=ROOT, check=True, capture_output=True, text=True)
     *_, experiment, _, run = done.stdout.strip().splitlines()[-1].split("/")
     return experiment, run
+
+
+def find_run(project: Project, address: str, account: str, run: str) -> dict:
+    """The run as MLflow's API has it at an address behind Identity-Aware Proxy."""
+    url = f"{address}/api/2.0/mlflow/runs/get?run_id={run}"
+    token = project.signed(account, f"{address}/*")
+    answer = project.anonymous.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+    answer.raise_for_status()
+    return answer.json()["run"]

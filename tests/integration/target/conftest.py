@@ -100,7 +100,7 @@ def deployed(fresh, demo):
 @pytest.fixture(scope="session")
 def logged(deployed, box):
     """A run that is logged while Identity-Aware Proxy is in front of `demo`: ids of its experiment and of itself."""
-    return log_a_run(deployed, box)
+    return log_a_run(box, deployed.address("demo-dev"), deployed.email("demo-dev-client"))
 
 
 @pytest.fixture

@@ -224,6 +224,33 @@ def test_a_run_that_is_killed_between_version_and_traffic_is_finished_by_the_nex
     assert controller.run(DEPLOY, hosts=changed).check().changed == 0
 
 
+def identity_token(project, account, audience):
+    url = (
+        f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{project.email(account)}:generateIdToken"
+    )
+    return project.ask("POST", url, {"audience": audience, "includeEmail": True})["token"]
+
+
+def test_an_oauth_client_of_ones_own_lets_identity_tokens_in(three, project, controller, hosts, engine):
+    client = "123-own.apps.googleusercontent.com"
+    own = hosts["ae"] | {
+        "mlflow_oauth_client_id_secret": project.make_secret("own-client-id", client),
+        "mlflow_oauth_client_secret_secret": project.make_secret("own-client-secret", "first secret of the client"),
+    }
+    controller.run(DEPLOY, hosts={"ae": own}, verbosity=4).check()
+    assert engine.application["iap"]["oauth2ClientId"] == client
+    address = f"https://{engine.application['defaultHostname']}/"
+    for audience, status in ((client, 200), (address, 401)):
+        token = identity_token(project, "ae-dev-client", audience)
+        answer = project.anonymous.get(address, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == status, audience
+    assert controller.run(DEPLOY, hosts={"ae": own}).check().changed == 0
+    before = engine.application["iap"]["oauth2ClientSecretSha256"]
+    project.add_version("own-client-secret", "second secret of the client")
+    assert controller.run(DEPLOY, hosts={"ae": own}, verbosity=4).check().changed == 1
+    assert engine.application["iap"]["oauth2ClientSecretSha256"] != before
+
+
 # --- what stands in the way
 
 

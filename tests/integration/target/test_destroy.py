@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
-from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, find_run
 
 DATA = {
     "instance/demo-dev",
@@ -19,16 +19,6 @@ LOGIN = {f"secret/demo-dev-{name}" for name in ("tracking-username", "tracking-p
 WITH_DATA = ("-e", "mlflow_destroy_data=true")
 CONFIRMED = (*WITH_DATA, "-e", "mlflow_destroy_confirm=demo")
 FOREIGN = "bucket/somebody-elses-bucket"
-
-
-def find_run(project, box, run):
-    """The run as MLflow's API has it."""
-    address = project.address("demo-dev")
-    token = project.signed("demo-dev-client", f"{address}/*")
-    url = f"{address}/api/2.0/mlflow/runs/get?run_id={run}"
-    answer = box.anonymous().get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
-    answer.raise_for_status()
-    return answer.json()["run"]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +73,7 @@ def test_nobody_who_is_gone_is_left_in_a_policy(without_data, deployed):
 
 def test_a_deployment_after_that_finds_the_runs(logged, deployed_again, deployed, box):
     run_id = logged[1]
-    run = find_run(deployed, box, run_id)
+    run = find_run(deployed, deployed.address("demo-dev"), "demo-dev-client", run_id)
     assert {item["key"]: item["value"] for item in run["data"]["metrics"]} == {"loss": 0.1}
     bucket = run["info"]["artifact_uri"].removeprefix("gs://").split("/")[0]
     objects = deployed.list(f"{_cloud.STORAGE}/b/{bucket}/o", "items")

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One deployment of the real MLflow that goes from App Engine to Cloud Run and back, and keeps what was logged."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
+from ansible_collections.mlplatform.gcp.tests.integration.target._browser import (
+    ALICE,
+    CHROMIUM,
+    assert_picture,
+    sign_in,
+)
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, VERIFY, find_run, log_a_run
+from gcp_sandbox.config import Settings
+
+APPS = "https://appengine.googleapis.com/v1/apps"
+CLIENT = "moves-dev-client"
+OAUTH_CLIENT = "827594110180-own.apps.googleusercontent.com"
+
+
+class Moving:
+    """The deployment `moves`, wherever it is."""
+
+    def __init__(self, project, box, controller):
+        self.project, self.box, self.controller = project, box, controller
+
+    def hosts(self, target):
+        oauth = {
+            f"mlflow_oauth_client_{part}_secret": f"{self.project.home}/secrets/oauth-{part}"
+            for part in ("id", "secret")
+        }
+        common = {"mlflow_target": target, "mlflow_access_members": [f"user:{ALICE}"]}
+        return {"moves": self.project.variables | common | oauth}
+
+    def to(self, target):
+        return self.controller.run(DEPLOY, hosts=self.hosts(target)).check()
+
+    @property
+    def engine(self):
+        return f"https://{self.project.get(f'{APPS}/{self.project.project}')['defaultHostname']}"
+
+    @property
+    def run(self):
+        return self.project.address("moves-dev")
+
+    def versions(self):
+        """Serving status of each version on App Engine."""
+        url = f"{APPS}/{self.project.project}/services/default/versions"
+        return [item["servingStatus"] for item in self.project.list(url, "versions")]
+
+    def data(self):
+        """What must not be made again: the instance, the bucket and the payloads of the secrets."""
+        resources = self.project.resources()
+        instance, bucket = (
+            resources["instance/moves-dev"],
+            resources[f"bucket/{self.project.project}-moves-dev-artifacts"],
+        )
+        names = [name.split("/")[1] for name in resources if name.startswith("secret/moves-")]
+        payloads = {name: self.project.secret(name)["versions"] for name in names}
+        return (instance["createTime"], instance["databaseVersion"]), (bucket["id"], bucket["timeCreated"]), payloads
+
+
+@pytest.fixture(scope="module")
+def moving(box, new_project, controller):
+    box.latency("instant")
+    project = new_project()
+    project.enable("secretmanager")
+    project.make_secret("oauth-id", OAUTH_CLIENT)
+    project.make_secret("oauth-secret", "a secret of the OAuth client")
+    return Moving(project, box, controller)
+
+
+@pytest.fixture(scope="module")
+def begun(moving, box):
+    """The deployment on App Engine, and a run that was logged there."""
+    moving.to("appengine")
+    moving.controller.collect(moving.project)
+    experiment, run = log_a_run(box, moving.engine, moving.project.email(CLIENT))
+    return {"experiment": experiment, "run": run, "data": moving.data()}
+
+
+@pytest.fixture(scope="module")
+def moved(begun, moving):
+    moving.to("cloudrun")
+    return begun
+
+
+@pytest.fixture(scope="module")
+def back(moved, moving):
+    moving.to("appengine")
+    return moved
+
+
+def metrics(run):
+    return {item["key"]: item["value"] for item in run["data"]["metrics"]}
+
+
+@pytest.fixture(scope="module")
+def key_file(begun, moving, tmp_path_factory):
+    """A key of the clients' account."""
+    url = f"{_cloud.IAM}/{moving.project.home}/serviceAccounts/{moving.project.email(CLIENT)}/keys"
+    path = tmp_path_factory.mktemp("key") / "key.json"
+    path.touch(mode=0o600)
+    path.write_bytes(base64.b64decode(moving.project.ask("POST", url, {})["privateKeyData"]))
+    return path
+
+
+def test_with_an_oauth_client_of_ones_own_every_way_in_is_proven(key_file, moving):
+    hosts = {"moves": moving.hosts("appengine")["moves"] | {"mlflow_verify_key_file": str(key_file)}}
+    play = moving.controller.run(VERIFY, hosts=hosts, verbosity=4).check()
+    said = [line.strip(' ",') for line in play.output.splitlines() if re.match(r' *"(passed|skipped|FAILED)', line)]
+    assert len(said) > 15 and all(line.startswith("passed") for line in said), "\n".join(said)
+    for way in (
+        "JWT for the address, signed by signJwt",
+        "JWT for the address, signed with a key file",
+        "identity token from generateIdToken",
+        "identity token by impersonation with google-auth",
+        "identity token by google-cloud-iam's IAMCredentialsClient",
+        "identity token with a key file",
+        "MLflow's client with MLFLOW_TRACKING_TOKEN",
+        "MLflow's client with the package mlflow-google-auth",
+    ):
+        assert any(f"way in: {way}" in line for line in said), way
+    for stranger in ("without credentials", "another address", "somebody else", "expired", "not among the members"):
+        assert any(line for line in said if "refused: " in line and stranger in line), stranger
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH")
+def test_who_has_access_signs_in_and_sees_the_run(begun, moving, browser, box, tmp_path):
+    door = f"http://{moving.project.project}.localhost:{Settings.load(box.state).ports.door}/"
+    sign_in(browser, door, ALICE)
+    browser.wait("MLflow")
+    browser.open(f"{door}#/experiments/{begun['experiment']}/runs")
+    assert "Something went wrong" not in browser.wait("first-steps", "hello")
+    assert_picture(browser.picture(tmp_path / "runs.png"))
+
+
+def test_on_cloud_run_the_runs_are_there_and_nothing_was_made_again(moved, moving):
+    assert metrics(find_run(moving.project, moving.run, CLIENT, moved["run"])) == {"loss": 0.1}
+    assert moving.data() == moved["data"]
+
+
+def test_the_server_on_app_engine_is_switched_off(moved, moving):
+    assert moving.versions() == ["STOPPED"]
+    web = f"projects/{moving.project.number}/iap_web/appengine-{moving.project.project}/services/default"
+    assert moving.project.bindings(f"{_cloud.IAP}/{web}") == {}
+    assert moving.to("cloudrun").changed == 0
+
+
+def test_back_on_app_engine_they_are_there_as_well(back, moving):
+    assert metrics(find_run(moving.project, moving.engine, CLIENT, back["run"])) == {"loss": 0.1}
+    assert moving.data() == back["data"]
+    assert moving.versions() == ["SERVING"]
+
+
+def test_the_service_on_cloud_run_is_gone(back, moving):
+    assert not [name for name in moving.project.resources() if name.startswith("service/")]
+    assert moving.to("appengine").changed == 0

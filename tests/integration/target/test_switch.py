@@ -29,10 +29,8 @@ class Moving:
         self.project, self.box, self.controller = project, box, controller
 
     def hosts(self, target):
-        oauth = {
-            f"mlflow_oauth_client_{part}_secret": f"{self.project.home}/secrets/oauth-{part}"
-            for part in ("id", "secret")
-        }
+        secrets = f"{self.project.home}/secrets"
+        oauth = {f"mlflow_oauth_client_{part}_secret": f"{secrets}/oauth-{part}" for part in ("id", "secret")}
         common = {"mlflow_target": target, "mlflow_access_members": [f"user:{ALICE}"]}
         return {"moves": self.project.variables | common | oauth}
 

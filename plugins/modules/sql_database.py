@@ -27,7 +27,7 @@ options:
     description: Character set, such as V(UTF8) or V(utf8mb4). Cannot be changed.
     type: str
   collation:
-    description: Collation. Cannot be changed.
+    description: Collation, such as V(en_US.UTF8) or V(utf8mb4_0900_ai_ci). Cannot be changed.
     type: str
 extends_documentation_fragment:
   - mlplatform.gcp.gcp
@@ -46,6 +46,13 @@ EXAMPLES = r"""
     project: my-project
     instance: mlflow-prod
     name: mlflow
+
+- name: A database of MySQL that can hold any text exists
+  mlplatform.gcp.sql_database:
+    instance: mlflow-mysql
+    name: mlflow
+    charset: utf8mb4
+    collation: utf8mb4_0900_ai_ci
 """
 
 RETURN = r"""
@@ -71,8 +78,9 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, I
 _WAY_OUT = "Change it in the database itself, or dump, delete and restore the database."
 
 
-def _lower(value):
-    return value and value.lower()
+def _name(value):
+    """A character set or collation: case does not matter, and what MySQL calls ``utf8`` is ``utf8mb3`` from 8.0 on."""
+    return value and value.lower().replace("utf8mb3", "utf8")
 
 
 DATABASE = Resource(
@@ -88,7 +96,7 @@ DATABASE = Resource(
     inside=INSIDE,
     rules=Rules(
         immutable={"charset": _WAY_OUT, "collation": _WAY_OUT},
-        normalise={"charset": _lower, "collation": _lower},
+        normalise={"charset": _name, "collation": _name},
     ),
 )
 

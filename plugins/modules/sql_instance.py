@@ -40,7 +40,8 @@ options:
     description: Machine type, such as V(db-custom-1-3840). Required for a new instance.
     type: str
   availability_type:
-    description: Whether there is a standby in another zone.
+    description:
+      - Whether there is a standby in another zone. With MySQL V(REGIONAL) needs O(backup.enabled) and O(backup.pitr).
     type: str
     choices: [ZONAL, REGIONAL]
   activation_policy:
@@ -57,6 +58,9 @@ options:
   disk_autoresize:
     description: Whether the disk grows by itself.
     type: bool
+  disk_autoresize_limit_gb:
+    description: How large the disk may grow by itself in GB, V(0) for as large as it has to.
+    type: int
   flags:
     description: Database flags. They replace the flags that are there.
     type: dict
@@ -70,7 +74,14 @@ options:
       pitr:
         description:
           - Whether any point in time can be restored. With MySQL that means binary logs.
+          - Needs O(backup.enabled).
         type: bool
+      transaction_log_days:
+        description: For how many days back that is possible, V(1) to V(7), or V(35) with O(edition=ENTERPRISE_PLUS).
+        type: int
+      location:
+        description: Region or multi-region of the backups, such as V(eu).
+        type: str
       start_time:
         description: When, as V(HH:MM) in UTC.
         type: str
@@ -160,6 +171,25 @@ EXAMPLES = r"""
       managed-by: mlplatform-gcp
     wait: false
 
+- name: A MySQL server with binary logs, whose maintenance is on Sundays at three
+  mlplatform.gcp.sql_instance:
+    project: my-project
+    name: mlflow-mysql
+    region: europe-west1
+    database_version: MYSQL_8_0
+    tier: db-n1-standard-1
+    availability_type: ZONAL
+    disk_size_gb: 10
+    disk_autoresize: true
+    disk_autoresize_limit_gb: 100
+    backup:
+      enabled: true
+      pitr: true
+    maintenance_window:
+      day: 7
+      hour: 3
+      update_track: stable
+
 - name: The database server is gone, and a last backup of it is kept for 90 days
   mlplatform.gcp.sql_instance:
     name: mlflow-dev
@@ -208,12 +238,15 @@ OPTIONS = (
             "disk_type": {"type": "str", "choices": ["PD_SSD", "PD_HDD", "HYPERDISK_BALANCED"]},
             "disk_size_gb": {"type": "int"},
             "disk_autoresize": {"type": "bool"},
+            "disk_autoresize_limit_gb": {"type": "int"},
             "flags": {"type": "dict"},
             "backup": {
                 "type": "dict",
                 "options": {
                     "enabled": {"type": "bool"},
                     "pitr": {"type": "bool"},
+                    "transaction_log_days": {"type": "int"},
+                    "location": {"type": "str"},
                     "start_time": {"type": "str"},
                     "retained": {"type": "int"},
                 },
@@ -249,8 +282,8 @@ OPTIONS = (
 )
 
 
-def desired(params):
-    """The instance that the options describe, as the API's fields."""
+def desired(params, version):
+    """The instance that the options describe, as the API's fields; ``version`` is that of the instance."""
     flags, window, networks = params["flags"], params["maintenance_window"], params["authorized_networks"]
     return {
         "region": params["region"],
@@ -261,12 +294,13 @@ def desired(params):
             "availabilityType": params["availability_type"],
             "activationPolicy": params["activation_policy"],
             "dataDiskType": params["disk_type"],
-            "dataDiskSizeGb": None if params["disk_size_gb"] is None else str(params["disk_size_gb"]),
+            "dataDiskSizeGb": text(params["disk_size_gb"]),
             "storageAutoResize": params["disk_autoresize"],
+            "storageAutoResizeLimit": text(params["disk_autoresize_limit_gb"]),
             "databaseFlags": None
             if flags is None
             else [{"name": name, "value": flag_value(value)} for name, value in sorted(flags.items())],
-            "backupConfiguration": backup(params["backup"], params["database_version"]),
+            "backupConfiguration": backup(params["backup"], version),
             "maintenanceWindow": window
             and {"day": window["day"], "hour": window["hour"], "updateTrack": window["update_track"]},
             "ipConfiguration": {
@@ -279,6 +313,11 @@ def desired(params):
             "userLabels": params["labels"],
         },
     }
+
+
+def text(number):
+    """A number of 64 bits as JSON of Google's APIs has it."""
+    return None if number is None else str(number)
 
 
 def flag_value(value):
@@ -295,6 +334,8 @@ def backup(options, version):
     return {
         "enabled": options["enabled"],
         "binaryLogEnabled" if is_mysql(version) else "pointInTimeRecoveryEnabled": options["pitr"],
+        "transactionLogRetentionDays": options["transaction_log_days"],
+        "location": options["location"],
         "startTime": options["start_time"],
         "backupRetentionSettings": None
         if retained is None
@@ -306,7 +347,10 @@ def run(task):
     if task.params["state"] == "absent":
         return absent(task)
     remote = task.remote(INSTANCE, name=task.params["name"])
-    result = remote.ensure(desired(task.params), guard=lambda plan: complete(task, plan))
+    version = task.params["database_version"]
+    if version is None and task.params["backup"]:  # whose fields depend on the engine
+        version = (remote.read() or {}).get("databaseVersion")
+    result = remote.ensure(desired(task.params, version), guard=lambda plan: complete(task, plan))
     if not task.wait and not result.operation and remote.is_pending(result.resource) and not task.check_mode:
         # Another run started it: tell its operation, so that a later task knows that there is something to join.
         result.operation = running_operation(task)
@@ -319,6 +363,19 @@ def complete(task, plan):
     if plan.action == "create" and missing:
         name, options = task.params["name"], " and ".join(missing)
         raise UserError(f"Cloud SQL instance {name} does not exist.", f"To create it, set {options}.")
+    settings = (plan.after or {}).get("settings") or {}
+    backups = settings.get("backupConfiguration") or {}
+    if (
+        is_mysql((plan.after or {}).get("databaseVersion"))
+        and settings.get("availabilityType") == "REGIONAL"
+        and not (backups.get("enabled") and backups.get("binaryLogEnabled"))
+    ):
+        # https://cloud.google.com/sql/docs/mysql/configure-ha
+        raise UserError(
+            f"Cloud SQL instance {task.params['name']} cannot have a standby (availability_type: REGIONAL) without"
+            " backups and binary logs.",
+            "Set backup.enabled and backup.pitr to true, or availability_type to ZONAL.",
+        )
 
 
 def running_operation(task):

@@ -25,11 +25,14 @@ options:
   name:
     description:
       - Name of the user. With O(type=CLOUD_IAM_SERVICE_ACCOUNT) and O(type=CLOUD_IAM_USER) the e-mail address of the
-        account; the module shortens that of a service account as Cloud SQL wants it.
+        account; the module shortens it as Cloud SQL wants it. With PostgreSQL a service account logs in under its
+        address without C(.gserviceaccount.com), with MySQL anybody under what is before the C(@).
     type: str
     required: true
   host:
-    description: With MySQL, the host that the user may connect from.
+    description:
+      - With MySQL, the host that the user may connect from, as V(%) for any, V(10.1.0.0/255.255.0.0) or an address.
+      - Users of one name with different hosts are different users. Google takes V(%) if nothing is said.
     type: str
   type:
     description: How the user is authenticated.
@@ -73,6 +76,20 @@ EXAMPLES = r"""
     instance: mlflow-prod
     name: mlflow-server@my-project.iam.gserviceaccount.com
     type: CLOUD_IAM_SERVICE_ACCOUNT
+
+- name: A user of MySQL may come from anywhere
+  mlplatform.gcp.sql_user:
+    instance: mlflow-mysql
+    name: mlflow
+    host: "%"
+    password_secret: projects/my-project/secrets/mlflow-db-password
+
+- name: The administrator that Google made is gone
+  mlplatform.gcp.sql_user:
+    instance: mlflow-mysql
+    name: root
+    host: "%"
+    state: absent
 """
 
 RETURN = r"""
@@ -106,7 +123,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Result
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import BASE as SECRETS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret, read_version, version_name
-from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, INSIDE, OPERATION
+from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, INSIDE, INSTANCE, OPERATION, is_mysql
 
 _CONFLICTS = 6
 USER = Resource(
@@ -160,15 +177,32 @@ class User:
 
     def __init__(self, task):
         params = task.params
+        self.task = task
         name, host = params["name"], params["host"]
-        if params["type"] == "CLOUD_IAM_SERVICE_ACCOUNT":
+        resource = dataclasses.replace(USER, read_query={"host": "{host}"}) if host else USER
+        if params["type"] != "BUILT_IN" and self.is_mysql():
+            # It is made by its address and goes by what is before the "@":
+            # https://cloud.google.com/sql/docs/mysql/add-manage-iam-users#creating-a-database-user
+            resource = dataclasses.replace(
+                resource, create_body=lambda names, body: dict(USER.create_body(names, body), name=params["name"])
+            )
+            name = name.partition("@")[0]
+        elif params["type"] == "CLOUD_IAM_SERVICE_ACCOUNT":
             # https://cloud.google.com/sql/docs/postgres/add-manage-iam-users#creating-a-database-user
             name = name.removesuffix(".gserviceaccount.com")
-        resource = dataclasses.replace(USER, read_query={"host": "{host}"}) if host else USER
-        self.task = task
         self.remote = task.remote(resource, instance=params["instance"], name=name, host=host)
-        self.query = {"name": name, **({"host": host} if host else {})}
         self.collection = self.remote.url.rsplit("/", 1)[0]
+
+    def is_mysql(self):
+        """Whether the instance is one of MySQL; False where there is none yet."""
+        try:
+            instance = self.task.remote(INSTANCE, name=self.task.params["instance"]).read()
+        except ApiDisabled as error:
+            if not self.task.check_mode:
+                raise
+            self.task.assume_enabled(error)
+            instance = None
+        return is_mysql((instance or {}).get("databaseVersion"))
 
     def present(self):
         existing = self.read()
@@ -216,8 +250,8 @@ class User:
             "after_header": self.remote.title,
         }
         if not self.task.check_mode:
-            body = {"name": self.query["name"], "password": read_secret(self.task, version)}
-            self.change("PUT", body, "cloudsql.users.update", "updating")
+            body = {"name": existing["name"], "password": read_secret(self.task, version)}
+            self.change("PUT", existing, body, "cloudsql.users.update", "updating")
             self.note(version)
         return self.tell(Result(True, diff, existing), version)
 
@@ -225,13 +259,15 @@ class User:
         existing = self.remote.read()
         plan = self.remote.plan(None, existing)
         if plan.changed and not self.task.check_mode:
-            self.change("DELETE", None, "cloudsql.users.delete", "deleting")
+            self.change("DELETE", existing, None, "cloudsql.users.delete", "deleting")
         return Result(plan.changed, plan.diff(self.remote.title))
 
-    def change(self, method, body, permission, verb):
+    def change(self, method, existing, body, permission, verb):
         """Send a change of the collection and wait for it: users are not changed by an address of their own."""
         client = self.task.client
-        operation = client.request(method, self.collection, query=self.query, body=body, permission=permission)
+        # With MySQL the name alone does not say who is meant.
+        query = {key: existing[key] for key in ("name", "host") if existing.get(key)}
+        operation = client.request(method, self.collection, query=query, body=body, permission=permission)
         self.task.waiter.operation(client, OPERATION, operation, what=f"{verb} {self.remote.title}")
 
     @staticmethod

@@ -468,6 +468,42 @@ class TestMysql:
         api.do("PATCH", "/instances/my", {"settings": {"backupConfiguration": {"binaryLogEnabled": False}}})
         assert ask_mysql(mysql_of(sandbox, "app", "pw", None), "SELECT @@log_bin") == ((0,),)
 
+    def test_a_standby_needs_the_binary_log(self, api):
+        settings = {**ENTERPRISE, "availabilityType": "REGIONAL", "backupConfiguration": {"enabled": True}}
+        body = {"name": "my", "databaseVersion": "MYSQL_8_0", "region": "europe-west1", "settings": settings}
+        status, reason, said = api.fails("POST", "/instances", body)
+        assert (status, reason) == (400, "invalid") and "binary logging" in said
+
+    def test_what_the_server_refuses_is_told_in_its_words(self, sandbox, api, mariadb):
+        api.insert("my", "MYSQL_8_0")
+        api.do("POST", "/instances/my/databases", {"name": "shop"})
+        said = api.fails("POST", "/instances/my/databases", {"name": "shop"})[2]
+        assert said.endswith("Detail: Can't create database 'shop'; database exists.")
+        said = api.fails("POST", "/instances/my/databases", {"name": "x", "collation": "nonsense"})[2]
+        assert "Unknown collation: 'nonsense'" in said
+
+    def test_iam_users_are_named_by_what_is_before_the_at(self, sandbox, api, mariadb):
+        api.insert("my", "MYSQL_8_0")
+        email = "app@mlflow-sandbox.iam.gserviceaccount.com"
+        api.do("POST", "/instances/my/users", {"name": email, "type": "CLOUD_IAM_SERVICE_ACCOUNT"})
+        user = api.ok("GET", BASE + "/instances/my/users/app?host=%25")
+        assert (user["name"], user["type"], user["iamEmail"]) == ("app", "CLOUD_IAM_SERVICE_ACCOUNT", email)
+
+    def test_backups_and_restoring_one(self, sandbox, api, mariadb):
+        api.insert("my", "MYSQL_8_0", ipConfiguration=OPEN)
+        api.do("POST", "/instances/my/users", {"name": "app", "password": "pw"})
+        api.do("POST", "/instances/my/databases", {"name": "shop"})
+        ask_mysql(mysql_of(sandbox, "app", "pw"), "CREATE TABLE t AS SELECT 7 AS a")
+        operation = api.do("POST", "/instances/my/backupRuns", {})
+        id = operation["backupContext"]["backupId"]
+        api.do("DELETE", "/instances/my/databases/shop")
+        context = {"restoreBackupContext": {"backupRunId": id, "instanceId": "my"}}
+        api.do("POST", "/instances/my/restoreBackup", context)
+        assert ask_mysql(mysql_of(sandbox, "app", "pw"), "SELECT a FROM t") == ((7,),)
+        api.do("DELETE", "/instances/my?enableFinalBackup=true")
+        (kept,) = api.ok("GET", BASE + "/backups")["backups"]
+        assert int(kept["maxChargeableBytes"]) > 100_000 and kept["databaseVersion"] == "MYSQL_8_0"
+
     def test_a_server_that_cannot_be_had_fails_the_creation(self, sandbox, api, monkeypatch):
         def none(home):
             raise SqlError("there is no MariaDB and no way to get one")

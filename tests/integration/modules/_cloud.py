@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a test sees of a project without the code under test: through the APIs and through PostgreSQL's driver."""
+"""What a test sees of a project without the code under test: through the APIs and through databases' drivers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pathlib
 import time
 
 import psycopg2
+import pymysql
 
 USAGE = "https://serviceusage.googleapis.com"
 MANAGER = "https://cloudresourcemanager.googleapis.com"
@@ -198,6 +199,19 @@ class Cloud:
             self.login(instance, user, password).close()
         except psycopg2.OperationalError as error:
             assert "password authentication failed" in str(error), error
+            return False
+        return True
+
+    def login_mysql(self, instance: str, user: str, password: str, database: str | None = None):
+        """The same with MySQL."""
+        port = self.sql_port(instance)
+        return pymysql.connect(host="127.0.0.1", port=port, user=user, password=password, database=database)
+
+    def can_login_mysql(self, instance: str, user: str, password: str) -> bool:
+        try:
+            self.login_mysql(instance, user, password).close()
+        except pymysql.err.OperationalError as error:
+            assert "Access denied" in str(error), error
             return False
         return True
 

@@ -24,6 +24,7 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules.steps import (
     apis,
     app_engine,
     images,
+    mysql,
     policies,
     run,
     secrets,
@@ -31,9 +32,8 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules.steps import (
     storage,
 )
 
-STEPS = [
-    step for group in (apis, accounts, secrets, storage, sql, images, run, app_engine, policies) for step in group.STEPS
-]
+GROUPS = (apis, accounts, secrets, storage, sql, mysql, images, run, app_engine, policies)
+STEPS = [step for group in GROUPS for step in group.STEPS]
 CONTROLLER, ORDINARY = "controller", "ordinary"
 CALLBACKS = pathlib.Path(__file__).with_name("callback")
 

@@ -16,6 +16,15 @@ def test_nothing_to_do_whatever_the_case_of_the_charset(cloud):
     assert not cloud.run(sql_database, instance="db", name="mlflow", charset="utf8")["changed"]
 
 
+def test_mysql_has_two_names_for_one_charset(cloud):
+    cloud.expect("GET", URL, body=dict(DATABASE, charset="utf8mb3", collation="utf8mb3_general_ci"))
+    options = {"charset": "utf8", "collation": "utf8_general_ci"}
+    assert not cloud.run(sql_database, instance="db", name="mlflow", **options)["changed"]
+    cloud.expect("GET", URL, body=dict(DATABASE, charset="utf8mb3", collation="utf8mb3_general_ci"))
+    with pytest.raises(Failed, match="charset cannot be changed"):
+        cloud.run(sql_database, instance="db", name="mlflow", charset="utf8mb4")
+
+
 def test_create(cloud):
     cloud.expect_error("GET", URL, 404, legacy=True, reason="notFound")
     cloud.expect("POST", BASE, sent={"name": "mlflow", "instance": "db", "project": "p"}, body=DONE)

@@ -133,12 +133,81 @@ def test_flags_are_spelled_as_cloud_sql_does(value, sent):
 
 
 def test_point_in_time_recovery_of_mysql_is_the_binary_log():
-    options = {"enabled": True, "pitr": True, "start_time": None, "retained": 7}
+    options = {
+        "enabled": True, "pitr": True, "start_time": None, "retained": 7, "transaction_log_days": 3, "location": "eu",
+    }  # fmt: skip
     assert sql_instance.backup(options, "MYSQL_8_0")["binaryLogEnabled"] is True
+    assert "pointInTimeRecoveryEnabled" not in sql_instance.backup(options, "MYSQL_8_0")
+    assert sql_instance.backup(options, "MYSQL_8_0")["transactionLogRetentionDays"] == 3
+    assert sql_instance.backup(options, "MYSQL_8_0")["location"] == "eu"
     assert sql_instance.backup(options, "MYSQL_8_0")["backupRetentionSettings"] == {
         "retentionUnit": "COUNT",
         "retainedBackups": 7,
     }
+
+
+MYSQL = {
+    "name": "db",
+    "region": "europe-west1",
+    "databaseVersion": "MYSQL_8_0",
+    "state": "RUNNABLE",
+    "settings": {
+        "settingsVersion": "1",
+        "tier": "db-n1-standard-1",
+        "availabilityType": "ZONAL",
+        "dataDiskSizeGb": "10",
+        "storageAutoResize": True,
+        "storageAutoResizeLimit": "0",
+        "maintenanceWindow": {"kind": "sql#maintenanceWindow", "day": 7, "hour": 3, "updateTrack": "stable"},
+        "backupConfiguration": {"kind": "sql#backupConfiguration", "enabled": True, "binaryLogEnabled": True},
+        "ipConfiguration": {"ipv4Enabled": True},
+    },
+}
+
+
+def test_what_the_app_engine_guide_makes_is_left_alone(cloud):
+    cloud.expect("GET", URL, body=MYSQL)
+    result = cloud.run(
+        sql_instance,
+        name="db",
+        region="europe-west1",
+        database_version="MYSQL_8_0",
+        tier="db-n1-standard-1",
+        availability_type="ZONAL",
+        disk_size_gb=10,
+        disk_autoresize=True,
+        disk_autoresize_limit_gb=0,
+        maintenance_window={"day": 7, "hour": 3, "update_track": "stable"},
+        backup={"enabled": True, "pitr": True},
+        ipv4_enabled=True,
+    )
+    assert not result["changed"]
+
+
+def test_the_engine_of_an_instance_is_found_where_the_task_leaves_it_out(cloud):
+    cloud.expect("GET", URL, body=MYSQL)
+    cloud.expect("GET", URL, body=MYSQL)
+    assert not cloud.run(sql_instance, name="db", backup={"enabled": True, "pitr": True})["changed"]
+
+
+@pytest.mark.parametrize("backup", [None, {"enabled": True}, {"enabled": True, "pitr": False}])
+def test_a_standby_of_mysql_needs_binary_logs(cloud, backup):
+    cloud.expect_error("GET", URL, 404, reason="instanceDoesNotExist", legacy=True)
+    options = {"database_version": "MYSQL_8_0", "tier": "db-n1-standard-1", "availability_type": "REGIONAL"}
+    with pytest.raises(Failed, match=r"without backups and binary logs.*backup\.pitr"):
+        cloud.run(sql_instance, name="db", backup=backup, **options)
+
+
+def test_a_standby_of_mysql_takes_the_binary_logs_that_are_there(cloud):
+    cloud.expect("GET", URL, body=MYSQL)
+    result = cloud.run(sql_instance, True, name="db", availability_type="REGIONAL")
+    assert result["diff"]["after"]["settings"]["availabilityType"] == "REGIONAL"
+
+
+def test_the_disk_grows_up_to_a_limit(cloud):
+    cloud.expect("GET", URL, body=MYSQL)
+    result = cloud.run(sql_instance, True, name="db", disk_autoresize_limit_gb=100)
+    assert result["diff"]["after"]["settings"]["storageAutoResizeLimit"] == "100"
 
 
 def test_the_region_cannot_change(cloud):

@@ -10,6 +10,7 @@ from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Fail
 
 USERS = "https://sqladmin.googleapis.com/v1/projects/p/instances/db/users"
 URL = f"{USERS}/mlflow"
+INSTANCE = "https://sqladmin.googleapis.com/v1/projects/p/instances/db"
 SECRET = "https://secretmanager.googleapis.com/v1/projects/p/secrets/pw"
 DONE = {"name": "op", "status": "DONE", "targetProject": "p"}
 USER = {"name": "mlflow", "host": "", "instance": "db", "project": "p"}
@@ -137,6 +138,7 @@ def test_another_run_was_faster(cloud, note):
 
 def test_a_service_account_needs_no_password_and_a_shorter_name(cloud):
     url = f"{USERS}/app@p.iam"
+    cloud.expect("GET", INSTANCE, body={"databaseVersion": "POSTGRES_16"})
     cloud.expect_error("GET", url, 404, legacy=True, reason="notFound")
     cloud.expect(
         "POST",
@@ -150,6 +152,22 @@ def test_a_service_account_needs_no_password_and_a_shorter_name(cloud):
     ]
 
 
+@pytest.mark.parametrize(("kind", "address"), [
+    ("CLOUD_IAM_SERVICE_ACCOUNT", "app@p.iam.gserviceaccount.com"), ("CLOUD_IAM_USER", "app@example.com"),
+])  # fmt: skip
+def test_iam_users_of_mysql_are_made_by_address_and_named_without_it(cloud, kind, address):
+    url = f"{USERS}/app"
+    user = {"name": "app", "host": "%", "type": kind, "iamEmail": address}
+    cloud.expect("GET", INSTANCE, body={"databaseVersion": "MYSQL_8_0"})
+    cloud.expect_error("GET", url, 404, legacy=True, reason="notFound")
+    cloud.expect("POST", USERS, sent={"type": kind, "name": address, "instance": "db", "project": "p"}, body=DONE)
+    cloud.expect("GET", url, body=user)
+    assert cloud.run(sql_user, instance="db", name=address, type=kind)["changed"]
+    cloud.expect("GET", INSTANCE, body={"databaseVersion": "MYSQL_8_0"})
+    cloud.expect("GET", url, body=user)
+    assert not cloud.run(sql_user, instance="db", name=address, type=kind)["changed"]
+
+
 def test_a_new_ordinary_user_needs_a_password(cloud):
     cloud.expect_error("GET", URL, 404, legacy=True, reason="notFound")
     with pytest.raises(Failed, match="a new user needs a password"):
@@ -157,6 +175,7 @@ def test_a_new_ordinary_user_needs_a_password(cloud):
 
 
 def test_the_type_cannot_change(cloud):
+    cloud.expect("GET", INSTANCE, body={"databaseVersion": "POSTGRES_16"})
     cloud.expect("GET", URL, body=USER)
     with pytest.raises(Failed, match="type cannot be changed"):
         cloud.run(sql_user, instance="db", name="mlflow", type="CLOUD_IAM_USER")
@@ -165,6 +184,23 @@ def test_the_type_cannot_change(cloud):
 def test_the_host_of_mysql(cloud):
     cloud.expect("GET", URL, query={"host": "%"}, body=dict(USER, host="%"))
     assert not cloud.run(sql_user, instance="db", name="mlflow", host="%")["changed"]
+
+
+def test_the_host_of_mysql_says_whose_password_changes(cloud, note):
+    """Google tells it of every user, also where the task does not."""
+    cloud.expect("GET", URL, body=dict(USER, host="%"))
+    latest(cloud, 3)
+    secret(cloud, {})
+    cloud.expect("GET", "...versions/3:access", body=PAYLOAD)
+    cloud.expect("PUT", USERS, query={"name": "mlflow", "host": "%"}, body=DONE)
+    noted(cloud, {note: "3"})
+    assert cloud.run(sql_user, **NAMES)["changed"]
+
+
+def test_absent_with_a_host(cloud):
+    cloud.expect("GET", URL, query={"host": "10.1.2.3"}, body=dict(USER, host="10.1.2.3"))
+    cloud.expect("DELETE", USERS, query={"name": "mlflow", "host": "10.1.2.3"}, body=DONE)
+    assert cloud.run(sql_user, instance="db", name="mlflow", host="10.1.2.3", state="absent")["changed"]
 
 
 def test_absent(cloud):

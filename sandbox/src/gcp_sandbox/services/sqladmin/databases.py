@@ -89,8 +89,9 @@ class Databases(Base):
     @job("create_database")
     def create_database(self, op: Op) -> None:
         name = op.args["name"]
-        with refused(f"Invalid request: failed to create database {name}. Detail: pq: {{}}."):
-            self._server(self._load(op.target)).create_database(name, op.args["charset"], op.args["collation"])
+        instance = self._load(op.target)
+        with refused(f"Invalid request: failed to create database {name}. Detail: {_driver(instance)}{{}}."):
+            self._server(instance).create_database(name, op.args["charset"], op.args["collation"])
 
     @method("databases.update", permission="cloudsql.databases.update", on=ONE, transaction=False)
     @method("databases.patch", permission="cloudsql.databases.update", on=ONE, transaction=False)
@@ -118,5 +119,11 @@ class Databases(Base):
     @job("drop_database")
     def drop_database(self, op: Op) -> None:
         name = op.args["name"]
-        with refused(f"Invalid request: failed to delete database {name}. Detail: pq: {{}}."):
-            self._server(self._load(op.target)).drop_database(name)
+        instance = self._load(op.target)
+        with refused(f"Invalid request: failed to delete database {name}. Detail: {_driver(instance)}{{}}."):
+            self._server(instance).drop_database(name)
+
+
+def _driver(instance: dict[str, Any]) -> str:
+    """What the service's driver for PostgreSQL says before the server's words; that for MySQL gives them alone."""
+    return "pq: " if catalog.is_postgres(instance["databaseVersion"]) else ""

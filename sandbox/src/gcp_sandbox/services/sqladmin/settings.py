@@ -188,6 +188,9 @@ def check(new: Settings, version: str, old: Settings | None = None, asked: Setti
         raise invalid("Invalid request: Point-in-time recovery requires that backups are enabled.")
     if backup.get("binaryLogEnabled") and not backup["enabled"]:
         raise invalid("Invalid request: Binary log must be disabled when backup is disabled.")
+    if catalog.is_mysql(version) and new.get("availabilityType") == "REGIONAL" and not backup.get("binaryLogEnabled"):
+        # cloud.google.com/sql/docs/mysql/configure-ha: both are required
+        raise invalid("Invalid request: High availability requires that backups and binary logging are enabled.")
     if old is not None and int(new["dataDiskSizeGb"]) < int(old["dataDiskSizeGb"]):
         raise invalid("Invalid request: Disk size cannot be decreased.")
     if int(new["dataDiskSizeGb"]) < 10:

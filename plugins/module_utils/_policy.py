@@ -325,8 +325,9 @@ def _refuse_unknown(resource, error):
 
 def refuse_missing(task, email):
     """Errors: :class:`UserError` when the account does not exist at all, so that waiting is pointless."""
-    domain = email.rpartition("@")[2]
-    if not domain.endswith(".iam.gserviceaccount.com") or domain.startswith("gcp-sa-"):
+    local, _at, domain = email.rpartition("@")
+    agent = domain.startswith("gcp-sa-") or re.fullmatch(r"service-\d+", local)
+    if agent or not domain.endswith(".iam.gserviceaccount.com"):
         return  # an account of Google's, which nobody can look up
     try:
         task.client.get(f"https://iam.googleapis.com/v1/projects/-/serviceAccounts/{email}")

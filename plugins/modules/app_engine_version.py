@@ -326,8 +326,8 @@ def desired(params):
             "cpuUtilization": {"targetUtilization": automatic["target_cpu_utilization"]},
         },
         "manualScaling": manual and {"instances": manual["instances"]},
-        "livenessCheck": check(params["liveness_check"], initialDelay="initial_delay"),
-        "readinessCheck": check(params["readiness_check"], appStartTimeout="app_start_timeout"),
+        "livenessCheck": check(params["liveness_check"], "initialDelay", "initial_delay"),
+        "readinessCheck": check(params["readiness_check"], "appStartTimeout", "app_start_timeout"),
         "network": network
         and {
             "name": network["name"],
@@ -348,11 +348,10 @@ def beta_settings(params):
     return settings if instances is None else dict(settings or {}, cloud_sql_instances=",".join(instances))
 
 
-def check(options, **own):
-    """A health check; ``own`` are the field and the option that only one of the two kinds has."""
+def check(options, field, option):
+    """A health check; the field and its option are what only one of the two kinds has."""
     if options is None:
         return None
-    ((field, option),) = own.items()
     return {
         "path": options["path"],
         "host": options["host"],

@@ -10,13 +10,19 @@ import pytest
 import yaml
 from ansible.plugins.loader import fragment_loader
 from ansible.utils.plugin_docs import add_fragments
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _options
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _oauth_client, _options
 from ansible_collections.mlplatform.gcp.plugins.plugin_utils import controller
 from ansible_collections.mlplatform.gcp.tests.unit.plugins import _scripted
 
 ROOT = pathlib.Path(_scripted.__file__).resolve().parents[3]
 NAMES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
-GROUPS = {"gcp": _options.GCP, "wait": _options.WAIT, "state": _options.STATE, "labels": _options.LABELS}
+GROUPS = {
+    "gcp": _options.GCP,
+    "wait": _options.WAIT,
+    "state": _options.STATE,
+    "labels": _options.LABELS,
+    "oauth_client": _oauth_client.OAUTH_CLIENT,
+}
 
 
 def load(name):

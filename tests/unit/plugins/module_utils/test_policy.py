@@ -249,8 +249,15 @@ def test_waits_when_it_may_not_look(cloud):
     assert ensure(cloud, binding(f"serviceAccount:{ACCOUNT}")).changed
 
 
-def test_googles_accounts_are_not_looked_up_and_not_waited_for_without_end(cloud):
-    agent = "service-1@gcp-sa-iap.iam.gserviceaccount.com"
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "service-1@gcp-sa-iap.iam.gserviceaccount.com",
+        "service-1@gae-api-prod.google.com.iam.gserviceaccount.com",
+        "p@appspot.gserviceaccount.com",
+    ],
+)
+def test_googles_accounts_are_not_looked_up_and_not_waited_for_without_end(cloud, agent):
     cloud.expect("GET", GET, body={"etag": "1"})
     for _again in range(_policy.NEW_ACCOUNT_SECONDS // 4 + 1):
         cloud.expect_error("POST", SET, 400, message=f"Service account {agent} does not exist.")

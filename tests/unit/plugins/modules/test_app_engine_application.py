@@ -27,12 +27,15 @@ CLIENT = {
     "oauth_client_id_secret": "projects/p/secrets/id",
     "oauth_client_secret_secret": "projects/p/secrets/key/versions/3",
 }
-ID, KEY = "1.apps.googleusercontent.com", "GOCSPX-not-to-be-seen"
+ID = "1.apps.googleusercontent.com"
+KEY = "GOCSPX-not-to-be-seen"
 OWN = {"enabled": True, "oauth2ClientId": ID, "oauth2ClientSecretSha256": hashlib.sha256(KEY.encode()).hexdigest()}
 
 
-def done(body=APP):
-    return dict(OPERATION, done=True, response=dict(body, **{"@type": "type.googleapis.com/google.appengine.v1.App"}))
+def done(body=None):
+    return dict(
+        OPERATION, done=True, response=dict(body or APP, **{"@type": "type.googleapis.com/google.appengine.v1.App"})
+    )
 
 
 def client(cloud, key=KEY):

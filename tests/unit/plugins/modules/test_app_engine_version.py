@@ -50,12 +50,12 @@ HEALTHY = {"instances": [{"vmStatus": "RUNNING", "vmLiveness": "UNHEALTHY"}, {"v
 SICK = {"instances": [{"vmStatus": "RUNNING", "vmLiveness": "UNHEALTHY"}]}
 
 
-def done(body=VERSION):
-    return dict(OPERATION, done=True, response=body)
+def done(body=None):
+    return dict(OPERATION, done=True, response=body or VERSION)
 
 
-def found(cloud, body=VERSION):
-    cloud.expect("GET", URL, query={"view": "FULL"}, body=body)
+def found(cloud, body=None):
+    cloud.expect("GET", URL, query={"view": "FULL"}, body=body or VERSION)
 
 
 def test_what_terraform_made_is_adopted(cloud):

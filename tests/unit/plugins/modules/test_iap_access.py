@@ -9,7 +9,8 @@ PROJECT = "https://cloudresourcemanager.googleapis.com/v3/projects/p"
 APP = "https://appengine.googleapis.com/v1/apps/p"
 IAP = "https://iap.googleapis.com/v1/projects/12/iap_web"
 ROLE = "roles/iap.httpsResourceAccessor"
-GROUP, USER = "group:g@x.com", "user:a@x.com"
+GROUP = "group:g@x.com"
+USER = "user:a@x.com"
 
 
 def protected(cloud, on=True):

@@ -61,7 +61,7 @@ class World:
     """Everything that answers. Hosts are added by `serve`."""
 
     lifetime: float = 3600.0
-    slow: float = 0.0  # seconds that making a token takes
+    before_token: Callable[[], object] = lambda: None  # what happens while one is made
     denied: str = ""  # what IAM answers with 403, if anything
     hosts: dict[str, Callable] = field(default_factory=dict)
     seen: list[requests.PreparedRequest] = field(default_factory=list)
@@ -82,7 +82,7 @@ class World:
     # -- Google
 
     def id_token(self, audience: str, email: str = ACCOUNT) -> str:
-        time.sleep(self.slow)
+        self.before_token()
         now = time.time()
         claims = {"iss": "https://accounts.google.com", "aud": audience, "email": email}
         claims |= {"iat": int(now), "exp": now + self.lifetime, "n": self.counts.total()}
@@ -102,7 +102,7 @@ class World:
         if verb == "generateAccessToken":  # google-auth itself, which looks for the project of some credentials
             return answer(request, 200, {"accessToken": "ya29.impersonated", "expireTime": "2099-01-01T00:00:00Z"})
         assert verb == "signJwt", verb
-        time.sleep(self.slow)
+        self.before_token()
         signer = google.auth.crypt.RSASigner.from_string(ACCOUNT_KEY[0])
         signed = google.auth.jwt.encode(signer, json.loads(body["payload"])).decode()
         return answer(request, 200, {"signedJwt": signed})

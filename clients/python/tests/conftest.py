@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import pytest
 from _world import ACCOUNT, ACCOUNT_KEY, IAM_HOST, METADATA, World, unreachable
@@ -66,3 +67,21 @@ def key_file(monkeypatch, tmp_path):
     file.write_text(json.dumps(key))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
     return file
+
+
+class Clock:
+    """Time that passes faster: `advance` moves both clocks of this process."""
+
+    def __init__(self, monkeypatch):
+        self._ahead = 0.0
+        for name in ("time", "monotonic"):
+            real = getattr(time, name)
+            monkeypatch.setattr(time, name, lambda real=real: real() + self._ahead)
+
+    def advance(self, seconds: float) -> None:
+        self._ahead += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """mlflow-google-auth with MLflow's own client, against MLflow servers behind each guard, with tokens of 30 seconds.
 
-One deployment of MLflow; two more services run the same image on the same database, so that all three guards are there
-at once and what takes a minute takes it once.
+One deployment on Cloud Run, with two more services that run the same image on the same database, and one on App Engine,
+so that all guards are there at once and what takes a minute takes it once.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -19,7 +20,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from ansible_collections.mlplatform.gcp.tests.integration.conftest import ROOT
+from ansible_collections.mlplatform.gcp.tests.integration import conftest as base
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import IAM, IAP, REGION, RUN
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, VERIFY, Box, Controller, Project
 
@@ -27,7 +28,9 @@ CLIENT_ID = "55-own.apps.googleusercontent.com"
 LIFETIME = 30
 PROGRAM = str(pathlib.Path(__file__).parent / "log_for.py")
 # Longer than two lives, and than the 30 s of grace that Identity-Aware Proxy gives.
-SECONDS = 75
+SECONDS = 68
+GUARDS = ("managed", "custom", "invoker", "appengine")
+each_guard = pytest.mark.parametrize("guard", GUARDS)
 
 
 @pytest.fixture(scope="module")
@@ -38,31 +41,53 @@ def box(tmp_path_factory):
     box.run("reset")
 
 
+@dataclass(frozen=True)
+class Server:
+    """An MLflow server and the service account that it lets in."""
+
+    address: str
+    account: str
+    project: Project
+
+
 @dataclass
 class Deployed:
-    """MLflow behind three guards: addresses by the guard's name."""
+    """MLflow behind each guard, by name."""
 
-    project: Project
+    servers: dict[str, Server]
+    hosts: dict[str, dict]
     controller: Controller
-    addresses: dict[str, str]
 
-    @property
-    def account(self) -> str:
-        return self.project.email("demo-dev-client")
+    def __getitem__(self, guard: str) -> Server:
+        return self.servers[guard]
 
 
 @pytest.fixture(scope="module")
 def deployed(box, tmp_path_factory):
     controller = Controller(box, tmp_path_factory.mktemp("controller"))
-    controller.run(DEPLOY).check()
     project = Project(box, "mlflow-sandbox", controller.folder)
-    addresses = {"managed": project.address("demo-dev")}
+    other = Project(box, base.new_project(box.session()), controller.folder)
+    other.enable("secretmanager")
+    hosts = {
+        "demo": {"gcp_project": project.project},
+        "engine": other.variables
+        | {
+            "mlflow_target": "appengine",
+            "mlflow_oauth_client_id_secret": other.make_secret("oauth-client-id", CLIENT_ID),
+            "mlflow_oauth_client_secret_secret": other.make_secret("oauth-client-secret", "GOCSPX-of-the-tests"),
+        },
+    }
+    controller.run(DEPLOY, hosts=hosts).check()
+    client = project.email("demo-dev-client")
+    servers = {"managed": Server(project.address("demo-dev"), client, project)}
     for name, fields in (("custom", {"iapEnabled": True}), ("invoker", {})):
-        addresses[name] = _copy(project, f"demo-dev-{name}", fields)
+        servers[name] = Server(_copy(project, f"demo-dev-{name}", fields), client, project)
     _let_in(project, "demo-dev-invoker", "demo-dev-custom")
+    host = other.get(f"https://appengine.googleapis.com/v1/apps/{other.project}")["defaultHostname"]
+    servers["appengine"] = Server(f"https://{host}", other.email("engine-dev-client"), other)
     box.options = ("--latency", "instant", "--token-lifetime", f"{LIFETIME}s")
     box.up()
-    yield Deployed(project, controller, addresses)
+    yield Deployed(servers, hosts, controller)
     controller.watcher.stop()
 
 
@@ -93,12 +118,12 @@ def environment(box, deployed, guard, *, principal=None, impersonate=True, **mor
     """Of a user's program. Nothing of this machine's own logins is in it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "GOOGLE_", "GCP_"))}
     values = {
-        "MLFLOW_TRACKING_URI": deployed.addresses[guard],
+        "MLFLOW_TRACKING_URI": deployed[guard].address,
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_GOOGLE_AUTH_TOKEN_LIFETIME": str(LIFETIME),
     }
     if impersonate:
-        values["MLFLOW_GOOGLE_AUTH_IMPERSONATE"] = deployed.account
+        values["MLFLOW_GOOGLE_AUTH_IMPERSONATE"] = deployed[guard].account
     return kept | box.env(principal) | values | more
 
 
@@ -120,15 +145,16 @@ def runs(box, deployed):
     it was before: with a token in MLFLOW_TRACKING_TOKEN, made at its start.
     """
     began = time.time()
-    env = {guard: environment(box, deployed, guard) for guard in deployed.addresses}
+    env = {guard: environment(box, deployed, guard) for guard in GUARDS}
     chosen = {guard: env[guard] | {"MLFLOW_TRACKING_AUTH": "google"} for guard in env}
-    command = [sys.executable, "-m", "mlflow_google_auth", "--token", deployed.addresses["invoker"]]
+    command = [sys.executable, "-m", "mlflow_google_auth", "--token", deployed["invoker"].address]
     made = subprocess.run(command, env=env["invoker"], check=True, capture_output=True, text=True)
     static = env["invoker"] | {"MLFLOW_TRACKING_TOKEN": made.stdout.strip(), "MLFLOW_GOOGLE_AUTH_MODE": "off"}
     processes = {
         "managed": start(env["managed"], PROGRAM, str(SECONDS), "3"),
         "custom": start(chosen["custom"], PROGRAM, str(SECONDS), "3"),
         "invoker": start(env["invoker"], PROGRAM, str(SECONDS), "3"),
+        "appengine": start(env["appengine"], PROGRAM, str(SECONDS), "3"),
         "static": start(static, PROGRAM, str(SECONDS), "1"),
     }
     try:
@@ -141,7 +167,7 @@ def runs(box, deployed):
     return {"began": began, **found}
 
 
-@pytest.mark.parametrize("guard", ["managed", "custom", "invoker"])
+@each_guard
 def test_a_run_outlives_its_tokens(runs, deployed, guard):
     said, printed = runs[guard]
     assert said["error"] == ""
@@ -149,13 +175,13 @@ def test_a_run_outlives_its_tokens(runs, deployed, guard):
     assert "Encountered unexpected error" not in printed
 
 
-@pytest.mark.parametrize("guard", ["managed", "custom", "invoker"])
+@each_guard
 def test_everything_that_was_logged_has_arrived(runs, box, deployed, guard):
-    """Read through another server, with another client, by another way in: all three have the same database."""
-    project, said = deployed.project, runs[guard][0]
-    token = project.signed("demo-dev-client", f"{deployed.addresses['managed']}/*")
+    """Read with another client, by another way in, which `invoker` does not take; `managed` has the same database."""
+    server, said = deployed["managed" if guard == "invoker" else guard], runs[guard][0]
+    token = server.project.signed(server.account.partition("@")[0], f"{server.address}/*")
     answer = box.anonymous().get(
-        f"{deployed.addresses['managed']}/api/2.0/mlflow/metrics/get-history",
+        f"{server.address}/api/2.0/mlflow/metrics/get-history",
         params={"run_id": said["run"], "metric_key": "loss", "max_results": 10000},
         headers={"Authorization": f"Bearer {token}"},
     )
@@ -172,10 +198,10 @@ def test_a_token_in_a_variable_does_not_outlive_itself(runs):
     assert "401" in error
 
 
-@pytest.mark.parametrize("guard", ["managed", "custom", "invoker"])
+@each_guard
 def test_no_request_was_refused_but_the_look_at_the_guard(runs, box, deployed, guard):
     """The static program's requests to `invoker` aside, which have no place here."""
-    host = deployed.addresses[guard].removeprefix("https://")
+    host = deployed[guard].address.removeprefix("https://")
     asked = [r for r in box.requests("--service", "ingress") if r["host"] == host and r["time"] > runs["began"]]
     refused = [(r["verb"], r["path"], r["status"]) for r in asked if r["status"] in (302, 401, 403)]
     probes = [entry for entry in refused if entry[:2] == ("GET", "/health")]
@@ -187,7 +213,7 @@ def test_no_request_was_refused_but_the_look_at_the_guard(runs, box, deployed, g
         assert all(status == 401 for _, _, status in others) and len(others) <= 4
     else:
         # with the managed client there is one more: whether it takes identity tokens
-        assert len(probes) == {"managed": 2, "custom": 1}[guard]
+        assert len(probes) == (2 if guard == "managed" else 1)
         assert others == []
 
 
@@ -199,41 +225,90 @@ def test_tokens_are_made_when_they_are_due_and_not_at_each_request(runs, box):
         if name in methods and request["time"] > runs["began"] and request["agent"].startswith("python-requests"):
             methods[name].append(request["time"])
     due = SECONDS // (LIFETIME * 0.8)
-    assert due <= len(methods["signJwt"]) <= due + 4, "one program, and a reader or two"
-    assert 2 * due <= len(methods["generateIdToken"]) <= 2 * (due + 2) + 2, "two programs, one trial, one static"
+    assert due <= len(methods["signJwt"]) <= due + 6, "one program, and who has read"
+    assert 3 * due <= len(methods["generateIdToken"]) <= 3 * (due + 2) + 2, "three programs, one trial, one static"
 
 
 # -- other credentials, in a few seconds each
 
 
 def ask(box, deployed, guard, *arguments, **more):
-    command = [sys.executable, "-m", "mlflow_google_auth", deployed.addresses[guard], *arguments]
+    command = [sys.executable, "-m", "mlflow_google_auth", deployed[guard].address, *arguments]
     env = environment(box, deployed, guard, **more)
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture(scope="module")
-def key_file(deployed, tmp_path_factory):
-    answer = deployed.project.ask("POST", f"{IAM}/{deployed.project.home}/serviceAccounts/{deployed.account}/keys", {})
-    file = tmp_path_factory.mktemp("key") / "key.json"
-    file.write_bytes(base64.b64decode(answer["privateKeyData"]))
-    return str(file)
+def key_files(deployed, tmp_path_factory):
+    """A key of the account that each server lets in, by guard."""
+    folder, files = tmp_path_factory.mktemp("keys"), {}
+    for server in {server.account: server for server in deployed.servers.values()}.values():
+        project = server.project
+        answer = project.ask("POST", f"{IAM}/{project.home}/serviceAccounts/{server.account}/keys", {})
+        files[server.account] = folder / f"{server.account}.json"
+        files[server.account].write_bytes(base64.b64decode(answer["privateKeyData"]))
+    return {guard: str(files[server.account]) for guard, server in deployed.servers.items()}
 
 
 @pytest.mark.parametrize(
     ("guard", "kind"),
-    [("managed", "JWT signed by"), ("custom", f"ID token for {CLIENT_ID}"), ("invoker", "ID token for https://")],
+    [
+        ("managed", "JWT signed by"),
+        ("custom", f"ID token for {CLIENT_ID}"),
+        ("invoker", "ID token for https://"),
+        ("appengine", f"ID token for {CLIENT_ID}"),
+    ],
 )
-def test_with_a_key_file(box, deployed, key_file, guard, kind):
-    done = ask(box, deployed, guard, impersonate=False, GOOGLE_APPLICATION_CREDENTIALS=key_file)
+def test_with_a_key_file(box, deployed, key_files, guard, kind):
+    done = ask(box, deployed, guard, impersonate=False, GOOGLE_APPLICATION_CREDENTIALS=key_files[guard])
     assert done.returncode == 0, done.stderr
-    assert kind in done.stdout and deployed.account in done.stdout
+    assert kind in done.stdout and deployed[guard].account in done.stdout
 
 
-@pytest.mark.parametrize("guard", ["managed", "custom", "invoker"])
+@pytest.fixture(scope="module")
+def machine(box, deployed):
+    """Environment of a program on the machine that MLflow itself runs on, whose account is let in as well."""
+    project = deployed["managed"].project
+    email = project.email("demo-dev-server")
+    resource = f"projects/{project.number}/iap_web/cloud_run-{REGION}/services"
+    for service in ("demo-dev", "demo-dev-custom"):
+        project.grant(f"{IAP}/{resource}/{service}", "roles/iap.httpsResourceAccessor", f"serviceAccount:{email}")
+    project.grant(f"{RUN}/{project.region}/services/demo-dev-invoker", "roles/run.invoker", f"serviceAccount:{email}")
+    for file in pathlib.Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            found = dict(pair.split("=", 1) for pair in file.read_bytes().decode().split("\0") if "=" in pair)
+            if found.get("K_SERVICE") == "demo-dev" and str(box.state) in found.get("SSL_CERT_FILE", ""):
+                return email, {name: value for name, value in found.items() if name.startswith("GCE_METADATA_")}
+    pytest.fail("no instance of demo-dev runs")
+
+
+@pytest.mark.parametrize("guard", ["custom", "invoker"])
+def test_with_the_account_of_the_machine(box, deployed, machine, guard):
+    """From the metadata server, which takes no role on the account."""
+    email, metadata = machine
+    env = environment(box, deployed, guard, impersonate=False, **metadata)
+    del env["GOOGLE_APPLICATION_CREDENTIALS"]
+    command = [sys.executable, "-m", "mlflow_google_auth", deployed[guard].address]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert email in done.stdout and "ID token" in done.stdout
+
+
+def test_a_machine_that_may_not_sign_for_itself_is_told_so(box, deployed, machine):
+    """Google's managed client takes signed JWTs alone, and those the metadata server does not make."""
+    email, metadata = machine
+    env = environment(box, deployed, "managed", impersonate=False, **metadata)
+    del env["GOOGLE_APPLICATION_CREDENTIALS"]
+    command = [sys.executable, "-m", "mlflow_google_auth", deployed["managed"].address]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"roles/iam.serviceAccountTokenCreator on {email}" in done.stderr
+
+
+@each_guard
 def test_with_gclouds_login_that_impersonates(box, deployed, guard, tmp_path):
     """The file that `gcloud auth application-default login --impersonate-service-account` writes."""
-    account = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{deployed.account}"
+    account = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{deployed[guard].account}"
     source = json.loads(pathlib.Path(box.env(_deployer(deployed))["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())
     assert source["type"] == "authorized_user"
     file = tmp_path / "adc.json"
@@ -242,18 +317,18 @@ def test_with_gclouds_login_that_impersonates(box, deployed, guard, tmp_path):
     file.write_text(json.dumps(document))
     done = ask(box, deployed, guard, impersonate=False, GOOGLE_APPLICATION_CREDENTIALS=str(file))
     assert done.returncode == 0, done.stderr
-    assert deployed.account in done.stdout
+    assert deployed[guard].account in done.stdout
 
 
 def _deployer(deployed):
-    return deployed.project.email("deployer")
+    return deployed["managed"].project.email("deployer")
 
 
-@pytest.mark.parametrize("guard", ["managed", "custom", "invoker"])
+@each_guard
 def test_who_may_not_act_for_the_account_is_told_so(box, deployed, guard):
     done = ask(box, deployed, guard, principal="alice@example.com")
     assert done.returncode == 1
-    assert "roles/iam.serviceAccountTokenCreator" in done.stderr and deployed.account in done.stderr
+    assert "roles/iam.serviceAccountTokenCreator" in done.stderr and deployed[guard].account in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -274,7 +349,7 @@ def test_a_logins_own_identity_is_not_enough(box, deployed):
 
 def documented() -> list[str]:
     """The commands of docs/clients.md that make a token by hand."""
-    text = (ROOT / "docs" / "clients.md").read_text()
+    text = (base.ROOT / "docs" / "clients.md").read_text()
     blocks = re.findall(r"^```console\n(.*?)^```", text[text.index("## Programs: by hand") :], re.M | re.S)
     found = [block for block in blocks if "TOKEN=$(" in block and "export MLFLOW_TRACKING_TOKEN" not in block]
     # the sandbox is no machine with a metadata server of its own
@@ -283,13 +358,13 @@ def documented() -> list[str]:
 
 @pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed on this machine")
 @pytest.mark.parametrize("number", range(len(documented())))
-def test_the_documented_commands_get_in(box, deployed, key_file, tmp_path, number):
+def test_the_documented_commands_get_in(box, deployed, key_files, tmp_path, number):
     """Behind a custom client, which takes all of them."""
     commands = documented()
     made_before = commands[0] if "claims.json" in commands[number] and number else ""
-    shutil.copy(key_file, tmp_path / "key.json")
-    own = {"CLOUDSDK_CONFIG": str(tmp_path / "gcloud"), "URL": deployed.addresses["custom"], "AUDIENCE": CLIENT_ID}
-    env = environment(box, deployed, "custom", ACCOUNT=deployed.account, **own)
+    shutil.copy(key_files["custom"], tmp_path / "key.json")
+    own = {"CLOUDSDK_CONFIG": str(tmp_path / "gcloud"), "URL": deployed["custom"].address, "AUDIENCE": CLIENT_ID}
+    env = environment(box, deployed, "custom", ACCOUNT=deployed["custom"].account, **own)
     if "activate-service-account" in commands[number]:
         del env["CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE"]  # the sandbox's, which goes before gcloud's own login
     else:
@@ -301,15 +376,58 @@ def test_the_documented_commands_get_in(box, deployed, key_file, tmp_path, numbe
 
 
 def test_the_example_logs_a_run(box, deployed):
+    server = deployed["managed"]
     env = environment(box, deployed, "managed", impersonate=False)
-    command = [sys.executable, "examples/log_a_run.py", deployed.addresses["managed"], deployed.account]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "examples/log_a_run.py", server.address, server.account]
+    done = subprocess.run(command, env=env, cwd=base.ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert f"{deployed.addresses['managed']}/#/experiments/" in done.stdout
+    assert f"{server.address}/#/experiments/" in done.stdout
 
 
-def test_the_verification_proves_the_ways_in(deployed, key_file):
-    play = deployed.controller.run(VERIFY, "-e", f"mlflow_verify_key_file={key_file}").check()
-    for line in ("way in: JWT for the address, signed with a key file: 200", "with the package mlflow-google-auth"):
-        assert f"{line}" in play.output
-    assert "not taken here: identity token with a key file: 401" in play.output
+@pytest.fixture(scope="module")
+def verified(deployed, key_files):
+    """One run of verify.yml over both deployments, with a key for each."""
+    keys = {"demo": key_files["managed"], "engine": key_files["appengine"]}
+    hosts = {name: values | {"mlflow_verify_key_file": keys[name]} for name, values in deployed.hosts.items()}
+    return {name: deployed.controller.run(VERIFY, hosts={name: hosts[name]}).check().output for name in hosts}
+
+
+WITH_IDENTITY_TOKEN = (
+    "identity token from generateIdToken",
+    "identity token by impersonation with google-auth",
+    "identity token by google-cloud-iam's IAMCredentialsClient",
+    "identity token with a key file",
+)
+ALWAYS = (
+    "JWT for the address, signed by signJwt: 200",
+    "JWT for the address, signed with a key file: 200",
+    "MLflow's client with MLFLOW_TRACKING_TOKEN",
+    "MLflow's client with the package mlflow-google-auth: version",
+)
+REFUSED = (
+    "a caller without credentials",
+    "the client with a token for another address",
+    "the client with a token that somebody else has signed",
+    "the client with a token that has expired",
+    "a service account that is not among the members",
+)
+
+
+def test_the_verification_proves_that_a_managed_client_takes_signed_jwts_alone(verified):
+    for way in WITH_IDENTITY_TOKEN:
+        assert f"not taken here: {way}: 401" in verified["demo"]
+    for way in ALWAYS:
+        assert f"way in: {way}" in verified["demo"]
+
+
+def test_the_verification_proves_that_a_custom_client_takes_everything(verified):
+    for way in WITH_IDENTITY_TOKEN:
+        assert f"way in: {way}: 200" in verified["engine"]
+    for way in ALWAYS:
+        assert f"way in: {way}" in verified["engine"]
+
+
+@pytest.mark.parametrize("host", ["demo", "engine"])
+def test_the_verification_proves_who_is_refused(verified, host):
+    for who in REFUSED:
+        assert re.search(f"passed .*refused: {who}: (302|401|403)", verified[host]), who

@@ -3,8 +3,8 @@
 
 Installed, it works by itself: MLflow finds it by its entry points. For requests of your own:
 
-    requests.get(url, auth=mlflow_google_auth.GoogleAuth(url))
-    mlflow_google_auth.headers(url)        # {"Authorization": "Bearer ..."}, {} where nothing is needed
+    requests.get(f"{server}/version", auth=mlflow_google_auth.GoogleAuth(server))
+    mlflow_google_auth.headers(server)      # {"Authorization": "Bearer ..."}, {} where nothing is needed
 """
 
 from mlflow_google_auth.broker import BROKER
@@ -15,10 +15,10 @@ __all__ = ["AuthError", "GoogleAuth", "headers"]
 __version__ = "0.1.0"
 
 
-def headers(url: str) -> dict[str, str]:
-    """What to add to a request for `url`, right now: {} where the server needs nothing of Google's.
+def headers(server: str) -> dict[str, str]:
+    """What to add to a request to the server at this address, now: {} where it needs nothing of Google's.
 
     The value is secret and soon expires: ask again for each request. AuthError when there is no credential to be had.
     """
-    found = BROKER.credential(url)
+    found = BROKER.credential(server)
     return {"Authorization": f"Bearer {found.value}"} if found else {}

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One token for each server, found out about once, renewed in time, shared by all threads.
 
-BROKER.credential("https://mlflow.example.com/api/...")   # a Credential, or None where the server needs none
-BROKER.rejected(url, credential)                          # the server did not take it: make another
+BROKER.credential("https://mlflow.example.com")   # a Credential, or None where the server needs none
+BROKER.rejected(server, credential)               # the server did not take it: make another
+
+Servers are told apart by their addresses, to which MLflow adds /api/...
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 import requests
 
 from mlflow_google_auth import guard
-from mlflow_google_auth.config import PREFIX, Settings, confidential, origin
+from mlflow_google_auth.config import PREFIX, Settings, address, confidential, origin
 from mlflow_google_auth.errors import AuthError
 from mlflow_google_auth.identity import Identity, identity
 from mlflow_google_auth.token import Token
@@ -72,29 +74,29 @@ class Broker:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
 
-    def credential(self, url: str, settings: Settings | None = None) -> Credential | None:
-        """What a request for `url` needs; None where it needs nothing or the server cannot be asked.
+    def credential(self, server: str, settings: Settings | None = None) -> Credential | None:
+        """What a request to a server needs; None where it needs nothing or the server cannot be asked.
 
         AuthError when it needs something that cannot be had.
         """
         settings = settings or Settings.from_environment()
-        if settings.mode == "off" or not origin(url) or not confidential(url):
+        if settings.mode == "off" or not origin(server) or not confidential(server):
             return None
-        return self._slot(url, settings).credential()
+        return self._slot(server, settings).credential()
 
-    def rejected(self, url: str, credential: Credential, settings: Settings | None = None) -> bool:
+    def rejected(self, server: str, credential: Credential, settings: Settings | None = None) -> bool:
         """The server has refused this credential: forget it, and what was found out about the server.
 
         False when another one would not fare better: this one was made only just now.
         """
-        return self._slot(url, settings or Settings.from_environment()).reject(credential)
+        return self._slot(server, settings or Settings.from_environment()).reject(credential)
 
-    def plan(self, url: str, settings: Settings | None = None) -> Plan | None:
+    def plan(self, server: str, settings: Settings | None = None) -> Plan | None:
         """What was found out about the server, for those who want to know."""
-        return self._slot(url, settings or Settings.from_environment()).plan()
+        return self._slot(server, settings or Settings.from_environment()).plan()
 
-    def _slot(self, url: str, settings: Settings) -> Slot:
-        key = (origin(url), settings)
+    def _slot(self, server: str, settings: Settings) -> Slot:
+        key = (address(server), settings)
         with self._lock:
             if key not in self._slots:
                 self._slots[key] = Slot(key[0], settings)
@@ -110,8 +112,8 @@ class Broker:
 class Slot:
     """One server, one set of options."""
 
-    def __init__(self, address: str, settings: Settings) -> None:
-        self._origin = address
+    def __init__(self, server: str, settings: Settings) -> None:
+        self._server, self._origin = server, origin(server)
         self._settings = settings
         self._lock = threading.Lock()
         self._identity: Identity | None = None
@@ -198,7 +200,7 @@ class Slot:
         elif settings.mode == "iap-id-token" and settings.audience:
             kind, plan = guard.IAP, Plan(guard.IAP, False, settings.audience)
         else:
-            found = guard.look(self._origin, PROBE_TIMEOUT)
+            found = guard.look(self._server, PROBE_TIMEOUT)
             if found is None:
                 self._planned_until = time.monotonic() + UNREACHABLE
                 return self._plan
@@ -239,7 +241,7 @@ class Slot:
             log.debug("no ID token for %s: %s", client_id, error)
             return None
         try:
-            answer = guard.ask(self._origin, PROBE_TIMEOUT, token.value)
+            answer = guard.ask(self._server, PROBE_TIMEOUT, token.value)
         except requests.RequestException as error:
             raise AuthError(f"{self._origin} does not answer: {type(error).__name__}") from error
         if guard.recognize(answer).kind == guard.IAP and answer.status_code != 403:

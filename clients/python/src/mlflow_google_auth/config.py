@@ -88,6 +88,11 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
 
 
+def address(url: str) -> str:
+    """A server's address without query and final slash, "" for what is not http(s): "https://example.com/mlflow"."""
+    return origin(url) + urlsplit(url).path.rstrip("/") if origin(url) else ""
+
+
 def confidential(url: str) -> bool:
     """Whether what is sent there cannot be read on the way: https, or this very machine."""
     parts = urlsplit(url)

@@ -34,13 +34,13 @@ class Guard:
     client_id: str = ""
 
 
-def look(address: str, timeout: float) -> Guard | None:
+def look(server: str, timeout: float) -> Guard | None:
     """The guard of an MLflow server, None when it cannot be told now: no connection, or an overloaded server."""
     try:
-        answer = ask(address, timeout)
+        answer = ask(server, timeout)
     except requests.RequestException as error:
         # MLflow's own request meets the same, and says so better than this one could.
-        log.debug("%s does not answer: %s", address, type(error).__name__)
+        log.debug("%s does not answer: %s", server, type(error).__name__)
         return None
     guard = recognize(answer)
     if guard.kind == NONE and (answer.status_code == 429 or answer.status_code >= 500):
@@ -48,13 +48,13 @@ def look(address: str, timeout: float) -> Guard | None:
     return guard
 
 
-def ask(address: str, timeout: float, token: str = "") -> requests.Response:
+def ask(server: str, timeout: float, token: str = "") -> requests.Response:
     """GET the server's /health without following redirects, as a browser so that IAP names its OAuth client.
 
     Without a `token` nothing that could identify anybody is sent, not even what a .netrc has for the host.
     """
     return requests.get(
-        f"{address.rstrip('/')}/health",
+        f"{server.rstrip('/')}/health",
         headers={"Accept": "text/html", "User-Agent": "mlflow-google-auth"},
         auth=lambda request: _bearer(request, token),
         allow_redirects=False,

@@ -45,18 +45,16 @@ class GoogleRequestHeaderProvider:
         if creds is None:
             _once("frames", "This MLflow does not tell which server a request is for. Set MLFLOW_TRACKING_AUTH=google.")
             return {}
-        url = str(creds.host or "")
-        if not allowed(origin(url)):
-            return {}
-        found = BROKER.credential(url)
+        server = server_of(str(creds.host or ""))
+        found = BROKER.credential(server) if server else None
         if found is None:
             return {}
         taken = bool((creds.username and creds.password) or creds.token or creds.auth or creds.aws_sigv4)
         if taken and found.guard == guard.IAM:
             # requests would carry this header along to another host that the server redirects to
             _once(
-                url,
-                f"Authorization is taken by a login for MLflow itself, and {origin(url)} asks for an identity token as "
+                server,
+                f"Authorization is taken by a login for MLflow itself, and {server} asks for an identity token as "
                 "well. Set MLFLOW_TRACKING_AUTH=google, which sends both.",
             )
             return {}
@@ -72,27 +70,32 @@ class GoogleRequestAuthProvider:
 
     def get_auth(self) -> AuthBase:
         """Authentication for one request."""
-        return GoogleAuth(allowed)
+        return GoogleAuth(server_of)
 
 
-def allowed(where: str) -> bool:
-    """Whether a server may get tokens: MLflow's tracking server, its registry, and those that the user has named.
+def server_of(url: str) -> str:
+    """Address of the server that a URL belongs to, "" for one that gets no tokens.
 
-    MLflow talks to others through the same functions: deployment servers, its telemetry, where artifacts are.
+    MLflow's tracking server, its registry, and those that the user has named get them. MLflow talks to others through
+    the same functions: deployment servers, its telemetry, where artifacts are.
     """
+    where = origin(url)
     if not where:
-        return False
+        return ""
     from mlflow.tracking import get_registry_uri, get_tracking_uri
 
-    if where in {origin(get_tracking_uri()), origin(get_registry_uri())} | Settings.from_environment().hosts:
-        return True
+    ours = [uri for uri in (get_tracking_uri(), get_registry_uri()) if origin(uri) == where]
+    if ours:
+        return next((uri for uri in ours if url.startswith(uri.rstrip("/"))), ours[0])
+    if where in Settings.from_environment().hosts:
+        return where
     if where.endswith(GOOGLE_DOMAINS):
         _once(
             where,
             f"Requests for {where} get no token, because it is neither the tracking server nor the registry. "
             f"If it shall, add it to {PREFIX}HOSTS.",
         )
-    return False
+    return ""
 
 
 def _host_creds() -> Any:

@@ -31,29 +31,31 @@ def header(credential: Credential, *, taken: bool) -> str:
 class GoogleAuth(AuthBase):
     """Adds the token that the server asks for, and once more with a new one when it does not take it.
 
-    :param allowed: the only server that gets tokens, by any URL of it; or a function that tells for an origin.
+    :param server: address of the only server that gets tokens; or a function that tells the address of the server that
+        a URL belongs to, "" for one that gets none.
     """
 
-    def __init__(self, allowed: str | Callable[[str], bool]) -> None:
-        home = origin(allowed) if isinstance(allowed, str) else ""
-        self._allowed = (lambda other: other == home) if isinstance(allowed, str) else allowed
+    def __init__(self, server: str | Callable[[str], str]) -> None:
+        if isinstance(server, str):
+            self._server = lambda url: server if origin(url) == origin(server) else ""
+        else:
+            self._server = server
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Called by requests when everything else of the request is there."""
-        if not self._allowed(origin(request.url)):
-            return request
-        found = BROKER.credential(request.url)
+        server = self._server(request.url)
+        found = BROKER.credential(server) if server else None
         if found is None:
             return request
         name = header(found, taken="Authorization" in request.headers)
         request.headers[name] = f"Bearer {found.value}"
         position = _position(request.body)
-        request.register_hook("response", functools.partial(self._answered, request.url, found, name, position))
+        request.register_hook("response", functools.partial(self._answered, server, found, name, position))
         return request
 
     def _answered(
         self,
-        url: str,
+        server: str,
         sent: Credential,
         name: str,
         position: int | None,
@@ -63,11 +65,11 @@ class GoogleAuth(AuthBase):
     ) -> requests.Response:
         """Look at the answer before MLflow does."""
         request = answer.request
-        if origin(request.url) != origin(url) or request.headers.get(name) != f"Bearer {sent.value}":
+        if origin(request.url) != origin(server) or request.headers.get(name) != f"Bearer {sent.value}":
             return answer  # a redirect has led elsewhere, or this is the second attempt
         if answer.is_redirect:
             target = requests.compat.urljoin(answer.url, answer.headers["Location"])
-            if origin(target) != origin(url):
+            if origin(target) != origin(server):
                 # requests takes Authorization and Proxy-Authorization off by itself, the third one it does not know
                 request.headers.pop(name)
             return answer
@@ -76,14 +78,14 @@ class GoogleAuth(AuthBase):
         if answer.status_code == 403:
             log.warning(
                 "%s does not let %s in. It takes %s on the service; a grant takes effect after minutes.",
-                origin(url),
+                server,
                 sent.email,
                 ROLE[sent.guard],
             )
             return answer
-        if not BROKER.rejected(url, sent) or not _rewind(request.body, position):
+        if not BROKER.rejected(server, sent) or not _rewind(request.body, position):
             return answer
-        fresh = BROKER.credential(url)
+        fresh = BROKER.credential(server)
         if fresh is None or fresh.value == sent.value:
             return answer
         answer.content  # noqa: B018 - read to the end, so that the connection can be used again

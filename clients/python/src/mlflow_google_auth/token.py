@@ -22,8 +22,8 @@ class Token:
 
     value: str = field(repr=False)
     lifetime: float
-    _wall: float = field(default_factory=time.time, repr=False)
-    _ticks: float = field(default_factory=time.monotonic, repr=False)
+    _wall: float = field(default_factory=lambda: time.time(), repr=False)
+    _ticks: float = field(default_factory=lambda: time.monotonic(), repr=False)
 
     @classmethod
     def of(cls, value: str) -> Token:

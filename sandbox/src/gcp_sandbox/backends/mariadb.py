@@ -191,7 +191,7 @@ class MariaDb(LocalServer):
         old = configuration.version.startswith("MYSQL_5")  # their default was the three-byte UTF-8
         settings: dict[str, Any] = {
             "basedir": build.prefix,
-            "lc_messages_dir": build.prefix / "share" / "mysql",
+            "lc_messages_dir": build.messages,
             "datadir": self._data,
             "tmpdir": self._folder / "tmp",
             "socket": self._socket,

@@ -139,6 +139,12 @@ class Build:
         """What comes nearest to MySQL 8's utf8mb4_0900_ai_ci: accents and case do not matter, trailing spaces do."""
         return f"{CHARSET}_uca1400_nopad_ai_ci" if self.numbers >= (10, 10) else f"{CHARSET}_unicode_520_nopad_ci"
 
+    @property
+    def messages(self) -> Path:
+        """The folder of its messages, a folder a language: Debian and Red Hat call it differently."""
+        places = (self.prefix / "share" / name for name in ("mysql", "mariadb"))
+        return next((place for place in places if (place / "english").is_dir()), self.prefix / "share" / "mysql")
+
     def tool(self, name: str) -> str:
         return str(self.prefix / "bin" / name)
 
@@ -148,7 +154,17 @@ def build(home: Home) -> Build:
 
     :raises SqlError: there is none and none can be had.
     """
-    found = fetched()
+    found = _ready.get(home)
+    if found is None or not found.daemon.exists():  # somebody may have emptied the cache
+        found = _ready[home] = _enterable(home, fetched())
+    return found
+
+
+_ready: dict[Home, Build] = {}
+
+
+def _enterable(home: Home, found: Build) -> Build:
+    """The build itself, or a copy of it where the servers' user can execute it."""
     if home.can_enter(found.daemon.parent):
         return found
     if not found.prefix.is_relative_to(_place()):
@@ -171,7 +187,10 @@ def fetched() -> Build:
     :raises SqlError: none can be had.
     """
     with _lock:
-        if (found := present()) is None:
+        if (found := present()) is not None and not found.daemon.exists():
+            present.cache_clear()
+            found = present()
+        if found is None:
             _fetch(_place())
             present.cache_clear()
             found = present()
@@ -356,7 +375,7 @@ def _make_template(home: Home, found: Build, target: Path) -> None:
         "--skip-log-bin",
         "--innodb-flush-log-at-trx-commit=0",
         "--loose-innodb-flush-method=nosync",
-        "--sync-frm=0",
+        "--loose-sync-frm=0",
     )
     try:
         _run(
@@ -386,7 +405,7 @@ def _variables(home: Home, found: Build, work: Path) -> str:
     process = subprocess.Popen(
         [
             str(found.daemon), "--no-defaults", f"--basedir={found.prefix}", f"--datadir={work / 'data'}",
-            f"--lc-messages-dir={found.prefix / 'share' / 'mysql'}", f"--socket={socket}", f"--pid-file={work / 'pid'}",
+            f"--lc-messages-dir={found.messages}", f"--socket={socket}", f"--pid-file={work / 'pid'}",
             "--skip-networking", "--skip-grant-tables", *INNODB,
         ],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

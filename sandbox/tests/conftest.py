@@ -12,13 +12,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from gcp_sandbox.backends import mariadbbuilds
 from gcp_sandbox.backends.home import purge
+from gcp_sandbox.backends.servers import SqlServers
 from gcp_sandbox.backends.sql import SqlError
 from gcp_sandbox.config import Settings
 from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.store import Store
 from gcp_sandbox.testing import Client
 
 
@@ -50,6 +53,34 @@ def settings(tmp_path, first_state) -> Iterator[Settings]:
     yield settings
     shutil.rmtree(settings.runtime, ignore_errors=True)
     purge(settings)  # databases lie elsewhere under root
+
+
+class Iam:
+    """Lets through whoever is in `allowed`; remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.allowed: set[str] = set()
+        self.asked: list[tuple[str, str, tuple[str, ...]]] = []
+
+    def test(self, principal, resource, permissions):
+        self.asked.append((principal.email, resource, tuple(permissions)))
+        return set(permissions) if principal.email in self.allowed else set()
+
+
+@pytest.fixture
+def parts(settings) -> SimpleNamespace:
+    """What database servers need of a sandbox."""
+    settings.folders()
+    return SimpleNamespace(settings=settings, store=Store(settings.state / "db"), iam=Iam())
+
+
+@pytest.fixture
+def servers(parts) -> Iterator[SqlServers]:
+    """Started, with no instance yet."""
+    servers = SqlServers(parts)
+    servers.start()
+    yield servers
+    servers.stop()
 
 
 @pytest.fixture

@@ -33,29 +33,7 @@ APP = User("app", "%")
 
 Refusal = pymysql.err.OperationalError
 
-
-class Iam:
-    """Lets through whoever is in `allowed`."""
-
-    def __init__(self) -> None:
-        self.allowed: set[str] = set()
-
-    def test(self, principal, resource, permissions):
-        return set(permissions) if principal.email in self.allowed else set()
-
-
-@pytest.fixture
-def parts(settings, mariadb):
-    settings.folders()
-    return SimpleNamespace(settings=settings, store=Store(settings.state / "db"), iam=Iam())
-
-
-@pytest.fixture
-def servers(parts):
-    servers = SqlServers(parts)
-    servers.start()
-    yield servers
-    servers.stop()
+pytestmark = pytest.mark.usefixtures("mariadb")
 
 
 @pytest.fixture

@@ -34,32 +34,6 @@ NOBODY = 65534
 OPEN = Configuration("POSTGRES_16", networks=("127.0.0.1/32",))
 
 
-class Iam:
-    """Lets through whoever is in `allowed`; remembers what was asked."""
-
-    def __init__(self) -> None:
-        self.allowed: set[str] = set()
-        self.asked: list[tuple[str, str, tuple[str, ...]]] = []
-
-    def test(self, principal, resource, permissions):
-        self.asked.append((principal.email, resource, tuple(permissions)))
-        return set(permissions) if principal.email in self.allowed else set()
-
-
-@pytest.fixture
-def parts(settings):
-    settings.folders()
-    return SimpleNamespace(settings=settings, store=Store(settings.state / "db"), iam=Iam())
-
-
-@pytest.fixture
-def servers(parts):
-    servers = SqlServers(parts)
-    servers.start()
-    yield servers
-    servers.stop()
-
-
 @pytest.fixture
 def server(servers) -> Postgres:
     server = servers.create(NAME, OPEN, Postgres.conceal("root's"))

@@ -46,7 +46,7 @@ def signed(pem: str, payload: dict) -> str:
 
 def good(pem: str, token: str) -> bool:
     """Whether a token has the signature of a key; RSASSA-PKCS1-v1_5 gives the same again."""
-    content, _, _ = token.rpartition(".")
+    content = token.rpartition(".")[0]
     signature = google.auth.crypt.RSASigner.from_string(pem).sign(content.encode())
     return token == f"{content}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
 

@@ -636,3 +636,88 @@ def test_gcloud_reads_services_in_knatives_shape(run):
     elsewhere = "https://us-central1-run.googleapis.com/apis/serving.knative.dev/v1"
     assert run.api.ok("GET", f"{elsewhere}/namespaces/{run.project.id}/services")["items"] == []
     assert run.api.get(f"{root}/namespaces/{run.project.id}/services/nothing").status == 404
+
+
+V1 = "https://europe-west1-run.googleapis.com/apis/serving.knative.dev/v1"
+
+
+def knative(run, name, *, annotations=None, template=None, **container):
+    """A service as gcloud sends it."""
+    spec = {"containers": [{"image": run.image, "name": "", "resources": {"requests": {}}, **container}]}
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {
+            "name": name,
+            "namespace": run.project.id,
+            "labels": {"team": "ml"},
+            "annotations": {"run.googleapis.com/client-name": "gcloud", **(annotations or {})},
+        },
+        "spec": {"template": {"metadata": {"annotations": template or {}}, "spec": spec}},
+        "status": {"address": {}},
+    }
+
+
+def settled(run, name):
+    """The service, once its deployment is over."""
+    deadline = time.monotonic() + 20
+    while True:
+        shown = run.api.ok("GET", f"{V1}/namespaces/{run.project.id}/services/{name}")
+        ready = shown["status"]["conditions"][0]
+        if ready["status"] != "Unknown":
+            return shown
+        assert time.monotonic() < deadline, ready
+        time.sleep(0.1)
+
+
+def test_a_service_is_deployed_in_knatives_shape(run):
+    services = f"{V1}/namespaces/{run.project.id}/services"
+    template = {
+        "autoscaling.knative.dev/maxScale": "3",
+        "run.googleapis.com/startup-cpu-boost": "True",
+        "example.com/kept": "yes",
+    }
+    body = knative(
+        run,
+        "hello",
+        annotations={"run.googleapis.com/ingress": "internal-and-cloud-load-balancing"},
+        template=template,
+        env=[{"name": "A", "value": "b"}],
+    )
+    assert run.api.ok("POST", services, body)["status"]["conditions"][0]["status"] == "Unknown"
+    shown = settled(run, "hello")
+    assert shown["status"]["conditions"][0]["status"] == "True"
+    made = run.show("hello")
+    assert (made["client"], made["labels"]) == ("gcloud", {"team": "ml"})
+    assert made["ingress"] == "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"
+    (container,) = made["template"]["containers"]
+    assert container["env"] == [{"name": "A", "value": "b"}]
+    assert (container["resources"]["cpuIdle"], container["resources"]["startupCpuBoost"]) == (True, True)
+    assert made["template"]["scaling"]["maxInstanceCount"] == 3
+    assert made["template"]["annotations"] == {"example.com/kept": "yes"}
+
+    # what is read, changed and sent back makes another revision, and only the change
+    shown["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = "c"
+    run.api.ok("PUT", f"{services}/hello", shown)
+    again = settled(run, "hello")
+    assert again["status"]["latestReadyRevisionName"] != shown["status"]["latestReadyRevisionName"]
+    later = run.show("hello")
+    assert later["template"]["containers"][0]["env"] == [{"name": "A", "value": "c"}]
+    for body in (made, later):
+        body["template"]["containers"][0].pop("env")
+    assert later["template"] == made["template"]
+    stale = run.api.request("PUT", f"{services}/hello", shown)
+    assert stale.status == 409
+
+    run.api.ok("DELETE", f"{services}/hello")
+
+
+def test_what_v1_has_and_the_sandbox_has_not_is_refused(run):
+    services = f"{V1}/namespaces/{run.project.id}/services"
+    unknown = knative(run, "hello", template={"run.googleapis.com/encryption-key": "k"})
+    answer = run.api.request("POST", services, unknown)
+    assert answer.status == 501 and b"encryption-key" in answer.content
+    wrong = knative(run, "hello", annotations={"run.googleapis.com/ingress": "everybody"})
+    assert run.api.request("POST", services, wrong).status == 400
+    nowhere = services.replace("europe-west1-", "")
+    assert run.api.request("POST", nowhere, knative(run, "hello")).status == 400

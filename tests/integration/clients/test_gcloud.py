@@ -12,6 +12,7 @@ import subprocess
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import (
     BUILD,
+    IAM,
     MANAGER,
     REGION,
     REGISTRY,
@@ -207,3 +208,83 @@ def test_app_engine(run, ask, cloud, tmp_path):
     assert run("app", "browse", "--no-launch-browser").strip() == f"https://{host}"
     page = cloud.anonymous.get(f"https://v2-dot-{host}/")
     assert page.status_code == 200 and "<code>v2</code>" in page.text
+
+
+def test_what_somebody_makes_by_hand(run, ask, cloud, tmp_path):
+    """With the commands and the settings of somebody who follows the Cloud Run guide without Terraform."""
+    email = cloud.email("by-hand")
+    run("iam", "service-accounts", "create", "by-hand", "--display-name=Service Account for Cloud Run running ML Flow")
+    assert cloud.get(f"{IAM}/{cloud.home}/serviceAccounts/{email}")["displayName"].endswith("running ML Flow")
+
+    run("artifacts", "repositories", "create", "by-hand", "--repository-format=docker", f"--location={REGION}")
+    assert cloud.get(f"{REGISTRY}/{cloud.region}/repositories/by-hand")["format"] == "DOCKER"
+
+    bucket = f"gs://{cloud.project}-by-hand"
+    how = ("--uniform-bucket-level-access", "--public-access-prevention", f"--location={REGION}")
+    run("storage", "buckets", "create", bucket, *how)
+    configuration = cloud.get(f"{STORAGE}/b/{cloud.project}-by-hand")["iamConfiguration"]
+    assert configuration["uniformBucketLevelAccess"]["enabled"]
+    assert configuration["publicAccessPrevention"] == "enforced"
+
+    (tmp_path / "payload").write_text("aB3!#$%&*()-_=+[]{}<>:?")
+    run("secrets", "create", "mlflow_tracking_password", "--replication-policy=automatic")
+    run("secrets", "versions", "add", "mlflow_tracking_password", f"--data-file={tmp_path / 'payload'}")
+    found = cloud.secret("mlflow_tracking_password")
+    assert found["secret"]["replication"] == {"automatic": {}}
+    assert found["versions"] == {1: ("ENABLED", b"aB3!#$%&*()-_=+[]{}<>:?")}
+    member = (f"--member=serviceAccount:{email}", "--role=roles/secretmanager.secretAccessor")
+    run("secrets", "add-iam-policy-binding", "mlflow_tracking_password", *member)
+
+    disk = ("--storage-type=HDD", "--storage-size=10", "--no-storage-auto-increase")
+    what = ("--database-version=POSTGRES_14", "--tier=db-custom-1-3840", f"--region={REGION}")
+    run("sql", "instances", "create", "by-hand", *what, *disk)
+    told = ask("sql", "instances", "describe", "by-hand")
+    assert (told["state"], told["databaseVersion"]) == ("RUNNABLE", "POSTGRES_14")
+    settings = told["settings"]
+    assert (settings["tier"], settings["dataDiskType"], settings["storageAutoResize"]) == (
+        "db-custom-1-3840",
+        "PD_HDD",
+        False,
+    )
+
+
+def test_a_service_is_deployed_updated_and_deleted(run, ask, cloud):
+    cloud.make_secret("handed", "to the service")
+    service = f"{RUN}/{cloud.region}/services/by-hand"
+    email = cloud.make_account("server-by-hand")
+    member = f"serviceAccount:{email}"
+    cloud.grant(f"{SECRETS}/{cloud.home}/secrets/handed", "roles/secretmanager.secretAccessor", member)
+    region = f"--region={REGION}"
+    run(
+        "run",
+        "deploy",
+        "by-hand",
+        region,
+        f"--image={HELLO}",
+        f"--service-account={email}",
+        "--add-cloudsql-instances=db",
+        "--set-env-vars=A=b",
+        "--set-secrets=B=handed:latest",
+        "--memory=1Gi",
+        "--max-instances=10",
+        "--allow-unauthenticated",
+    )
+    made = cloud.get(service)
+    template, (container,) = made["template"], made["template"]["containers"]
+    source = {"secretKeyRef": {"secret": "handed", "version": "latest"}}
+    assert container["env"] == [{"name": "A", "value": "b"}, {"name": "B", "valueSource": source}]
+    assert container["resources"]["limits"]["memory"] == "1Gi"
+    assert (template["scaling"]["maxInstanceCount"], template["serviceAccount"]) == (10, email)
+    connections = [volume["cloudSqlInstance"]["instances"] for volume in template["volumes"]]
+    assert connections == [[f"{cloud.project}:{REGION}:db"]]
+    assert cloud.bindings(service) == {"roles/run.invoker": ["allUsers"]}
+    assert cloud.anonymous.get(made["uri"]).ok
+
+    run("run", "services", "update", "by-hand", region, "--update-env-vars=A=c")
+    told = ask("run", "services", "describe", "by-hand", region)
+    assert told["status"]["latestReadyRevisionName"] != made["latestReadyRevision"].rpartition("/")[2]
+    changed = cloud.get(service)["template"]
+    assert changed["containers"][0]["env"] == [{"name": "A", "value": "c"}, {"name": "B", "valueSource": source}]
+    assert changed["volumes"] == template["volumes"]
+    run("run", "services", "delete", "by-hand", region, "--quiet")
+    assert cloud.get(service) is None

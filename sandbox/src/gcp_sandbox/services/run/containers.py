@@ -5,6 +5,7 @@ have.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,11 @@ class Failure(ApiError):
         code = {"PERMISSION_DENIED": 403, "NOT_FOUND": 404}.get(status, 400)
         super().__init__(code, message, status=status)
         self.cause = cause
+
+
+def without_tag(ref: str) -> str:
+    """The image's name alone."""
+    return re.sub(r"(:[\w.-]+)?(@sha256:[0-9a-f]+)?$", "", ref)
 
 
 def image(sandbox: Sandbox, ref: str, digest: str = "") -> Image:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cloud Run Admin API v1 (Knative's shapes), read only: what `gcloud run` lists and describes.
+"""Cloud Run Admin API v1 (Knative's shapes): what `gcloud run` lists and describes, and services as it deploys them.
 
-The resources are those of v2, shown in the older form. Writing through v1 is not implemented and answers 501.
+The resources are those of v2, shown in the older form. Writing anything but services answers 501.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.gateway import errors
 from gcp_sandbox.gateway.service import Service, method
-from gcp_sandbox.services.run import names, resources
+from gcp_sandbox.services.run import from_knative, names, resources
 from gcp_sandbox.services.run.common import Common
 from gcp_sandbox.services.run.jobs import EXECUTION_KIND, JOB_KIND, TASK_KIND
 from gcp_sandbox.services.run.names import Name
@@ -27,13 +27,8 @@ Json = dict[str, Any]
 
 SERVING, RUN = "serving.knative.dev/v1", "run.googleapis.com/v1"
 STATUS = {resources.SUCCEEDED: "True", resources.FAILED: "False"}
-INGRESS = {
-    "INGRESS_TRAFFIC_ALL": "all",
-    "INGRESS_TRAFFIC_INTERNAL_ONLY": "internal",
-    "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER": "internal-and-cloud-load-balancing",
-    "INGRESS_TRAFFIC_NONE": "none",
-}
-ENVIRONMENT = {"EXECUTION_ENVIRONMENT_GEN1": "gen1", "EXECUTION_ENVIRONMENT_GEN2": "gen2"}
+INGRESS = {value: key for key, value in from_knative.INGRESS.items()}
+ENVIRONMENT = {value: key for key, value in from_knative.ENVIRONMENT.items()}
 REASONS = {
     "HEALTH_CHECK_CONTAINER_ERROR": "HealthCheckContainerError",
     "CONTAINER_MISSING": "ContainerMissing",
@@ -65,6 +60,37 @@ class Knative(Common, Service):
     )
     def knative_services(self, call: Call) -> Json:
         return self._many(call, SERVICE_KIND, self.service_v1, SERVING, "ServiceList")
+
+    @method("namespaces.services.create", permission="run.services.create", on=lambda call: _project(call))
+    def knative_create(self, call: Call) -> Json:
+        """Answers at once; the service's conditions tell how the deployment goes."""
+        _refuse_dry_run(call)
+        region, short = self._region(call), call.body.get("metadata", {}).get("name", "")
+        if region is None:
+            raise errors.invalid("Services are created at the address of a region: https://REGION-run.googleapis.com.")
+        names.check_id("metadata.name", short)
+        name = f"projects/{call.project(_project_id(call)).id}/locations/{region}/services/{short}"
+        self._create_service(call, name, from_knative.service(call.body))
+        return self.service_v1(self.load(SERVICE_KIND, name))
+
+    @method("namespaces.services.replaceService", permission="run.services.update", on=lambda call: _project(call))
+    def knative_replace(self, call: Call) -> Json:
+        existing = self._one(call, SERVICE_KIND)
+        given = call.body.get("metadata", {}).get("resourceVersion")
+        if given and given != resource_version(existing):
+            raise errors.aborted(
+                f"Conflict for resource '{Name.parse(existing['name']).id}': version '{given}' was specified but "
+                f"current version is '{resource_version(existing)}'."
+            )
+        _refuse_dry_run(call)
+        self._change_service(call, existing, from_knative.service(call.body))
+        return self.service_v1(self.load(SERVICE_KIND, existing["name"]))
+
+    @method("namespaces.services.delete", permission="run.services.delete", on=lambda call: _project(call))
+    def knative_delete(self, call: Call) -> Json:
+        _refuse_dry_run(call)
+        self._delete_service(call, self._one(call, SERVICE_KIND))
+        return {"status": "Success"}
 
     @method("namespaces.configurations.get", permission="run.configurations.get", on=lambda call: _project(call))
     @method(
@@ -141,12 +167,16 @@ class Knative(Common, Service):
 
     # -- finding
 
-    def _rows(self, call: Call, kind: str) -> list[Json]:
-        """The project's resources, of one region where the host or the name gives one."""
-        project = call.project(_project_id(call))
+    def _region(self, call: Call) -> str | None:
+        """The region that the host or the name gives."""
         located = re.search(r"/locations/([^/]+)", call.path)
         regional = REGION.fullmatch(call.host)
-        region = located[1] if located else regional["region"] if regional else None
+        return located[1] if located else regional["region"] if regional else None
+
+    def _rows(self, call: Call, kind: str) -> list[Json]:
+        """The project's resources, of one region where one is given."""
+        project = call.project(_project_id(call))
+        region = self._region(call)
         place = f"projects/{project.id}/locations/{region}/" if region and region != "-" else f"projects/{project.id}/"
         return [body for _, body in self.store.list(kind, prefix=place)]
 
@@ -190,7 +220,7 @@ class Knative(Common, Service):
             "namespace": namespace,
             "selfLink": f"/apis/{SERVING}/namespaces/{namespace}/{name.collection}/{name.id}",
             "uid": body["uid"],
-            "resourceVersion": base64.b64encode(body["etag"].encode()).decode()[:11],
+            "resourceVersion": resource_version(body),
             "generation": int(body["generation"]),
             "creationTimestamp": body["createTime"],
             "labels": labels,
@@ -329,6 +359,16 @@ def _project(call: Call) -> str:
     return f"//cloudresourcemanager.googleapis.com/projects/{_project_id(call)}"
 
 
+def _refuse_dry_run(call: Call) -> None:
+    if call.query.get("dryRun"):
+        raise errors.unimplemented("dryRun of Cloud Run's v1 API")
+
+
+def resource_version(body: Json) -> str:
+    """What v1 has instead of an etag."""
+    return base64.b64encode(body["etag"].encode()).decode()[:11]
+
+
 def selected(labels: dict[str, str], selector: str) -> bool:
     """Whether labels match a Kubernetes equality selector ("a=b,c")."""
     for part in selector.split(","):
@@ -404,7 +444,7 @@ def template_v1(template: Json) -> Json:
         "containerConcurrency": template["maxInstanceRequestConcurrency"],
         "timeoutSeconds": int(float(template["timeout"].removesuffix("s"))),
         "serviceAccountName": template["serviceAccount"],
-        "containers": [container_v1(item) for item in template["containers"]],
+        "containers": containers_v1(template),
     }
     if volumes := volumes_v1(template):
         spec["volumes"] = volumes
@@ -421,10 +461,18 @@ def cloudsql_annotation(template: Json) -> Json:
     return {"run.googleapis.com/cloudsql-instances": ",".join(connections)} if connections else {}
 
 
-def container_v1(container: Json) -> Json:
-    """A container."""
-    keys = ("name", "image", "command", "args", "workingDir", "ports", "volumeMounts", "startupProbe", "livenessProbe")
+def containers_v1(template: Json) -> list[Json]:
+    """All containers of a template."""
+    hidden = {volume["name"] for volume in template.get("volumes", []) if "cloudSqlInstance" in volume}
+    return [container_v1(item, hidden) for item in template["containers"]]
+
+
+def container_v1(container: Json, hidden: set[str]) -> Json:
+    """A container, without the mounts of the volumes that v1 does not show."""
+    keys = ("name", "image", "command", "args", "workingDir", "ports", "startupProbe", "livenessProbe")
     shown = {key: container[key] for key in keys if key in container}
+    if mounts := [mount for mount in container.get("volumeMounts", []) if mount["name"] not in hidden]:
+        shown["volumeMounts"] = mounts
     shown["resources"] = {"limits": container["resources"]["limits"]}
     if container.get("env"):
         shown["env"] = [env_v1(item) for item in container["env"]]
@@ -464,7 +512,7 @@ def execution_spec_v1(outer: Json, task: Json) -> Json:
 def task_spec_v1(task: Json) -> Json:
     """What a task runs."""
     spec: Json = {
-        "containers": [container_v1(item) for item in task["containers"]],
+        "containers": containers_v1(task),
         "maxRetries": task["maxRetries"],
         "timeoutSeconds": task["timeout"].removesuffix("s"),
         "serviceAccountName": task["serviceAccount"],

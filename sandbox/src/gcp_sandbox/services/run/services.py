@@ -39,7 +39,7 @@ class Services(Common, Service):
         location = self.canonical(call.params["parent"])
         service_id = call.query.get("serviceId", "")
         names.check_id("CreateServiceRequest.service_id", service_id)
-        return self._create_service(call, f"{location}/services/{service_id}")
+        return self._create_service(call, f"{location}/services/{service_id}", call.body)
 
     @method("projects.locations.services.get", permission="run.services.get", on="{name}", only=("v2",))
     def get_service(self, call: Call) -> Json:
@@ -56,13 +56,17 @@ class Services(Common, Service):
         if existing is None and call.query.get("allowMissing"):
             call.require("run.services.create", f"//run.googleapis.com/{Name.parse(name).location}")
             names.check_id("UpdateServiceRequest.service.name", Name.parse(name).id)
-            return self._create_service(call, name)
+            return self._create_service(call, name, call.body)
         call.require("run.services.update", f"//run.googleapis.com/{name}")
         if existing is None or existing.get("deleteTime"):
             raise self.missing(SERVICE_KIND, name)
         resources.check_etag(call.body.get("etag"), existing)
+        return self._change_service(call, existing, call.body)
+
+    def _change_service(self, call: Call, existing: Json, wanted: Json) -> Json:
+        name = existing["name"]
         project = call.project(Name.parse(name).project)
-        asked = resources.merge(existing, call.body, call.query.get("updateMask", ""), resources.SERVICE_FIELDS)
+        asked = resources.merge(existing, wanted, call.query.get("updateMask", ""), resources.SERVICE_FIELDS)
         spec = self._service_spec(asked, project, "UpdateServiceRequest.service")
         self._check(call, name, spec, "UpdateServiceRequest.service")
         modifier = call.caller.email
@@ -72,7 +76,9 @@ class Services(Common, Service):
 
     @method("projects.locations.services.delete", permission="run.services.delete", on="{name}", only=("v2",))
     def delete_service(self, call: Call) -> Json:
-        body = self.load(SERVICE_KIND, call.params["name"])
+        return self._delete_service(call, self.load(SERVICE_KIND, call.params["name"]))
+
+    def _delete_service(self, call: Call, body: Json) -> Json:
         resources.check_etag(call.query.get("etag"), body)
         if call.query.get("validateOnly"):
             return self.validated(call, body, "Service")
@@ -83,12 +89,12 @@ class Services(Common, Service):
         self.store.after_commit(self.runtime.refresh)
         return self.operation(call, body, "Service", "run.services.delete", DELETE_SECONDS, {"service": body["name"]})
 
-    def _create_service(self, call: Call, name: str) -> Json:
+    def _create_service(self, call: Call, name: str, wanted: Json) -> Json:
         project = call.project(Name.parse(name).project)
         names.check_region(Name.parse(name).region)
         if self.store.get(SERVICE_KIND, name) is not None:
             raise errors.already_exists(f"Resource '{Name.parse(name).id}' already exists.")
-        asked = resources.merge({}, call.body, "", resources.SERVICE_FIELDS)
+        asked = resources.merge({}, wanted, "", resources.SERVICE_FIELDS)
         spec = self._service_spec(asked, project, "CreateServiceRequest.service")
         self._check(call, name, spec, "CreateServiceRequest.service")
         creator = call.caller.email
@@ -180,7 +186,7 @@ class Services(Common, Service):
         try:
             found = containers.image(self.sandbox, body["containers"][0]["image"])
             self.runtime.deploy(body)
-            repository = body["containers"][0]["image"].partition("@")[0].rpartition(":")[0]
+            repository = containers.without_tag(body["containers"][0]["image"])
             body["containerStatuses"] = [{"imageDigest": f"{repository}@{found.digest}"}]
         except Failure as error:
             failure = error

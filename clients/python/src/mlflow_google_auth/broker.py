@@ -120,7 +120,8 @@ class Slot:
         self._email = ""
         self._plan: Plan | None = None
         self._planned_until = 0.0
-        self._token: Token | None = None
+        # one attribute, so that whoever reads without the lock never sees a token with another's plan
+        self._held: tuple[Token, Plan] | None = None
         self._error: AuthError | None = None
         self._again = 0.0
 
@@ -129,8 +130,7 @@ class Slot:
         ready = self._ready()
         if ready is not None:
             return ready
-        usable = self._token is not None and self._token.usable
-        if not self._lock.acquire(blocking=not usable):
+        if not self._lock.acquire(blocking=not self._usable):
             return self._as_credential() or self.credential()
         try:
             return self._ready() or self._renew()
@@ -143,11 +143,12 @@ class Slot:
 
     def reject(self, credential: Credential) -> bool:
         with self._lock:
-            if self._token is None or self._token.value != credential.value:
+            token = self._held[0] if self._held else None
+            if token is None or token.value != credential.value:
                 return True
-            if self._token.age < min(AGAIN, self._token.lifetime / 2):
+            if token.age < min(AGAIN, token.lifetime / 2):
                 return False
-            self._token, self._planned_until = None, 0.0
+            self._held, self._planned_until = None, 0.0
             return True
 
     def forked(self) -> None:
@@ -157,34 +158,40 @@ class Slot:
 
     # -- private
 
+    @property
+    def _usable(self) -> bool:
+        held = self._held
+        return held is not None and held[0].usable
+
     def _ready(self) -> Credential | None:
-        return self._as_credential() if self._token is not None and self._token.fresh else None
+        held = self._held
+        return self._as_credential() if held is not None and held[0].fresh else None
 
     def _as_credential(self) -> Credential | None:
-        token, plan = self._token, self._plan
-        if token is None or plan is None:
+        held = self._held
+        if held is None:
             return None
+        token, plan = held
         return Credential(plan.guard, self._email, plan.audience, token.value)
 
     def _renew(self) -> Credential | None:
-        usable = self._token is not None and self._token.usable
         if time.monotonic() < self._again:
-            if self._error and not usable:
+            if self._error and not self._usable:
                 raise self._error
             return self._as_credential()
         try:
             plan = self._find()
-            if plan is not None and (self._token is None or not self._token.fresh):
-                self._token = self._make(plan)
+            if plan is None:
+                self._held = None
+            elif self._held is None or self._held[1] != plan or not self._held[0].fresh:
+                self._held = self._make(plan), plan
         except AuthError as error:
             self._again, self._error = time.monotonic() + AGAIN, error
-            if not usable:
+            if not self._usable:
                 raise
             log.warning("The token for %s could not be renewed, the old one still serves: %s", self._origin, error)
         else:
             self._error = None
-            if plan is None:
-                self._token = None
         return self._as_credential()
 
     def _find(self) -> Plan | None:
@@ -246,7 +253,7 @@ class Slot:
             raise AuthError(f"{self._origin} does not answer: {type(error).__name__}") from error
         if guard.recognize(answer).kind == guard.IAP and answer.status_code != 403:
             return None
-        self._token = token
+        self._held = token, plan
         return plan
 
     def _iam(self) -> Plan:

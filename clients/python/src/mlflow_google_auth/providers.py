@@ -21,7 +21,7 @@ from mlflow_google_auth.config import PREFIX, Settings, origin
 from mlflow_google_auth.requests_auth import GoogleAuth, header
 
 NAME = "google"
-# Frames between MLflow's http_request and a header provider: one in MLflow 2 and 3.
+# Frames from a header provider up to MLflow's http_request: three in MLflow 3.17.
 DEPTH = 10
 GOOGLE_DOMAINS = (".run.app", ".appspot.com")
 

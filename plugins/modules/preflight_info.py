@@ -63,6 +63,12 @@ options:
       location:
         description: Where it is going to be, by default O(region). With V(*) it may be anywhere.
         type: str
+      new_only:
+        description:
+          - Whether it is only looked at where nothing among the others carries O(owner_labels), which is before the
+            first deployment. Later ones need not ask again for what they have made.
+        type: bool
+        default: false
   owner_labels:
     description:
       - Labels that the deployment's own resources carry. What is there without them belongs to something else.
@@ -334,6 +340,7 @@ OPTIONS = GCP + Options(
                 "type": {"type": "str", "required": True, "choices": list(KINDS)},
                 "name": {"type": "str", "required": True},
                 "location": {"type": "str"},
+                "new_only": {"type": "bool", "default": False},
             },
         },
         "owner_labels": {"type": "dict", "default": {}},
@@ -540,7 +547,12 @@ class Preflight:
             )
 
     def resources(self):
-        asked = self.params["resources"]
+        everything = self.params["resources"]
+        self.look_at([item for item in everything if not item["new_only"]])
+        if not any(found["owned"] for found in self.report["resources"]):
+            self.look_at([item for item in everything if item["new_only"]])
+
+    def look_at(self, asked):
         if not asked:
             return
         with concurrent.futures.ThreadPoolExecutor(min(SIDE_BY_SIDE, len(asked))) as pool:

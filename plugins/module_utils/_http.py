@@ -27,7 +27,7 @@ except ImportError as missing:
     Adapter = object
     IMPORT_ERROR = missing
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 USER_AGENT = f"mlplatform.gcp/{VERSION} (Ansible collection; Python {platform.python_version()})"
 
 CONNECT_SECONDS = 15

@@ -3,17 +3,27 @@
 
 The same steps by hand (`make lint`, `make unit`, ...) and in CI (`make test`). A failing step does not stop
 the others; the table at the end names it and the exit status is 1.
+
+`all` runs two lanes side by side, one for each of two cores: much of the time something waits for something else. A
+step's output is shown when it has ended. Tests that depend on the machine's speed are run once more by themselves at
+the end where they failed.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import dataclasses
 import os
 import pathlib
 import shlex
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import IO
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
@@ -81,32 +91,86 @@ PARTS: dict[str, list[Step]] = {
     ],
 }
 
+# What `all` runs side by side: the integration tests take as long as everything else.
+LANES = (("integration",), tuple(part for part in PARTS if part != "integration"))
+
 
 def environment(step: Step) -> dict[str, str]:
     env = os.environ | {"PATH": f"{pathlib.Path(PYTHON).parent}:{os.environ['PATH']}", "ANSIBLE_FORCE_COLOR": "0"}
     return env | step.env
 
 
-def run(step: Step) -> tuple[int, float]:
-    print(f"\n=== {step.title}\n$ {shlex.join(step.command)}", flush=True)
+@dataclass
+class Done:
+    part: str
+    step: Step
+    status: int
+    seconds: float
+
+
+def run(part: str, step: Step, output: IO[bytes] | None = None) -> Done:
+    """Run a step; what it prints goes to `output`, or where ours goes."""
     started = time.monotonic()
     sandbox = ["gcp-sandbox", "--state", str(SANDBOX_STATE)]
     env = environment(step)
+    streams = {"cwd": ROOT, "env": env, "stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
     command = step.command
     if step.sandbox:
-        subprocess.run([*sandbox, "reset"], cwd=ROOT, env=env, check=True)
-        subprocess.run([*sandbox, "up", "--latency", "instant"], cwd=ROOT, env=env, check=True)
+        subprocess.run([*sandbox, "reset"], check=True, **streams)
+        subprocess.run([*sandbox, "up", "--latency", "instant"], check=True, **streams)
         command = [*sandbox, "exec", "--", *command]
     try:
-        status = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
-        if status == 1 and step.again:
-            print(f"\n=== {step.title}: what failed, once more by itself", flush=True)
-            command = [*command, "--last-failed", "--last-failed-no-failures", "none"]
-            status = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
+        status = subprocess.run(command, **streams).returncode
     finally:
         if step.sandbox:
-            subprocess.run([*sandbox, "down"], cwd=ROOT, env=env, check=True)
-    return status, time.monotonic() - started
+            subprocess.run([*sandbox, "down"], check=True, **streams)
+    return Done(part, step, status, time.monotonic() - started)
+
+
+def announce(step: Step, what: str = "") -> None:
+    print(f"\n=== {step.title}{what}\n$ {shlex.join(step.command)}", flush=True)
+
+
+def one_by_one(parts: list[str]) -> list[Done]:
+    found = []
+    for part in parts:
+        for step in PARTS[part]:
+            announce(step)
+            found.append(run(part, step))
+    return found
+
+
+def side_by_side() -> list[Done]:
+    """All parts, a thread a lane."""
+    lock = threading.Lock()
+
+    def lane(parts: Iterable[str]) -> list[Done]:
+        found = []
+        for part in parts:
+            for step in PARTS[part]:
+                print(f"... {step.title}", flush=True)
+                with tempfile.TemporaryFile() as output:
+                    found.append(run(part, step, output))
+                    output.seek(0)
+                    with lock:
+                        announce(step)
+                        sys.stdout.buffer.write(output.read())
+                        sys.stdout.flush()
+        return found
+
+    with concurrent.futures.ThreadPoolExecutor(len(LANES)) as pool:
+        return [done for found in pool.map(lane, LANES) for done in found]
+
+
+def once_more(done: Done) -> Done:
+    """Run by themselves the tests that failed, if they depend on the machine's speed."""
+    if done.status != 1 or not done.step.again:
+        return done
+    command = [*done.step.command, "--last-failed", "--last-failed-no-failures", "none"]
+    step = dataclasses.replace(done.step, command=command)
+    announce(step, ": what failed, once more by itself")
+    again = run(done.part, step)
+    return dataclasses.replace(done, status=again.status, seconds=done.seconds + again.seconds)
 
 
 def main(names: list[str]) -> int:
@@ -115,13 +179,16 @@ def main(names: list[str]) -> int:
     if unknown or not wanted:
         print(f"unknown part {unknown}: choose from {', '.join(PARTS)} or all", file=sys.stderr)
         return 2
-    results = [(part, step.title, *run(step)) for part in wanted for step in PARTS[part]]
-    width = max(len(title) for _, title, _, _ in results)
+    started = time.monotonic()
+    found = side_by_side() if names == ["all"] else one_by_one(wanted)
+    results = [once_more(done) for done in found]
+    width = max(len(done.step.title) for done in results)
     print("\n=== where the time went")
-    for part, title, status, seconds in results:
-        print(f"{part:13} {title:{width}} {seconds:7.1f} s  {'ok' if status == 0 else f'FAILED ({status})'}")
-    print(f"{'':13} {'all':{width}} {sum(r[3] for r in results):7.1f} s")
-    failed = sum(r[2] != 0 for r in results)
+    for done in results:
+        word = "ok" if done.status == 0 else f"FAILED ({done.status})"
+        print(f"{done.part:13} {done.step.title:{width}} {done.seconds:7.1f} s  {word}")
+    print(f"{'':13} {'all':{width}} {time.monotonic() - started:7.1f} s")
+    failed = sum(done.status != 0 for done in results)
     print(f"\n{len(results) - failed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,6 +262,23 @@ class Box(base.Sandbox):
             (body,) = db.execute("SELECT body FROM document WHERE kind=? AND name=?", (kind, name)).fetchone()
             changed = json.dumps(json.loads(body) | fields)
             db.execute("UPDATE document SET body=? WHERE kind=? AND name=?", (changed, kind, name))
+
+    @contextlib.contextmanager
+    def copies(self, kind: str, name: str, number: int) -> Iterator[None]:
+        """Let there be more of what the sandbox keeps for a while, under other names, as if others had made them."""
+        with contextlib.closing(sqlite3.connect(self.state / "state.sqlite3", timeout=10)) as db:
+            query = "SELECT body, parent FROM document WHERE kind=? AND name=?"
+            body, parent = db.execute(query, (kind, name)).fetchone()
+            last = name.rsplit("/", 1)[1]
+            more = [f"-{serial}" for serial in range(number)]
+            copies = [(kind, name + each, parent, body.replace(last, last + each)) for each in more]
+            with db:
+                db.executemany("INSERT INTO document (kind, name, parent, body) VALUES (?, ?, ?, ?)", copies)
+            try:
+                yield
+            finally:
+                with db:
+                    db.executemany("DELETE FROM document WHERE kind=? AND name=?", [copy[:2] for copy in copies])
 
     def asked(self, since: float, method: str = "", where: str = "") -> list[tuple[float, str, str]]:
         """(time, method, path) of the requests since a time whose method id contains `method`, the path `where`."""

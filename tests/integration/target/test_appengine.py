@@ -13,6 +13,8 @@ from ansible_collections.mlplatform.gcp.tests.integration.target._target import 
 
 APPS = "https://appengine.googleapis.com/v1/apps"
 ACCESSOR = "roles/iap.httpsResourceAccessor"
+# https://cloud.google.com/appengine/quotas: versions in an application.
+MOST_VERSIONS = 210
 
 
 class Engine:
@@ -222,6 +224,25 @@ def test_a_run_that_is_killed_between_version_and_traffic_is_finished_by_the_nex
     controller.run(DEPLOY, hosts=changed).check()
     assert engine.traffic() != before
     assert controller.run(DEPLOY, hosts=changed).check().changed == 0
+
+
+def test_a_person_who_does_not_exist_is_named_and_the_next_run_goes_on(three, controller, hosts, engine):
+    before = engine.accessors()
+    ghost = {"ae": hosts["ae"] | {"mlflow_access_members": ["user:ghost@example.invalid"]}}
+    play = controller.run(DEPLOY, hosts=ghost, verbosity=4)
+    assert not play.ok
+    assert "ghost@example.invalid" in play.message("ae") and "does not exist" in play.message("ae")
+    assert engine.accessors() == before
+    controller.run(DEPLOY, hosts=hosts).check()
+
+
+def test_too_many_versions_are_told_before_anything_is_changed(three, box, project, controller, hosts, engine):
+    stopped = next(name for name, version in engine.versions().items() if version["servingStatus"] == "STOPPED")
+    with box.copies("appengine.version", f"apps/{project.project}/services/default/versions/{stopped}", MOST_VERSIONS):
+        everything = box.everything()
+        message = problems(controller, {"ae": hosts["ae"] | {"appengine_mlflow_env": {"WORD": "more"}}})["ae"]
+        assert box.everything() == everything
+    assert "of 210 allowed" in message and "Delete some" in message
 
 
 def identity_token(project, account, audience):

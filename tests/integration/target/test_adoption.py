@@ -131,8 +131,8 @@ class TestCloudRunGuide:
         play = controller.run(DEPLOY, hosts=hosts)
         assert not play.ok
         taken = re.findall(r"(\w+ [\w-]+) is there, and was not made by this deployment", play.message(HOST))
-        kinds = {"storage_bucket", "sql_instance", "artifact_repository", "cloud_run_service"}
-        assert {name.split()[0] for name in taken} == kinds
+        large = {"storage_bucket", "sql_instance", "artifact_repository", "cloud_run_service"}
+        assert {name.split()[0] for name in taken} == large | {"secret", "service_account"}
         assert everything(guide.project) == before
 
     @pytest.fixture(scope="class")

@@ -141,14 +141,22 @@ VERSION = Resource(
 
 # The environment variable by which a version says whose it is: versions cannot carry labels.
 MARK = "MLFLOW_DEPLOYMENT"
+# mlflow_env of the roles.
+ENVIRONMENTS = ("dev", "staging", "prod")
 # https://cloud.google.com/appengine/docs/flexible/quotas, for all services together
 MOST_VERSIONS = 210
 
 
 def marked(body):
-    """What labels would say of a version, from the variable that marks it."""
-    deployment = (body.get("envVariables") or {}).get(MARK)
-    return {"managed-by": "mlplatform-gcp", "mlflow-deployment": deployment} if deployment else {}
+    """What labels would say of a version, from the variable that marks it with NAME-ENVIRONMENT of its deployment."""
+    mark = (body.get("envVariables") or {}).get(MARK)
+    if not mark:
+        return {}
+    name, _hyphen, environment = mark.rpartition("-")
+    labels = {"managed-by": "mlplatform-gcp", "mlflow-deployment": mark}
+    if name and environment in ENVIRONMENTS:
+        labels.update({"mlflow-deployment": name, "mlflow-env": environment})
+    return labels
 
 
 def look(task, resource, **names):

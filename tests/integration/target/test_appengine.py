@@ -348,6 +348,14 @@ def test_what_could_not_be_asked_is_asked_as_soon_as_the_apis_are_enabled(box, n
     assert project.resources() == {}
 
 
+def test_the_traffic_of_somebody_elses_service_is_not_taken_away(first, project, controller, hosts, box):
+    """Another deployment would put its version in the place of `ae`."""
+    everything = box.everything()
+    message = problems(controller, {"other": hosts["ae"]})["other"]
+    assert "app_engine_service default" in message and "mlflow_adopt=true" in message
+    assert box.everything() == everything
+
+
 def test_other_services_are_not_closed_unless_somebody_says_so(first, project, controller, small, hosts, engine):
     name = project.project
     project.ask("PATCH", f"{APPS}/{name}?updateMask=iap", {"iap": {"enabled": False}})

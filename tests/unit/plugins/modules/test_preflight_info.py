@@ -319,6 +319,8 @@ def test_no_more_versions_are_allowed(cloud, there, found, monkeypatch):
     ("mark", "found", "words"),
     [
         ("demo", [], ""),
+        ("demo-dev", [], ""),
+        ("demo-two-dev", ["taken"], "belongs to the deployment demo-two"),
         ("other", ["taken"], "belongs to the deployment other"),
         (None, ["taken"], "is there, and was not made by this deployment"),
     ],

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at the deployment with Google's own client libraries, and knock at its door: verify.py PROJECT REGION"""
+"""Look at the deployment through Google's APIs, and knock at its door: verify.py PROJECT REGION"""
 
 import sys
 
 import google.auth
-import googleapiclient.discovery
 import requests
 from google.auth.transport.requests import AuthorizedSession
 
@@ -16,21 +15,21 @@ def check(what, good):
     return bool(good)
 
 
-def api(name, version):
-    return googleapiclient.discovery.build(name, version, cache_discovery=False)
-
-
 def looks(project, region):
-    engine = api("appengine", "v1").apps()
-    application = engine.get(appsId=project).execute()
+    credentials, _project = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+    session = AuthorizedSession(credentials)
+
+    def ask(address):
+        answer = session.get(f"https://{address}")
+        answer.raise_for_status()
+        return answer.json()
+
+    application = ask(f"appengine.googleapis.com/v1/apps/{project}")
+    service = f"appengine.googleapis.com/v1/apps/{project}/services/default"
     yield "application is where it was asked for", application["locationId"] == region.rstrip("1")
     yield "Identity-Aware Proxy is on", application["iap"]["enabled"]
-    versions = (
-        engine.services().versions().list(appsId=project, servicesId="default", view="FULL").execute()["versions"]
-    )
-    (version,) = versions
-    allocations = engine.services().get(appsId=project, servicesId="default").execute()["split"]["allocations"]
-    yield "all traffic goes to the version", allocations == {version["id"]: 1}
+    (version,) = ask(f"{service}/versions?view=FULL")["versions"]
+    yield "all traffic goes to the version", ask(service)["split"]["allocations"] == {version["id"]: 1}
     yield "image by its digest", "@sha256:" in version["deployment"]["container"]["image"]
     yield "1 CPU and 2 GB", (version["resources"]["cpu"], version["resources"]["memoryGb"]) == (1, 2)
     scaling = version["automaticScaling"]
@@ -38,14 +37,13 @@ def looks(project, region):
     yield "account of its own", version["serviceAccount"].startswith(f"{NAME}-server@")
     yield "checked at /health", {version[f"{kind}Check"]["path"] for kind in ("readiness", "liveness")} == {"/health"}
     yield "password comes from a secret", "/secrets/" in version["envVariables"]["DB_PASSWORD_SECRET_NAME"]
-    instance = api("sqladmin", "v1").instances().get(project=project, instance=NAME).execute()
+    instance = ask(f"sqladmin.googleapis.com/v1/projects/{project}/instances/{NAME}")
     yield "MySQL 8.0", instance["databaseVersion"] == "MYSQL_8_0"
     yield "MySQL keeps binary logs", instance["settings"]["backupConfiguration"]["binaryLogEnabled"]
-    session = AuthorizedSession(google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0])
-    bucket = session.get(f"https://storage.googleapis.com/storage/v1/b/{project}-{NAME}-artifacts").json()
+    bucket = ask(f"storage.googleapis.com/storage/v1/b/{project}-{NAME}-artifacts")
     yield "bucket in the EU", bucket["location"] == "EU"
-    home = f"https://secretmanager.googleapis.com/v1/projects/{project}/secrets/{NAME}-db-password"
-    replicas = session.get(home).json()["replication"]["userManaged"]["replicas"]
+    secret = ask(f"secretmanager.googleapis.com/v1/projects/{project}/secrets/{NAME}-db-password")
+    replicas = secret["replication"]["userManaged"]["replicas"]
     yield "password stays in the region", [replica["location"] for replica in replicas] == [region]
     answer = requests.get(f"https://{application['defaultHostname']}/", allow_redirects=False, timeout=60)
     yield (

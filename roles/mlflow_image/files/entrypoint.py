@@ -577,6 +577,33 @@ def serve(settings):
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments], environment)
 
 
+# PostgreSQL takes a step of a migration back that fails, MySQL does not.
+AFTERWARDS = {
+    "postgresql": "A later run of 'migrate' resumes.",
+    "mysql": "A later run of 'migrate' resumes only after that: MySQL keeps half a step.",
+}
+
+
+def refuse_half_a_migration(connection, url):
+    """Refusal where MySQL would stop in the middle of it, since there is no way back from there but a backup.
+
+    With binary logs nobody but an administrator may make a trigger, which MLflow's schema has, unless a flag is set:
+    https://dev.mysql.com/doc/refman/8.0/en/stored-programs-logging.html (error 1419)
+    """
+    import sqlalchemy
+
+    if url.get_backend_name() != "mysql":
+        return
+    query = sqlalchemy.text("SELECT @@GLOBAL.log_bin, @@GLOBAL.log_bin_trust_function_creators")
+    logs, trusted = connection.execute(query).one()
+    if int(logs) and not int(trusted):
+        raise Refusal(
+            f"The server of {shown(url)} writes binary logs and lets nobody make triggers, which the schema has (error "
+            "1419). Set the database flag log_bin_trust_function_creators of the instance to on, which needs no "
+            "restart, and run 'migrate' again. Nothing was changed."
+        )
+
+
 def migrate(settings):
     """Brings the schema of the database, and that of the login, to what this image's MLflow needs."""
     import sqlalchemy
@@ -588,6 +615,7 @@ def migrate(settings):
     os.environ.update({name: value for name, value in DEFAULTS.items() if name not in settings.environ})
     url, login = databases.url, databases.login
     with databases.connect() as connection, only_one(connection):
+        refuse_half_a_migration(connection, url)
         log(f"bringing the schema of {shown(url)} to {schema_of(package(*TRACKING_MIGRATIONS))[0]}")
         started = time.monotonic()
         try:
@@ -612,7 +640,7 @@ def migrate(settings):
         except sqlalchemy.exc.DBAPIError as e:
             raise Refusal(
                 f"The migration of {shown(url)} failed half-way: {one_line(e.orig)}. The old release may go on serving "
-                "if nothing was changed; otherwise restore the backup. A later run of 'migrate' resumes."
+                f"if nothing was changed; otherwise restore the backup. {AFTERWARDS[url.get_backend_name()]}"
             ) from e
         databases.check()
         log(f"the schema is up to date ({time.monotonic() - started:.1f} s)")

@@ -522,6 +522,7 @@ def mysql():
             "create": lambda name: server.create_database(name, "utf8mb4", "utf8mb4_0900_ai_ci"),
             "tables": tables,
             "admit": admit,
+            "configure": lambda **more: server.configure(sql.Configuration("MYSQL_8_0", **more)),
         }
     finally:
         instances.stop()
@@ -711,6 +712,19 @@ class TestForReal:
         finally:
             mysql["admit"].add("cloudsql.instances.connect")
         assert status == 1 and "roles/cloudsql.client" in log and "Traceback" not in log, log
+
+    def test_binary_logs_of_mysql_need_a_flag_and_a_later_run_resumes(self, mysql, request):
+        environ = empty_database(mysql, request.node.name)
+        mysql["configure"](binary_log=True)
+        try:
+            status, log = run(environ, "migrate")
+            assert status == 1 and "Set the database flag log_bin_trust_function_creators" in log, log
+            assert mysql["tables"](environ["DB_NAME"]) == []
+            mysql["configure"](binary_log=True, flags={"log_bin_trust_function_creators": "on"})
+            status, log = run(environ, "migrate")
+            assert status == 0 and "the schema is up to date" in log, log
+        finally:
+            mysql["configure"]()
 
     def test_passwords_of_mlflow(self, postgres, tmp_path, request):
         pytest.importorskip("flask_wtf")

@@ -45,7 +45,7 @@ CHARSET = "utf8mb4"
 # Options that reach around the server to the machine or change what the sandbox relies on are no flags.
 WITHHELD = re.compile(
     r"(?:basedir|bind_address|character_sets_dir|datadir|general_log_file|ignore_db_dirs|init_file|lc_messages_dir|"
-    r"log_bin.*|log_error|pid_file|plugin_.*|port|proxy_protocol_networks|relay_log.*|report_.*|secure_.*|server_id|"
+    r"log_bin(?!_trust_function_creators).*|log_error|pid_file|plugin_.*|port|proxy_protocol_networks|relay_log.*|report_.*|secure_.*|server_id|"
     r"skip_(?:external_locking|grant_tables|name_resolve|networking)|slow_query_log_file|socket|ssl_.*|tls_.*|tmpdir|"
     r"slave_load_tmpdir|version.*|wsrep_.*|innodb_(?:data|undo|log_group)_.*|innodb_log_file_size|aria_log_dir_path|"
     r"innodb_page_size|innodb_flush_method|large_page.*|license|hostname|system_time_zone|have_.*|gtid_binlog.*)"

@@ -316,6 +316,28 @@ def test_a_service_whose_revision_hangs_can_be_deleted(run):
     assert run.api.get(f"{BASE}/{run.location}/services/hello").status == 404
 
 
+def test_a_service_that_is_deleted_before_its_revision_starts(run, monkeypatch):
+    runtime = run.sandbox.services["run"].runtime
+    begun, deleted, deploy = threading.Event(), threading.Event(), runtime.deploy
+
+    def late(revision):
+        begun.set()
+        assert deleted.wait(10)
+        deploy(revision)
+
+    monkeypatch.setattr(runtime, "deploy", late)
+    slow = {"tcpSocket": {}, "periodSeconds": 60, "timeoutSeconds": 60, "failureThreshold": 1}
+    hanging = run.service(env={"DELAY": "300"}, template={"container": {"startupProbe": slow}})
+    first = run.create("hello", hanging).json
+    assert begun.wait(10)
+    operation = run.api.ok("DELETE", f"{BASE}/{run.location}/services/hello")
+    deleted.set()
+    began = time.monotonic()
+    run.finish(operation)
+    assert time.monotonic() - began < 20
+    assert "given up" in run.finish(first)["error"]["message"]
+
+
 # -- secrets
 
 

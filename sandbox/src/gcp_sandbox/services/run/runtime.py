@@ -127,12 +127,22 @@ class Runtime(Fleet):
         with self.deploying(revision["name"]) as pool:
             if pool is None:
                 raise Failure("ABORTED", f"Revision '{name.child}' was deleted.")
+            # Whoever deletes the service or makes a newer revision says so first and looks for what is being deployed
+            # afterwards; here it is the other way round, so that one of the two sees the other.
+            if self._outdated(revision):
+                raise Failure("ABORTED", f"Revision '{name.child}' was given up before it started.")
             if not pool.instances:
                 try:
                     pool.start_one()
                 except StartFailed as error:
                     self.sandbox.processes.log(name.id, f"{name.child}: {error}")
                     raise self._why(revision, error) from error
+
+    def _outdated(self, revision: Json) -> bool:
+        """Whether nobody wants a revision any more before its first instance was started."""
+        name = revision["name"].partition("/revisions/")[0]
+        service = self.sandbox.store.get(SERVICE_KIND, name)
+        return service is None or "deleteTime" in service or service.get("latestCreatedRevision") != revision["name"]
 
     def activate(self, service: Json) -> None:
         """Give the revisions that have traffic their limits, and stop the others when their requests have ended."""

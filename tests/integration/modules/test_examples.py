@@ -22,13 +22,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 # removes something last. The numbers are those of the examples of a module; without one it is all of them.
 ORDER = [
     "project_services project_info preflight_info service_account service_account_info service_identity secret",
-    "secret_info storage_bucket:0 storage_bucket_info sql_instance:0 sql_database sql_user sql_instance_info",
+    "secret_info storage_bucket:0 storage_bucket_info sql_instance:0 sql_instance:1",
+    "sql_database sql_user sql_instance_info",
     "artifact_repository:0 artifact_repository_info image_build cloud_run_service:0 cloud_run_service_info",
     "app_engine_application:0 app_engine_application:1 app_engine_application_info app_engine_version:0",
     "app_engine_service:0 app_engine_version:1 app_engine_version_info app_engine_service:1 app_engine_service_info",
     "cloud_run_job iam_bindings iam_policy_info iap_access iap_settings",
 ]
-LAST = "storage_bucket:1 sql_instance:1 cloud_run_service:1 artifact_repository:1"
+LAST = "storage_bucket:1 sql_instance:2 cloud_run_service:1 artifact_repository:1"
 LAST += " app_engine_version:2 app_engine_service:2 app_engine_application:2"
 # What an example cannot know of the sandbox.
 WORDS = {"123456789012": "{number}", "auditor@example.com": "alice@example.com"}

@@ -174,7 +174,11 @@ class Controller:
                 address = re.fullmatch(rb"(?:postgresql\+psycopg2|mysql\+pymysql)://mlflow:([^@]+)@.*", payload or b"")
                 if address:
                     payload = address[1]
-                if payload and not payload.startswith(b"gs://") and payload not in (b"mlflow", b"admin"):
+                # Where things are, who logs in and which OAuth client signs people in is no secret.
+                public = payload in (b"mlflow", b"admin") or re.fullmatch(
+                    rb"gs://.*|.*\.apps\.googleusercontent\.com", payload or b""
+                )
+                if payload and not public:
                     self.confidential[f"{project.project} {name} version {number}"] = payload
 
 

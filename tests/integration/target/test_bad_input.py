@@ -123,7 +123,7 @@ CASES = {
     ),
     "elsewhere": Case(
         ("is in europe-north1, not in europe-west1", "cannot be moved", "Set its location to europe-north1"),
-        {"mlflow_bucket": "made-elsewhere"},
+        {"mlflow_bucket": "made-elsewhere", "mlflow_bucket_location": "europe-west1"},
     ),
 }
 

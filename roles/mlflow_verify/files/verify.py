@@ -27,7 +27,7 @@ import requests
 from google.auth import credentials as auth_credentials
 
 sys.dont_write_bytecode = True  # nothing is left beside an installed collection
-from doors import DOORS, Failure, Google, Skipped, bearer, source_credentials  # noqa: E402
+from doors import DOORS, Failure, Google, Skipped, bearer, source_credentials  # noqa: E402  after the line above, or it leaves bytecode
 
 MIB = 1024 * 1024
 SMALL, LARGE = 1 * MIB, 40 * MIB

@@ -129,7 +129,7 @@ class Settings:
     def changed(self, **values: object) -> Settings:
         """These settings with the given ones that are not None."""
         given = {key: value for key, value in values.items() if value is not None}
-        return dataclasses.replace(self, **given)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **given)  # type: ignore[arg-type]  # fields by name, of several types
 
 
 def project_number(project: str) -> str:

@@ -545,7 +545,7 @@ class _Rows:
                 yield first
         while True:
             rows = self._store.list(kind, prefix=f"{self._parent}/{self._prefix}", after=after, limit=self.PAGE)
-            for after, row in rows:  # noqa: B007
+            for after, row in rows:  # noqa: B007  the next page begins after the last
                 yield row
             if len(rows) < self.PAGE:
                 return

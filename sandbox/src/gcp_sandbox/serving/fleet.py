@@ -37,7 +37,8 @@ class Fleet:
         self._stopping = threading.Event()
 
     def new_pool(self, name: str, limits: Limits | None) -> Pool | None:
-        """A pool for `name`, with its own limits unless some are given; None when there is no such thing."""
+        """A pool for `name`, with its own limits unless some are given; None when there is no such thing. Each product
+        says how."""
         raise NotImplementedError
 
     def adopt(self, wanted: Mapping[str, Limits]) -> None:

@@ -217,7 +217,7 @@ def test_an_endpoint_that_is_away_is_the_clients_to_try_again(key_file):
 )
 def test_unusable_options(params, error, words):
     with pytest.raises(error, match=words):
-        _credentials.from_params(params).source  # noqa: B018
+        _credentials.from_params(params).source  # noqa: B018  reading it is what is tested
 
 
 def test_an_unusable_file_does_not_show_its_contents(tmp_path, monkeypatch):
@@ -225,7 +225,7 @@ def test_an_unusable_file_does_not_show_its_contents(tmp_path, monkeypatch):
     path.write_text('{"type": "what is this", "private_key": "hush"}')
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     with pytest.raises(CredentialsError, match="Cannot use the credentials file") as raised:
-        _credentials.from_params({}).source  # noqa: B018
+        _credentials.from_params({}).source  # noqa: B018  reading it is what is tested
     assert "hush" not in str(raised.value)
 
 
@@ -235,7 +235,7 @@ def test_nothing_found_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr(google.auth, "default", default)
     with pytest.raises(CredentialsError, match="gcloud auth application-default login"):
-        _credentials.from_params({}).source  # noqa: B018
+        _credentials.from_params({}).source  # noqa: B018  reading it is what is tested
 
 
 def test_machine_account():

@@ -87,7 +87,7 @@ def test_the_project_of_the_credentials(monkeypatch):
     assert task.credentials is given
     given.project = None
     with pytest.raises(UserError, match="No project is given"):
-        _module.Task({}).project  # noqa: B018
+        _module.Task({}).project  # noqa: B018  reading it is what is tested
 
 
 def test_a_client_of_its_own():

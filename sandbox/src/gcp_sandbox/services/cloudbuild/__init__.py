@@ -471,7 +471,7 @@ class Run:
 
     def upload(self, reference: Reference, digest: str) -> None:
         """Push one image as the build's service account."""
-        self.sandbox.services["artifactregistry"].push(self.account, reference, digest)  # type: ignore[attr-defined]
+        self.sandbox.services["artifactregistry"].push(self.account, reference, digest)  # type: ignore[attr-defined]  # found by its name
 
 
 @contextlib.contextmanager

@@ -186,7 +186,8 @@ class AccessControls(Access):
         return bucket
 
     def _touch(self, bucket: dict) -> None:
-        raise NotImplementedError  # Buckets has it
+        """Note that a bucket was changed. `Buckets`, which this is mixed into, does it."""
+        raise NotImplementedError
 
     @api("bucketAccessControls.list")
     def list_bucket_acl(self, call: Call) -> dict:

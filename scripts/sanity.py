@@ -68,7 +68,7 @@ def copy_collection(target: pathlib.Path) -> int:
         if not name or name.startswith(LEFT_OUT) or not source.is_file():
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, target / name)
+        shutil.copy2(source, target / name, follow_symlinks=False)
         copied += 1
     return copied
 

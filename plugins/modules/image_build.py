@@ -117,7 +117,7 @@ import re
 import tarfile
 from urllib.parse import quote
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._engine import Engine
+from ansible_collections.mlplatform.gcp.plugins.module_utils._container_engine import ContainerEngine
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import (
     ApiDisabled,
     Conflict,
@@ -212,7 +212,7 @@ class Build:
     def built_here(self):
         """Build and push with an engine of this machine."""
         task, params = self.task, self.task.params
-        engine = Engine(params["engine"], params["timeout"])
+        engine = ContainerEngine(params["engine"], params["timeout"])
         refuse_missing(params["context"], params["dockerfile"])
         if task.check_mode:
             return self.result(True, None)

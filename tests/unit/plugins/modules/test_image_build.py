@@ -286,7 +286,7 @@ def test_an_engine_that_fails_is_quoted(cloud, options, engine, token, monkeypat
 def test_an_engine_that_is_not_there(cloud, options, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     no_tag(cloud)
-    with pytest.raises(Failed, match=r"There is no podman on this machine"):
+    with pytest.raises(Failed, match=r"podman is not installed on this machine"):
         cloud.run(image_build, **local(options))
 
 

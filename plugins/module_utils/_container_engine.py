@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Building and pushing an image with a container engine of the machine that the module runs on."""
+"""Build and push an image with a container engine (Docker or Podman) of the machine that the module runs on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import Oper
 _LINES = 30
 
 
-class Engine:
-    """``docker`` or ``podman``: both take the same commands.
+class ContainerEngine:
+    """``docker`` or ``podman``: both accept the same commands.
 
-    Its login lives in a private folder for as long as this object's block: the user's own logins are not touched, and
-    the token never appears on a command line.
+    The login is kept in a private folder until the ``with`` block ends: the user's own logins do not change, and the
+    token never appears on a command line.
     """
 
     def __init__(self, name, timeout):
@@ -29,8 +29,8 @@ class Engine:
         self.timeout = timeout
         if not self.path:
             raise UserError(
-                f"There is no {name} on this machine.",
-                "Install it, or let Cloud Build build the image (engine: cloud_build).",
+                f"The container engine {name} is not installed on this machine.",
+                "Install it, or use Cloud Build (engine: cloud_build).",
             )
 
     def __enter__(self):
@@ -61,7 +61,7 @@ class Engine:
         self._run(["push", image], f"pushing {image}")
 
     def _run(self, arguments, what, stdin=""):
-        """Run the engine. Errors: :class:`OperationFailed` with the end of what it printed."""
+        """Run the engine. Errors: :class:`OperationFailed` with the last lines of its output."""
         try:
             done = subprocess.run(
                 [self.path, *arguments],
@@ -76,11 +76,11 @@ class Engine:
         except subprocess.TimeoutExpired as error:
             raise OperationTimeout(
                 f"{what} with {self.name}: not finished after {self.timeout} s",
-                "Give it a longer timeout, or build by hand to see what takes so long.",
+                "Set a longer timeout, or run the build by hand to see which step is slow.",
             ) from error
         if done.returncode:
             lines = done.stdout.rstrip().splitlines()[-_LINES:]
             raise OperationFailed(
                 f"{what} with {self.name} failed (exit status {done.returncode})",
-                "\n".join(["The end of what it printed:", *lines]),
+                "\n".join(["The end of its output:", *lines]),
             )

@@ -1,0 +1,373 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The permissions that the deployer needs on the project, for each action and target.
+
+One table per service and one per target. A row is a permission and the method that needs it, by its id in Google's
+discovery documents. A new target defines a :class:`Table` of its own and passes it to :func:`needed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ACTIONS = ("deploy", "verify", "destroy", "destroy_data")
+Rows = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Permission -> method, for each action.
+
+    deploy        create the resources and update them
+    verify        read what verification needs
+    destroy       remove the resources that hold no data, and the deployment's access to the others
+    destroy_data  remove the resources that hold data; added to ``destroy``
+    retire        remove the server after a deployment has changed its target; added to the other target's ``deploy``
+    """
+
+    deploy: Rows = field(default_factory=dict)
+    verify: Rows = field(default_factory=dict)
+    destroy: Rows = field(default_factory=dict)
+    destroy_data: Rows = field(default_factory=dict)
+    retire: Rows = field(default_factory=dict)
+
+    def rows(self, action: str) -> Rows:
+        """Return the rows of an action: those of ``destroy_data`` include ``destroy``."""
+        if action == "destroy_data":
+            return {**self.destroy, **self.destroy_data}
+        return getattr(self, action)
+
+
+_READ_PROJECT = {
+    "resourcemanager.projects.get": "cloudresourcemanager.projects.get",
+    "serviceusage.services.get": "serviceusage.services.batchGet",
+}
+_PROJECT_POLICY = {
+    "resourcemanager.projects.getIamPolicy": "cloudresourcemanager.projects.getIamPolicy",
+    "resourcemanager.projects.setIamPolicy": "cloudresourcemanager.projects.setIamPolicy",
+}
+PROJECT = Table(deploy=_READ_PROJECT, destroy=_READ_PROJECT)
+#: Needed only while an API is disabled.
+ENABLE_APIS = Table(
+    deploy={
+        "serviceusage.services.enable": "serviceusage.services.batchEnable",
+        "serviceusage.services.list": "serviceusage.services.list",
+        "serviceusage.operations.get": "serviceusage.operations.get",
+    }
+)
+#: On the quota project, which requests are charged to (https://cloud.google.com/docs/quotas/set-quota-project).
+USE_QUOTA_PROJECT: Rows = {"serviceusage.services.use": ""}
+
+SERVICE_ACCOUNTS = Table(
+    deploy={
+        "iam.serviceAccounts.create": "iam.projects.serviceAccounts.create",
+        "iam.serviceAccounts.get": "iam.projects.serviceAccounts.get",
+        "iam.serviceAccounts.update": "iam.projects.serviceAccounts.patch",
+        "iam.serviceAccounts.actAs": "",  # whatever runs as the account
+        "iam.serviceAccounts.getIamPolicy": "iam.projects.serviceAccounts.getIamPolicy",
+        "iam.serviceAccounts.setIamPolicy": "iam.projects.serviceAccounts.setIamPolicy",
+    },
+    destroy={
+        "iam.serviceAccounts.get": "iam.projects.serviceAccounts.get",
+        "iam.serviceAccounts.delete": "iam.projects.serviceAccounts.delete",
+    },
+)
+
+# The policy of the project has a condition for the instance, because an instance has no policy of its own.
+CLOUD_SQL = Table(
+    deploy={
+        **_PROJECT_POLICY,
+        "cloudsql.instances.create": "sql.instances.insert",
+        "cloudsql.instances.get": "sql.instances.get",
+        "cloudsql.instances.update": "sql.instances.patch",
+        "cloudsql.databases.create": "sql.databases.insert",
+        "cloudsql.databases.get": "sql.databases.get",
+        "cloudsql.users.create": "sql.users.insert",
+        "cloudsql.users.get": "sql.users.get",
+        "cloudsql.users.update": "sql.users.update",
+    },
+    destroy={**_PROJECT_POLICY, "cloudsql.instances.get": "sql.instances.get"},
+    destroy_data={
+        "cloudsql.instances.update": "sql.instances.patch",  # deletion protection is switched off
+        "cloudsql.instances.delete": "sql.instances.delete",
+    },
+)
+
+_BUCKET_POLICY = {
+    "storage.buckets.get": "storage.buckets.get",
+    "storage.buckets.getIamPolicy": "storage.buckets.getIamPolicy",
+    "storage.buckets.setIamPolicy": "storage.buckets.setIamPolicy",
+}
+_DELETE_BUCKET = {
+    "storage.buckets.get": "storage.buckets.get",
+    "storage.buckets.delete": "storage.buckets.delete",
+    "storage.objects.list": "storage.objects.list",
+    "storage.objects.delete": "storage.objects.delete",
+}
+_BUCKET = {
+    "storage.buckets.create": "storage.buckets.insert",
+    "storage.buckets.update": "storage.buckets.patch",
+    **_BUCKET_POLICY,
+}
+BUCKET = Table(deploy=_BUCKET, destroy=_BUCKET_POLICY, destroy_data=_DELETE_BUCKET)
+
+_SECRET_POLICY = {
+    "secretmanager.secrets.get": "secretmanager.projects.secrets.get",
+    "secretmanager.secrets.getIamPolicy": "secretmanager.projects.secrets.getIamPolicy",
+    "secretmanager.secrets.setIamPolicy": "secretmanager.projects.secrets.setIamPolicy",
+}
+READ_SECRET: Rows = {"secretmanager.versions.access": "secretmanager.projects.secrets.versions.access"}
+SECRETS = Table(
+    deploy={
+        **_SECRET_POLICY,
+        **READ_SECRET,
+        "secretmanager.secrets.create": "secretmanager.projects.secrets.create",
+        "secretmanager.secrets.update": "secretmanager.projects.secrets.patch",
+        "secretmanager.versions.add": "secretmanager.projects.secrets.addVersion",
+        "secretmanager.versions.get": "secretmanager.projects.secrets.versions.get",
+    },
+    destroy=_SECRET_POLICY,
+    destroy_data={"secretmanager.secrets.delete": "secretmanager.projects.secrets.delete"},
+)
+
+_REGISTRY_POLICY = {
+    "artifactregistry.repositories.get": "artifactregistry.projects.locations.repositories.get",
+    "artifactregistry.repositories.getIamPolicy": "artifactregistry.projects.locations.repositories.getIamPolicy",
+    "artifactregistry.repositories.setIamPolicy": "artifactregistry.projects.locations.repositories.setIamPolicy",
+}
+IMAGE = Table(
+    deploy={
+        **_REGISTRY_POLICY,
+        "artifactregistry.repositories.create": "artifactregistry.projects.locations.repositories.create",
+        "artifactregistry.repositories.update": "artifactregistry.projects.locations.repositories.patch",
+        # https://cloud.google.com/run/docs/deploying#permissions_required_to_deploy
+        "artifactregistry.repositories.downloadArtifacts": "",
+        "artifactregistry.tags.get": "artifactregistry.projects.locations.repositories.packages.tags.get",
+        "cloudbuild.builds.create": "cloudbuild.projects.locations.builds.create",
+        "cloudbuild.builds.get": "cloudbuild.projects.locations.builds.get",
+        "cloudbuild.builds.list": "cloudbuild.projects.locations.builds.list",
+        **_BUCKET,
+        "storage.objects.create": "storage.objects.insert",
+        "storage.objects.get": "storage.objects.get",
+    },
+    destroy={
+        **_REGISTRY_POLICY,
+        "artifactregistry.repositories.delete": "artifactregistry.projects.locations.repositories.delete",
+        **_DELETE_BUCKET,
+    },
+)
+
+CLOUD_RUN_JOB = Table(
+    deploy={
+        "run.jobs.create": "run.projects.locations.jobs.create",
+        "run.jobs.get": "run.projects.locations.jobs.get",
+        "run.jobs.run": "run.projects.locations.jobs.run",
+        "run.jobs.update": "run.projects.locations.jobs.patch",
+        "run.executions.get": "run.projects.locations.jobs.executions.get",
+        "run.operations.get": "run.projects.locations.operations.get",
+    },
+    destroy={
+        "run.jobs.get": "run.projects.locations.jobs.get",
+        "run.jobs.delete": "run.projects.locations.jobs.delete",
+        "run.operations.get": "run.projects.locations.operations.get",
+    },
+)
+
+_IAP_POLICY = {
+    "iap.webServices.getIamPolicy": "iap.getIamPolicy",
+    "iap.webServices.setIamPolicy": "iap.setIamPolicy",
+}
+IAP = Table(
+    deploy={
+        **_IAP_POLICY,
+        # The service agent of Identity-Aware Proxy.
+        "serviceusage.services.enable": "serviceusage.services.generateServiceIdentity",
+        "serviceusage.operations.get": "serviceusage.operations.get",
+    },
+    destroy=_IAP_POLICY,
+    retire=_IAP_POLICY,
+)
+
+_REMOVE_SERVICE = {
+    "run.services.get": "run.projects.locations.services.get",
+    "run.services.delete": "run.projects.locations.services.delete",
+    "run.operations.get": "run.projects.locations.operations.get",
+}
+CLOUD_RUN = Table(
+    deploy={
+        "run.services.create": "run.projects.locations.services.create",
+        "run.services.get": "run.projects.locations.services.get",
+        "run.services.update": "run.projects.locations.services.patch",
+        "run.services.getIamPolicy": "run.projects.locations.services.getIamPolicy",
+        "run.services.setIamPolicy": "run.projects.locations.services.setIamPolicy",
+        "run.operations.get": "run.projects.locations.operations.get",
+    },
+    verify={"run.services.get": "run.projects.locations.services.get"},
+    destroy=_REMOVE_SERVICE,
+    retire=_REMOVE_SERVICE,
+)
+#: A service behind Identity-Aware Proxy with an OAuth client of its own.
+CLOUD_RUN_CLIENT = Table(
+    deploy={
+        "iap.webServices.getSettings": "iap.getIapSettings",
+        "iap.webServices.updateSettings": "iap.updateIapSettings",
+        **READ_SECRET,
+    }
+)
+
+_REMOVE_VERSIONS = {
+    "appengine.services.get": "appengine.apps.services.get",
+    "appengine.services.update": "appengine.apps.services.patch",
+    "appengine.services.delete": "appengine.apps.services.delete",
+    "appengine.versions.get": "appengine.apps.services.versions.get",
+    "appengine.versions.list": "appengine.apps.services.versions.list",
+    "appengine.versions.update": "appengine.apps.services.versions.patch",
+    "appengine.versions.delete": "appengine.apps.services.versions.delete",
+    "appengine.instances.list": "appengine.apps.services.versions.instances.list",
+    "appengine.operations.get": "appengine.apps.operations.get",
+    "appengine.operations.list": "appengine.apps.operations.list",
+}
+APP_ENGINE = Table(
+    deploy={
+        **_PROJECT_POLICY,
+        "appengine.applications.get": "appengine.apps.get",
+        "appengine.applications.update": "appengine.apps.patch",
+        "appengine.instances.list": "appengine.apps.services.versions.instances.list",
+        "appengine.operations.get": "appengine.apps.operations.get",
+        "appengine.operations.list": "appengine.apps.operations.list",
+        "appengine.services.get": "appengine.apps.services.get",
+        "appengine.services.list": "appengine.apps.services.list",
+        "appengine.services.update": "appengine.apps.services.patch",
+        "appengine.versions.create": "appengine.apps.services.versions.create",
+        "appengine.versions.delete": "appengine.apps.services.versions.delete",
+        "appengine.versions.get": "appengine.apps.services.versions.get",
+        "appengine.versions.list": "appengine.apps.services.versions.list",
+        "appengine.versions.update": "appengine.apps.services.versions.patch",
+    },
+    verify={
+        "appengine.applications.get": "appengine.apps.get",
+        "appengine.services.get": "appengine.apps.services.get",
+    },
+    destroy={**_PROJECT_POLICY, **_REMOVE_VERSIONS},
+    retire=_REMOVE_VERSIONS,
+)
+APP_ENGINE_CLIENT = Table(deploy=READ_SECRET)
+#: A project has one application. Only its creation needs this.
+APPLICATION = Table(deploy={"appengine.applications.create": "appengine.apps.create"})
+#: Verification reads the login's password, or the id of the OAuth client.
+CREDENTIALS = Table(verify=READ_SECRET)
+
+TARGETS: dict[str, Table] = {"cloudrun": CLOUD_RUN, "appengine": APP_ENGINE}
+#: What a target adds where its Identity-Aware Proxy has an OAuth client of its own.
+CLIENTS: dict[str, Table] = {"cloudrun": CLOUD_RUN_CLIENT, "appengine": APP_ENGINE_CLIENT}
+DATABASES: dict[str, Table] = {"cloudsql": CLOUD_SQL}
+MIGRATIONS: dict[str, Table] = {"cloud_run_job": CLOUD_RUN_JOB}
+SECRET_STORES: dict[str, Table] = {"secret_manager": SECRETS}
+ARTIFACTS: dict[str, Table] = {"gcs": BUCKET}
+
+#: Permissions that an owner of the project has on its buckets and not on the project itself: ``roles/owner`` lacks
+#: them, and each new bucket grants them (https://cloud.google.com/storage/docs/access-control/iam#convenience-values).
+ON_BUCKETS = frozenset(
+    {
+        "storage.buckets.get",
+        "storage.buckets.getIamPolicy",
+        "storage.buckets.setIamPolicy",
+        "storage.buckets.update",
+        "storage.objects.create",
+        "storage.objects.delete",
+        "storage.objects.get",
+        "storage.objects.list",
+    }
+)
+#: Only an owner and a deleter of projects have it: preflight recognizes an owner by it.
+OWNER = "resourcemanager.projects.delete"
+
+
+def needed(action: str, target: str | Table, *, extra: Iterable[str] = (), **choices: Any) -> tuple[str, ...]:
+    """Return the permissions that an action needs, sorted.
+
+    :param extra: more permissions, for what a target adds.
+    :param choices: the keyword parameters of :func:`rows`.
+    """
+    return tuple(sorted({*rows(action, target, **choices), *extra}))
+
+
+def rows(
+    action: str,
+    target: str | Table,
+    *,
+    builds: bool = True,
+    iap: bool = False,
+    login: bool = False,
+    custom_client: bool = False,
+    enables: bool = True,
+    creates_application: bool = False,
+    quota_project: bool = False,
+    database: str = "cloudsql",
+    migration: str = "cloud_run_job",
+    secrets: str = "secret_manager",
+    artifacts: str = "gcs",
+    retires: Iterable[str | Table] = (),
+) -> dict[str, str]:
+    """Return the permissions that an action needs, each with the method that needs it (empty: it is no method).
+
+    :param action: one of :data:`ACTIONS`; ``destroy_data`` includes ``destroy``.
+    :param target: a name of :data:`TARGETS`, or the table of a target that is not in it.
+    :param builds: whether the image is built. A removal includes the image of an earlier build in any case.
+    :param iap: whether Identity-Aware Proxy protects MLflow; for a removal, whether its API is enabled.
+    :param login: whether MLflow has its own login, whose password verification reads.
+    :param custom_client: whether Identity-Aware Proxy uses an OAuth client from secrets.
+    :param enables: whether an API is disabled.
+    :param creates_application: whether the project has no App Engine application yet.
+    :param quota_project: whether requests name a quota project. The permission is needed on that project.
+    :param database: a key of :data:`DATABASES`. Any other value stands for a choice outside Google Cloud, which
+        needs no permission. The same holds for ``migration``, ``secrets`` and ``artifacts``.
+    :param retires: the other targets whose server is removed after a change of the target.
+    """
+    if action not in ACTIONS:
+        raise ValueError(f"{action!r} is not one of {', '.join(ACTIONS)}.")
+    tables = [
+        PROJECT,
+        SERVICE_ACCOUNTS,
+        DATABASES.get(database),
+        MIGRATIONS.get(migration),
+        SECRET_STORES.get(secrets),
+        ARTIFACTS.get(artifacts),
+        _table(target),
+        IMAGE if builds or action != "deploy" else None,
+        IAP if iap else None,
+        CLIENTS.get(target) if iap and custom_client and isinstance(target, str) else None,
+        CREDENTIALS if login or custom_client else None,
+        ENABLE_APIS if enables else None,
+        APPLICATION if creates_application else None,
+    ]
+    found: dict[str, str] = {}
+    for table in tables:
+        found.update(table.rows(action) if table else {})
+    if action == "deploy":
+        for other in retires:
+            found.update(_table(other).retire)
+    return found | (USE_QUOTA_PROJECT if quota_project else {})
+
+
+def _table(target: str | Table) -> Table:
+    return TARGETS[target] if isinstance(target, str) else target
+
+
+def to_test(permissions: Iterable[str]) -> tuple[str, ...]:
+    """Return the permissions to test on the project for :func:`missing`, which also looks for an owner."""
+    wanted = set(permissions)
+    return tuple(sorted(wanted | ({OWNER} if wanted & ON_BUCKETS else set())))
+
+
+def missing(permissions: Iterable[str], granted: Collection[str]) -> tuple[str, ...]:
+    """Return the permissions that the caller lacks, sorted.
+
+    :param granted: those of :func:`to_test` that the caller has on the project.
+    """
+    lacking = set(permissions) - set(granted)
+    return tuple(sorted(lacking - ON_BUCKETS if OWNER in granted else lacking))

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+
+import pytest
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.permissions import (
+    ACTIONS,
+    ON_BUCKETS,
+    OWNER,
+    TARGETS,
+    Table,
+    missing,
+    needed,
+    rows,
+    to_test,
+)
+
+EVERYTHING = {
+    "iap": True,
+    "login": True,
+    "custom_client": True,
+    "creates_application": True,
+    "quota_project": True,
+    "retires": tuple(TARGETS),
+}
+CASES = [(action, target) for action in ACTIONS for target in TARGETS]
+# The data do not have them.
+UNKNOWN_METHODS = ("sql.", "iap.", "serviceusage.services.generateServiceIdentity")
+
+
+@functools.cache
+def real(name: str):
+    file = pathlib.Path(__file__).resolve().parents[6] / "shared" / "iam" / name
+    if not file.is_file():
+        pytest.skip(f"../shared/iam/{name} is not there: Google's roles and methods are compared where it is")
+    return json.loads(file.read_text())
+
+
+@pytest.mark.parametrize(("action", "target"), CASES)
+def test_every_method_needs_its_permission(action, target):
+    methods = real("methods.json")
+    wrong = {
+        method: permission
+        for permission, method in rows(action, target, **EVERYTHING).items()
+        if method and not method.startswith(UNKNOWN_METHODS) and permission not in methods.get(method, ())
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize(("action", "target"), CASES)
+def test_an_owner_of_the_project_lacks_only_what_buckets_grant(action, target):
+    owner = set(real("roles.json")["roles/owner"]["permissions"])
+    assert set(needed(action, target, **EVERYTHING)) - owner <= ON_BUCKETS
+    assert owner.isdisjoint(ON_BUCKETS)
+    assert OWNER in owner
+
+
+def test_an_update_needs_what_the_method_reads():
+    """Some methods need a second permission, for example ``get`` for a patch."""
+    methods = real("methods.json")
+    optional = {"run.jobs.runWithOverrides", "storage.objects.getIamPolicy", "storage.objects.delete"}
+    for action, target in CASES:
+        found = rows(action, target, **EVERYTHING)
+        also = {name for method in found.values() for name in methods.get(method, ()) if method}
+        assert also - set(found) <= optional, (action, target)
+
+
+@pytest.mark.parametrize(("action", "target"), CASES)
+def test_the_order_is_that_of_the_alphabet(action, target):
+    found = needed(action, target)
+    assert list(found) == sorted(set(found))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("choices", "permission"),
+    [
+        ({"builds": True}, "cloudbuild.builds.create"),
+        ({"iap": True}, "iap.webServices.setIamPolicy"),
+        ({"enables": True}, "serviceusage.services.enable"),
+        ({"creates_application": True}, "appengine.applications.create"),
+        ({"quota_project": True}, "serviceusage.services.use"),
+        ({"database": "cloudsql"}, "cloudsql.instances.create"),
+        ({"migration": "cloud_run_job"}, "run.jobs.run"),
+        ({"secrets": "secret_manager"}, "secretmanager.secrets.create"),
+        ({"artifacts": "gcs"}, "storage.buckets.create"),
+    ],
+)
+def test_a_choice_adds_its_permissions(target, choices, permission):
+    nothing = {"builds": False, "enables": False, "database": "", "migration": "", "secrets": "", "artifacts": ""}
+    assert permission not in needed("deploy", target, **nothing)
+    assert permission in needed("deploy", target, **(nothing | choices))
+
+
+def test_an_own_client_of_a_service_on_cloud_run_is_a_setting_of_the_proxy():
+    assert "iap.webServices.updateSettings" in needed("deploy", "cloudrun", iap=True, custom_client=True)
+    assert "iap.webServices.updateSettings" not in needed("deploy", "cloudrun", iap=True)
+    assert "iap.webServices.updateSettings" not in needed("deploy", "appengine", iap=True, custom_client=True)
+
+
+@pytest.mark.parametrize("choice", ["login", "custom_client"])
+def test_verification_reads_secrets_only_for_a_login_or_an_own_client(choice):
+    reads = "secretmanager.versions.access"
+    assert reads not in needed("verify", "cloudrun", iap=True)
+    assert reads in needed("verify", "cloudrun", iap=True, **{choice: True})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_only_the_removal_of_data_deletes_data(target):
+    data = {"cloudsql.instances.delete", "secretmanager.secrets.delete"}
+    assert data.isdisjoint(needed("destroy", target))
+    assert data <= set(needed("destroy_data", target))
+    assert set(needed("destroy", target)) < set(needed("destroy_data", target))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_but_a_removal_deletes(target):
+    deleted = {name for name in needed("deploy", target, **EVERYTHING | {"retires": ()}) if name.endswith(".delete")}
+    assert deleted <= {"appengine.versions.delete"}  # older versions
+    assert not [
+        name for name in needed("verify", target, **EVERYTHING) if not name.endswith((".get", ".access", ".use"))
+    ]
+
+
+def test_a_change_of_the_target_removes_the_other_server():
+    assert "appengine.versions.list" not in needed("deploy", "cloudrun")
+    assert "appengine.versions.list" in needed("deploy", "cloudrun", retires=["appengine"])
+    assert "run.services.delete" in needed("deploy", "appengine", retires=["cloudrun"])
+    assert "appengine.versions.list" not in needed("verify", "cloudrun", retires=["appengine"])
+
+
+def test_a_target_brings_a_table_of_its_own():
+    table = Table(deploy={"container.clusters.get": ""}, retire={"container.clusters.delete": ""})
+    assert "container.clusters.get" in needed("deploy", table)
+    assert "run.services.create" not in needed("deploy", table)
+    assert "container.clusters.delete" in needed("deploy", "cloudrun", retires=[table])
+    assert "compute.networks.get" in needed("deploy", table, extra=["compute.networks.get"])
+
+
+def test_an_unknown_action_is_an_error():
+    with pytest.raises(ValueError, match="'undeploy' is not one of deploy, verify"):
+        needed("undeploy", "cloudrun")
+
+
+def test_what_buckets_grant_is_not_missing_to_an_owner():
+    wanted = ["storage.buckets.create", "storage.buckets.get", "run.services.get"]
+    assert to_test(wanted) == tuple(sorted([*wanted, OWNER]))
+    assert missing(wanted, {OWNER, "storage.buckets.create"}) == ("run.services.get",)
+    assert missing(wanted, {"storage.buckets.create"}) == ("run.services.get", "storage.buckets.get")
+    assert missing(wanted, set(wanted)) == ()
+
+
+def test_an_owner_is_looked_for_only_where_it_matters():
+    assert to_test(["run.services.get"]) == ("run.services.get",)

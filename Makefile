@@ -45,7 +45,7 @@ test: venv-dev  ## every check below, with the time that each part took
 lint unit client-test sandbox-test conformance integration molecule docs build: venv-dev
 	@$(BIN)/python scripts/check.py $@
 
-lint:  ## ruff, yamllint, ansible-lint, ansible-test sanity, documentation and changelog lint
+lint:  ## ruff, yamllint, ansible-lint, ansible-test sanity, language, documentation and changelog lint
 unit:  ## unit tests of the collection, with coverage
 client-test:  ## tests of the Python package mlflow-google-auth
 sandbox-test:  ## the sandbox's own tests

@@ -63,6 +63,7 @@ PARTS: dict[str, list[Step]] = {
             ],
         ),
         Step("defaults, argument specs and pages of the roles", [PYTHON, "scripts/role_docs.py", "--check"]),
+        Step("language", [PYTHON, "scripts/language.py"]),
         Step("changelog lint", ["antsibull-changelog", "lint"]),
     ],
     "unit": [

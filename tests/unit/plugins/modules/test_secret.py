@@ -5,6 +5,7 @@ import base64
 import re
 
 import pytest
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _secret_sources, _secrets
 from ansible_collections.mlplatform.gcp.plugins.modules import secret
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
 
@@ -19,7 +20,7 @@ def encoded(text):
 
 
 def recorded(made_of, number="3", **more):
-    return dict(BODY, annotations={secret.MADE_VERSION: number, secret.MADE_OF: made_of}, **more)
+    return dict(BODY, annotations={_secrets.MADE_VERSION: number, _secrets.MADE_OF: made_of}, **more)
 
 
 def version(number, state="ENABLED"):
@@ -32,7 +33,7 @@ class Recorder(dict):
     def __eq__(self, sent):
         assert sent["etag"] == "e"
         self.update(sent["annotations"])
-        return set(sent["annotations"]) == {secret.MADE_VERSION, secret.MADE_OF}
+        return set(sent["annotations"]) == {_secrets.MADE_VERSION, _secrets.MADE_OF}
 
     __hash__ = None
 
@@ -65,14 +66,14 @@ def test_a_new_secret_with_a_value(cloud):
     record = expect_new(cloud, VALUE)
     result = cloud.run(secret, name="s", payload=VALUE)
     assert result["version"] == "projects/p/secrets/s/versions/1"
-    assert record[secret.MADE_VERSION] == "1"
+    assert record[_secrets.MADE_VERSION] == "1"
     assert VALUE not in str(result)
-    assert secret.Given(VALUE.encode()).matches(record[secret.MADE_OF])
-    assert not secret.Given(b"another").matches(record[secret.MADE_OF])
+    assert _secret_sources.Given(VALUE.encode()).matches(record[_secrets.MADE_OF])
+    assert not _secret_sources.Given(b"another").matches(record[_secrets.MADE_OF])
 
 
 def test_nothing_to_do_is_one_request(cloud):
-    cloud.expect("GET", URL, body=recorded(secret.Given(VALUE.encode()).fingerprint()))
+    cloud.expect("GET", URL, body=recorded(_secret_sources.Given(VALUE.encode()).fingerprint()))
     result = cloud.run(secret, name="s", payload=VALUE)
     assert not result["changed"]
     assert result["version"] == "projects/p/secrets/s/versions/3"
@@ -80,22 +81,22 @@ def test_nothing_to_do_is_one_request(cloud):
 
 
 def test_fingerprints_are_not_shown(cloud):
-    made_of = secret.Given(b"old").fingerprint()
+    made_of = _secret_sources.Given(b"old").fingerprint()
     cloud.expect("GET", URL, body=recorded(made_of))
     assert made_of not in str(cloud.run(secret, name="s", payload="old"))
     cloud.expect("GET", URL, body=recorded(made_of))
     result = cloud.run(secret, True, name="s", state="absent")
     assert made_of not in str(result)
-    assert result["diff"]["before"]["annotations"][secret.MADE_VERSION] == "3"
+    assert result["diff"]["before"]["annotations"][_secrets.MADE_VERSION] == "3"
 
 
 def test_fingerprints_are_salted():
-    assert secret.Given(b"x").fingerprint() != secret.Given(b"x").fingerprint()
+    assert _secret_sources.Given(b"x").fingerprint() != _secret_sources.Given(b"x").fingerprint()
 
 
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_another_value_is_another_version(cloud, check_mode):
-    cloud.expect("GET", URL, body=recorded(secret.Given(b"old").fingerprint()))
+    cloud.expect("GET", URL, body=recorded(_secret_sources.Given(b"old").fingerprint()))
     cloud.expect("GET", f"{URL}/versions/latest", body=version(3))
     cloud.expect("GET", f"{URL}/versions/3:access", body={"payload": {"data": encoded("old")}})
     if not check_mode:
@@ -127,7 +128,7 @@ def test_not_being_allowed_to_look_makes_another_version(cloud):
 def test_a_file(cloud, tmp_path):
     path = tmp_path / "value"
     path.write_bytes(VALUE.encode())
-    cloud.expect("GET", URL, body=recorded(secret.Given(VALUE.encode()).fingerprint()))
+    cloud.expect("GET", URL, body=recorded(_secret_sources.Given(VALUE.encode()).fingerprint()))
     assert not cloud.run(secret, name="s", payload_file=str(path))["changed"]
     with pytest.raises(Failed, match="Cannot read payload_file"):
         cloud.run(secret, name="s", payload_file=str(tmp_path / "none"))
@@ -141,12 +142,12 @@ def test_generated_once(cloud):
     value = base64.b64decode(cloud.requests[2].body["payload"]["data"]).decode()
     assert re.fullmatch("[xyz]{40}", value)
     assert value not in str(result)
-    cloud.expect("GET", URL, body=recorded(record[secret.MADE_OF], "1"))
+    cloud.expect("GET", URL, body=recorded(record[_secrets.MADE_OF], "1"))
     assert not cloud.run(secret, name="s", generate={"length": 8})["changed"]
 
 
 def test_generated_values_differ():
-    values = {secret.Generated(32, None).value() for _again in range(10)}
+    values = {_secret_sources.Generated(32, None).value() for _again in range(10)}
     assert len(values) == 10
     assert all(re.fullmatch(b"[A-Za-z0-9]{32}", value) for value in values)
 
@@ -242,12 +243,12 @@ def test_composed_of_other_secrets(cloud):
     cloud.expect("GET", f"{BASE}/pw/versions/2:access", body={"payload": {"data": encoded("a/b@c")}})
     record = expect_new(cloud, "postgresql://u:a%2Fb%40c@/db#a/b@c")
     cloud.run(secret, name="s", **TEMPLATE)
-    cloud.expect("GET", URL, body=recorded(record[secret.MADE_OF], "1"))
+    cloud.expect("GET", URL, body=recorded(record[_secrets.MADE_OF], "1"))
     assert not cloud.run(secret, name="s", **TEMPLATE)["changed"]
 
 
 def test_composed_again_when_a_source_has_a_new_version(cloud):
-    made_of = secret.Composed(None, TEMPLATE["template"], TEMPLATE["template_secrets"]).fingerprint()
+    made_of = _secret_sources.Composed(None, TEMPLATE["template"], TEMPLATE["template_secrets"]).fingerprint()
     sources = {"password": "pw"}
     cloud.expect(
         "GET", f"{BASE}/pw/versions/latest", body={"name": "projects/1/secrets/pw/versions/2", "state": "ENABLED"}
@@ -290,7 +291,7 @@ def test_values_that_cannot_be(cloud, value, words):
 
 @pytest.mark.parametrize(("verb", "states"), [("disable", ["4"]), ("destroy", ["4", "3"])])
 def test_old_versions(cloud, verb, states):
-    cloud.expect("GET", URL, body=recorded(secret.Given(b"old").fingerprint(), "5"))
+    cloud.expect("GET", URL, body=recorded(_secret_sources.Given(b"old").fingerprint(), "5"))
     cloud.expect_error("GET", f"{URL}/versions/latest", 404)
     expect_new(cloud, VALUE, "6")
     versions = [version(6), version(5), version(4), version(3, "DISABLED"), version(2, "DESTROYED")]

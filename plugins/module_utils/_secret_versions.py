@@ -1,0 +1,130 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The versions of a secret: find the one to keep, add a new one, disable or destroy old ones."""
+
+from __future__ import annotations
+
+import base64
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _secrets
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
+from ansible_collections.mlplatform.gcp.plugins.module_utils._secret_sources import NEW
+
+# Seconds after which a concurrent run that created a secret has added the first version.
+_FIRST_VERSION_SECONDS = 3
+# Stands for the number of a version that is not added in check mode.
+_NOT_MADE = "latest"
+# https://cloud.google.com/secret-manager/quotas
+_LARGEST = 65536
+
+
+class Versions:
+    """The versions of one secret."""
+
+    def __init__(self, task, remote):
+        self._task = task
+        self._remote = remote
+
+    def name(self, number):
+        return f"{self._remote.path}/versions/{number}"
+
+    def latest(self):
+        """Return the number of the newest version if it is enabled, or None."""
+        return self._usable("latest")
+
+    def _usable(self, number):
+        try:
+            version = _secrets.read_version(self._task, self.name(number))
+        except NotFound:
+            return None
+        return version["name"].rsplit("/", 1)[-1] if version.get("state") == "ENABLED" else None
+
+    def wanted(self, source, annotations, fresh):
+        """Return ``(number, recorded)`` of the version to keep.
+
+        ``number`` is None when a new version is needed; ``recorded`` says whether the annotations are up to date.
+        ``fresh`` says that this task has just created the secret.
+        """
+        number, known = annotations.get(_secrets.MADE_VERSION), annotations.get(_secrets.MADE_OF)
+        if number and known and source.matches(known):
+            if not self._task.params["verify"] or self._usable(number):
+                return number, True
+            return None, False
+        if fresh or (known and not number):
+            return None, False
+        latest = self.latest()
+        if latest is None and source.only_once and not self._task.check_mode:
+            # A concurrent run can have created the secret, and adds the first version next.
+            self._task.client.clock.sleep(_FIRST_VERSION_SECONDS)
+            latest = self.latest()
+        if latest and self._task.params["adopt"] and not number:
+            if not source.resembles(self._task, self.name(latest)):
+                self._task.warn(f"{self._remote.title} has another value than the wanted one, and is left as it is.")
+            return latest, True
+        if latest and source.adopts(self._task, self.name(latest)):
+            return latest, False
+        return None, False
+
+    def add(self, value):
+        """Add a version and return its number.
+
+        Errors: :class:`UserError` for a value that is empty or too large.
+        """
+        if not value:
+            raise UserError(f"The value for {self._remote.title} is empty.")
+        if len(value) > _LARGEST:
+            raise UserError(f"The value for {self._remote.title} has {len(value)} bytes; {_LARGEST} are allowed.")
+        body = {"payload": {"data": base64.b64encode(value).decode()}}
+        version = self._task.client.post(
+            f"{self._remote.url}:addVersion", body, permission="secretmanager.versions.add"
+        )
+        return version["name"].rsplit("/", 1)[-1]
+
+    def retire(self):
+        """Disable or destroy old versions, as ``old_versions`` and ``keep_versions`` say."""
+        verb, keep = self._task.params["old_versions"], max(1, self._task.params["keep_versions"])
+        if verb == "keep":
+            return
+        states = {"disable": ("ENABLED",), "destroy": ("ENABLED", "DISABLED")}[verb]
+        query = {"pageSize": 1000, "filter": " OR ".join(f"state:{state}" for state in states)}
+        page = self._task.client.get(f"{self._remote.url}/versions", query, permission="secretmanager.versions.list")
+        numbers = [
+            int(item["name"].rsplit("/", 1)[-1]) for item in page.get("versions") or [] if item["state"] in states
+        ]
+        for number in sorted(numbers, reverse=True)[keep:]:
+            self._task.client.post(
+                f"{self._remote.url}/versions/{number}:{verb}", safe=True, permission=f"secretmanager.versions.{verb}"
+            )
+
+
+def ensure_value(task, remote, resource, source, fresh):
+    """Add a version with the value unless the secret has one, and return a :class:`Result` with the version's name."""
+    versions = Versions(task, remote)
+    annotations = resource.get("annotations") or {}
+    number, recorded = versions.wanted(source, annotations, fresh)
+    result = Result(extra={"version": versions.name(number or _NOT_MADE)})
+    if recorded:
+        return result
+    known = annotations.get(_secrets.MADE_VERSION)
+    result.changed = True
+    result.diff = {
+        "before": {"version": known, "value": HIDDEN} if known else {},
+        "after": {"version": number or NEW, "value": HIDDEN},
+        "before_header": f"value of {remote.title}",
+        "after_header": f"value of {remote.title}",
+    }
+    if task.check_mode:
+        return result
+    made = number is None
+    if made:
+        number = versions.add(source.value())
+        result.extra["version"] = versions.name(number)
+    record = {"annotations": {_secrets.MADE_VERSION: number, _secrets.MADE_OF: source.fingerprint()}}
+    result.resource = remote.ensure(record).resource
+    if made:
+        versions.retire()
+    return result

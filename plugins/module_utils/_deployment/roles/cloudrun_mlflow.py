@@ -1,0 +1,102 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role cloudrun_mlflow."""
+
+from __future__ import annotations
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import EntryPoint, RoleSpec, Variable
+
+TARGET = ("cloudrun",)
+
+ROLE = RoleSpec(
+    name="cloudrun_mlflow",
+    short_description="MLflow on Cloud Run with Cloud SQL and Cloud Storage",
+    description=(
+        "Deploys MLflow as a Cloud Run service with a database in Cloud SQL, a bucket for artifacts, secrets, its own"
+        " image and service accounts without keys, and grants access.",
+        "Starts with the role C(preflight), which changes nothing if anything would fail later.",
+        "Variables of a building block are set under its own names, for example C(cloudsql_availability_type).",
+    ),
+    target="cloudrun",
+    text=True,
+    variables=(
+        Variable(
+            "cloudrun_mlflow_state",
+            "str",
+            (
+                "V(absent) removes what carries the deployment's labels. Data are kept unless C(mlflow_destroy_data) is"
+                " true.",
+            ),
+            default="present",
+            choices=("present", "absent"),
+            targets=TARGET,
+        ),
+        Variable(
+            "cloudrun_mlflow_service",
+            "str",
+            ("Name of the service, at most 49 characters. Empty is C(NAME-ENV).",),
+            default="",
+            targets=TARGET,
+            rule="run_service",
+        ),
+        Variable(
+            "cloudrun_mlflow_cpu_idle",
+            "bool",
+            ("Whether an instance has no CPU, and costs less, while it serves no request.",),
+            default=True,
+            targets=TARGET,
+        ),
+        Variable(
+            "cloudrun_mlflow_startup_cpu_boost",
+            "bool",
+            ("Whether an instance has more CPU while it starts.",),
+            default=True,
+            targets=TARGET,
+        ),
+        Variable(
+            "cloudrun_mlflow_concurrency",
+            "int",
+            ("How many requests an instance serves at a time.",),
+            default=40,
+            minimum=1,
+            maximum=1000,
+            targets=TARGET,
+        ),
+        Variable(
+            "cloudrun_mlflow_timeout",
+            "int",
+            ("Seconds that a request may take.",),
+            default=300,
+            minimum=1,
+            maximum=3600,
+            targets=TARGET,
+        ),
+        Variable(
+            "cloudrun_mlflow_ingress",
+            "str",
+            ("The networks from which the service can be reached.",),
+            default="INGRESS_TRAFFIC_ALL",
+            choices=(
+                "INGRESS_TRAFFIC_ALL",
+                "INGRESS_TRAFFIC_INTERNAL_ONLY",
+                "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+            ),
+            targets=TARGET,
+        ),
+    ),
+    entry_points=(
+        EntryPoint(
+            "absent",
+            "Remove the deployment",
+            ("Removes what carries the deployment's labels. Data are kept unless C(mlflow_destroy_data) is true.",),
+        ),
+        EntryPoint(
+            "retire",
+            "Remove the service alone",
+            ("Removes the service and leaves everything else, after the deployment runs on another target.",),
+        ),
+        EntryPoint("verify", "Verify the deployment", ("Finds the service and runs the role C(mlflow_verify).",)),
+    ),
+)

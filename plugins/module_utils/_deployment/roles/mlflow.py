@@ -1,0 +1,542 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role mlflow: what every target reads."""
+
+from __future__ import annotations
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import _shared
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import EntryPoint, RoleSpec, Variable
+
+RELATIONS = ("managed", "adopted", "used")
+OWNED = ("database", "bucket", "secrets", "server_account", "client_account", "image_repository")
+
+# Choices of which only the first works yet: rules.deployment refuses the others by name.
+DATABASES = ("cloudsql", "in_cluster", "external")
+MIGRATIONS = ("cloud_run_job", "kubernetes_job")
+SECRETS = ("secret_manager", "kubernetes", "external_secrets")
+ARTIFACT_STORES = ("gcs", "s3")
+
+
+def _secret(name: str, suffix: str, holds: str) -> Variable:
+    return Variable(name, "str", (f"Secret that holds {holds}. Empty is C(NAME-ENV-{suffix}).",), default="",
+                    no_log=False, rule="secret_id")  # fmt: skip
+
+
+_TARGET = (
+    Variable(
+        "mlflow_target",
+        "str",
+        (
+            "Where MLflow runs, V(cloudrun) or V(appengine). A deployment can change it and keeps its database and its"
+            " bucket.",
+        ),
+        default="cloudrun",
+        rule="target",
+    ),
+    Variable(
+        "mlflow_name",
+        "str",
+        (
+            "Name of the deployment. Lower-case letters, digits and hyphens, beginning with a letter. The default"
+            " is the host's name in the inventory.",
+            "It becomes part of every name, and the value of the label C(mlflow-deployment).",
+        ),
+        default="{{ inventory_hostname }}",
+        rule="name",
+    ),
+    Variable(
+        "mlflow_env",
+        "str",
+        ("The environment. In V(prod) the database has point-in-time recovery and deletion protection.",),
+        default="dev",
+        choices=("dev", "staging", "prod"),
+    ),
+    Variable(
+        "mlflow_labels",
+        "dict",
+        ("Further labels of everything that carries labels.",),
+        default={},
+        elements="str",
+        rule="labels",
+    ),
+    Variable(
+        "mlflow_strict_variables",
+        "bool",
+        (
+            "Whether a variable that begins with the name of a role of this collection, and that no role knows, is an"
+            " error. Otherwise it is a warning.",
+        ),
+        default=False,
+    ),
+    Variable(
+        "mlflow_adopt",
+        "bool",
+        (
+            "Whether to adopt resources that exist under the names of this deployment and do not carry its labels."
+            " Without it they are an error.",
+            "They keep their labels, descriptions, secret values and the rights of others, and C(destroy.yml) keeps"
+            " them. Their settings become what the variables say.",
+        ),
+        default=False,
+    ),
+    Variable(
+        "mlflow_ownership",
+        "dict",
+        (
+            "The relation of the deployment to single resources, where it differs from O(mlflow_adopt).",
+            "V(managed) is created and deleted by the deployment. V(adopted) exists and is changed. V(used) exists and"
+            " is only read.",
+        ),
+        default={},
+        options=tuple(
+            Variable(name, "str", (f"The relation to the {name.replace('_', ' ')}.",), choices=RELATIONS)
+            for name in OWNED
+        ),
+    ),
+    Variable(
+        "mlflow_retire_other_targets",
+        "bool",
+        (
+            "Whether the playbook C(deploy) removes the server that this deployment had on another target, once the new"
+            " one runs. Both use the same database and bucket.",
+        ),
+        default=True,
+    ),
+    Variable(
+        "mlflow_keep_versions",
+        "int",
+        (
+            "How many older versions of the server to keep, stopped, for a roll-back. Cloud Run keeps revisions by"
+            " itself.",
+        ),
+        default=1,
+        minimum=0,
+        maximum=100,
+        targets=("appengine",),
+    ),
+)
+
+_ACCESS = (
+    Variable(
+        "mlflow_access",
+        "str",
+        (
+            "How access is controlled. V(iap) is Identity-Aware Proxy, which signs browsers in with Google.",
+            "V(iam) accepts requests with an identity token and the invoker role, and no browsers.",
+            "V(password) is open to the internet behind MLflow's own login.",
+        ),
+        default="iap",
+        choices=("iap", "iam", "password"),
+    ),
+    Variable(
+        "mlflow_access_members",
+        "list",
+        (
+            "The members that have access with V(iap) and V(iam), for example V(user:ada@example.com),"
+            " V(group:ml@example.com) or V(domain:example.com).",
+            "The next run revokes the access of a member that is removed from the list.",
+        ),
+        default=[],
+        elements="str",
+        rule="member",
+    ),
+    Variable(
+        "mlflow_access_password_accepted",
+        "bool",
+        ("Must be true for O(mlflow_access=password), where a password alone protects the data.",),
+        default=False,
+    ),
+    Variable(
+        "mlflow_impersonators",
+        "list",
+        (
+            "The members that can impersonate the client service account, which writes artifacts and has access to the"
+            " server.",
+            "V(deployer) stands for the account that runs the playbook, which the verification needs. Where several"
+            " accounts deploy in turn, list them or their group instead; otherwise each run revokes the right of the"
+            " last.",
+        ),
+        default=["deployer"],
+        elements="str",
+        rule="impersonator",
+        replaces=("service_accounts_impersonators",),
+    ),
+    Variable(
+        "mlflow_oauth_client_id_secret",
+        "str",
+        (
+            "Secret with the id of a custom OAuth client for O(mlflow_access=iap), C(projects/P/secrets/S).",
+            "It is required where the project is in no organization, and for users outside of it.",
+        ),
+        default="",
+        no_log=False,
+        rule="secret",
+    ),
+    Variable(
+        "mlflow_oauth_client_secret_secret",
+        "str",
+        ("Secret with the secret of that client.",),
+        default="",
+        no_log=False,
+        rule="secret",
+    ),
+)
+
+_SERVER = (
+    Variable(
+        "mlflow_version", "str", ("Version of MLflow in the image that is built.",), default="3.17.2", rule="version"
+    ),
+    Variable(
+        "mlflow_image",
+        "str",
+        (
+            "A custom image, with its tag or digest. No image is built then.",
+            "It must read the environment variables that the entrypoint of the role C(mlflow_image) documents.",
+        ),
+        default="",
+        rule="image",
+    ),
+    Variable(
+        "mlflow_cpu",
+        "str",
+        ("CPUs of an instance of the server.",),
+        default="1",
+        rule="cpu",
+        replaces=("cloudrun_mlflow_cpu", "appengine_mlflow_cpu"),
+    ),
+    Variable(
+        "mlflow_memory",
+        "str",
+        (
+            "Memory of an instance of the server, for example V(2Gi). A server that passes artifacts on needs at"
+            " least 2 GiB.",
+            "On C(appengine) it is 0.9 to 6.5 GiB a CPU, less 0.4 GiB that App Engine needs.",
+        ),
+        default="2Gi",
+        rule="memory",
+        replaces=("cloudrun_mlflow_memory", "appengine_mlflow_memory_gb"),
+    ),
+    Variable(
+        "mlflow_workers",
+        "int",
+        ("Worker processes of an instance. One a CPU is enough; each opens its own connections to the database.",),
+        default=1,
+        minimum=1,
+        maximum=1000,
+        replaces=("cloudrun_mlflow_workers", "appengine_mlflow_workers"),
+    ),
+    Variable(
+        "mlflow_min_instances",
+        "int",
+        (
+            "How many instances always run. The default is 0 on C(cloudrun), where the first request then waits for one"
+            " to start, and 1 on C(appengine), which is the least there.",
+        ),
+        minimum=0,
+        maximum=1000,
+        replaces=("cloudrun_mlflow_min_instances", "appengine_mlflow_min_instances"),
+    ),
+    Variable(
+        "mlflow_max_instances",
+        "int",
+        (
+            "How many instances run at most. The database must accept the connections of all of them. The default is 10"
+            " on C(cloudrun) and 4 on C(appengine).",
+        ),
+        minimum=1,
+        maximum=1000,
+        replaces=("cloudrun_mlflow_max_instances", "appengine_mlflow_max_instances"),
+    ),
+    Variable(
+        "mlflow_pool_size",
+        "int",
+        ("Connections that each pool keeps. With V(0) as many as the database accepts from all instances, at most 5.",),
+        default=0,
+        minimum=0,
+        maximum=10000,
+        replaces=("cloudrun_mlflow_pool_size", "appengine_mlflow_pool_size"),
+    ),
+    Variable(
+        "mlflow_pool_overflow",
+        "int",
+        ("Connections that each pool opens beyond these when all are in use.",),
+        default=0,
+        minimum=0,
+        maximum=10000,
+        replaces=("cloudrun_mlflow_pool_overflow", "appengine_mlflow_pool_overflow"),
+    ),
+    Variable(
+        "mlflow_allowed_hosts",
+        "list",
+        ("Further host names of the server, such as that of a domain mapping.",),
+        default=[],
+        elements="str",
+        rule="host",
+        replaces=("cloudrun_mlflow_allowed_hosts", "appengine_mlflow_allowed_hosts"),
+    ),
+    Variable(
+        "mlflow_server_env",
+        "dict",
+        (
+            "Further environment variables of the server. They are shown to every principal that can view the service,"
+            " so they must not hold secrets.",
+        ),
+        default={},
+        elements="str",
+        rule="server_env",
+        replaces=("cloudrun_mlflow_env", "appengine_mlflow_env"),
+    ),
+    Variable(
+        "mlflow_server_secret_env",
+        "dict",
+        (
+            "Further environment variables of the server whose values are in Secret Manager: the secret of each, as"
+            " C(projects/P/secrets/S), with or without C(/versions/V), or C(S) alone for one of this project.",
+        ),
+        default={},
+        elements="str",
+        no_log=False,
+        rule="server_secret_env",
+    ),
+)
+
+_ARTIFACTS = (
+    Variable(
+        "mlflow_artifact_store",
+        "str",
+        ("Where artifacts are stored. Only V(gcs) works yet.",),
+        default="gcs",
+        choices=ARTIFACT_STORES,
+    ),
+    Variable(
+        "mlflow_artifacts",
+        "str",
+        (
+            "With V(direct) clients write artifacts to the bucket themselves, without a limit of size.",
+            "With V(proxied) artifacts pass through the server. Cloud Run refuses requests of more than 32 MiB, so"
+            " larger files cannot be logged.",
+        ),
+        default="direct",
+        choices=("direct", "proxied"),
+    ),
+    Variable(
+        "mlflow_bucket",
+        "str",
+        ("Name of the bucket for artifacts, unique in all of Google Cloud. Empty is C(PROJECT-NAME-ENV-artifacts).",),
+        default="",
+        rule="bucket",
+    ),
+    Variable(
+        "mlflow_bucket_folder",
+        "str",
+        ("Folder of the deployment in a bucket that several deployments use. Empty is the whole bucket.",),
+        default="",
+        rule="folder",
+    ),
+    Variable(
+        "mlflow_bucket_location",
+        "str",
+        (
+            "A region, a dual-region or a multi-region. It cannot be changed later.",
+            "Empty is where the bucket is. A new one is in C(gcp_region) for O(mlflow_target=cloudrun), and in the"
+            " multi-region around it (V(EU), V(US) or V(ASIA)) for O(mlflow_target=appengine).",
+        ),
+        default="",
+        rule="bucket_location",
+    ),
+    Variable(
+        "mlflow_bucket_readers",
+        "list",
+        ("The members that can read the artifacts in the bucket, for example V(user:ada@example.com).",),
+        default=[],
+        elements="str",
+        rule="member",
+    ),
+    Variable(
+        "mlflow_bucket_writer_role",
+        "str",
+        (
+            "The role on the bucket of the account that writes artifacts, which is the clients', or with V(proxied) the"
+            " server's.",
+            "With V(roles/storage.objectCreator) it can neither overwrite nor delete, nor read unless it is among the"
+            " readers.",
+        ),
+        default="roles/storage.objectUser",
+        rule="role",
+    ),
+)
+
+_DATABASE = (
+    Variable(
+        "mlflow_database",
+        "str",
+        ("Where the database runs. Only V(cloudsql) works yet.",),
+        default="cloudsql",
+        choices=DATABASES,
+    ),
+    Variable(
+        "mlflow_database_version",
+        "str",
+        (
+            "Version of the database in Cloud SQL's format, for example V(POSTGRES_16) or V(MYSQL_8_0).",
+            "Empty is that of the existing instance. A new one is PostgreSQL 16 for O(mlflow_target=cloudrun) and MySQL"
+            " 8.0 for O(mlflow_target=appengine).",
+        ),
+        default="",
+        rule="database_version",
+    ),
+    Variable(
+        "mlflow_database_tier", "str", ("Machine type of the database.",), default="db-custom-1-3840", rule="tier"
+    ),
+    Variable(
+        "mlflow_database_authorized_networks",
+        "list",
+        ("Networks that can reach the database's public address, such as a VPN. MLflow itself needs none.",),
+        default=[],
+        elements="dict",
+        options=_shared.NETWORK,
+    ),
+    Variable(
+        "mlflow_database_instance",
+        "str",
+        ("Name of the Cloud SQL instance. Empty is C(NAME-ENV).",),
+        default="",
+        rule="instance",
+    ),
+    Variable(
+        "mlflow_database_name",
+        "str",
+        ("Name of the database in the instance.",),
+        default="mlflow",
+        rule="database_name",
+    ),
+    Variable(
+        "mlflow_database_user", "str", ("The database user of the server.",), default="mlflow", rule="database_user"
+    ),
+    Variable(
+        "mlflow_migration",
+        "str",
+        ("What runs the migration of the database's schema. Only V(cloud_run_job) works yet.",),
+        default="cloud_run_job",
+        choices=MIGRATIONS,
+    ),
+    Variable(
+        "mlflow_migration_job",
+        "str",
+        (
+            "Name of the Cloud Run job that migrates the database's schema, on every target. Empty is"
+            " C(NAME-ENV-migrate).",
+        ),
+        default="",
+        rule="run_job",
+    ),
+    Variable("mlflow_migration_cpu", "str", ("CPUs of that job.",), default="1", rule="run_cpu"),
+    Variable("mlflow_migration_memory", "str", ("Memory of that job.",), default="2Gi", rule="memory"),
+)
+
+_ACCOUNTS = (
+    Variable(
+        "mlflow_server_account",
+        "str",
+        ("Id of the service account that the server runs as. Empty is C(NAME-ENV-server).",),
+        default="",
+        rule="account",
+    ),
+    Variable(
+        "mlflow_client_account",
+        "str",
+        ("Id of the service account for programs that log runs and write artifacts. Empty is C(NAME-ENV-client).",),
+        default="",
+        rule="account",
+    ),
+)
+
+_SECRETS = (
+    Variable(
+        "mlflow_secrets",
+        "str",
+        ("Where passwords are stored. Only V(secret_manager) works yet.",),
+        default="secret_manager",
+        choices=SECRETS,
+    ),
+    _secret("mlflow_database_username_secret", "db-username", "the database user's name"),
+    _secret("mlflow_database_password_secret", "db-password", "the database user's generated password"),
+    _secret(
+        "mlflow_database_url_secret",
+        "database-url",
+        "the address of the database with name and password, for jobs of your own",
+    ),
+    _secret("mlflow_artifact_url_secret", "artifact-url", "the address of the bucket"),
+    _secret(
+        "mlflow_login_username_secret",
+        "tracking-username",
+        "the name of MLflow's administrator, with O(mlflow_access=password)",
+    ),
+    _secret(
+        "mlflow_login_password_secret",
+        "tracking-password",
+        "the administrator's generated password, with O(mlflow_access=password)",
+    ),
+    _secret("mlflow_login_key_secret", "session-key", "the key that signs forms, with O(mlflow_access=password)"),
+)
+
+_DESTROY = (
+    Variable(
+        "mlflow_destroy_data",
+        "bool",
+        ("Whether C(destroy.yml) removes the database, the artifacts and their secrets as well.",),
+        default=False,
+    ),
+    Variable(
+        "mlflow_destroy_confirm",
+        "str",
+        ("Must be the deployment's name for O(mlflow_destroy_data=true).",),
+        default="",
+    ),
+)
+
+ROLE = RoleSpec(
+    name="mlflow",
+    short_description="The variables of a deployment",
+    description=(
+        "The variables that mean the same on every target. The role has no tasks of its own; its entry points are what"
+        " all targets share.",
+    ),
+    text=True,
+    variables=_TARGET + _ACCESS + _SERVER + _ARTIFACTS + _DATABASE + _ACCOUNTS + _SECRETS + _DESTROY,
+    entry_points=(
+        EntryPoint(
+            "prepare",
+            "Run preflight and start what takes minutes",
+            (
+                "For targets. Runs C(preflight), enables the APIs, starts the database and the image, and creates the"
+                " service accounts.",
+            ),
+        ),
+        EntryPoint(
+            "finish",
+            "Create the rest of what a server needs",
+            (
+                "For targets. Creates the bucket and the secrets, waits for the database and the image, and"
+                " migrates the schema.",
+            ),
+        ),
+        EntryPoint(
+            "migrate",
+            "Migrate the schema",
+            ("For targets. Runs the migration as a Cloud Run job when the image has changed.",),
+        ),
+        EntryPoint(
+            "removal",
+            "Gather information about what can be removed",
+            ("For targets. Refuses to remove data without a confirmation, and reads what exists and whose it is.",),
+        ),
+        EntryPoint(
+            "absent",
+            "Remove what a server needed",
+            ("For targets, after C(removal). Data are kept unless C(mlflow_destroy_data) is true.",),
+        ),
+    ),
+)

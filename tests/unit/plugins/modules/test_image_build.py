@@ -7,7 +7,7 @@ import pathlib
 import tarfile
 
 import pytest
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _module
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _build_context, _module
 from ansible_collections.mlplatform.gcp.plugins.modules import image_build
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
 
@@ -119,7 +119,7 @@ def test_another_refusal_is_not_waited_for(cloud, options):
 def test_a_context_that_was_uploaded_before_is_used(cloud, options):
     nothing_under_way(cloud)
     cloud.expect_error("POST", f"{STORAGE}/upload/storage/v1/b/bkt/o", 412, legacy=True, reason="conditionNotMet")
-    name = hashlib.sha256(image_build.pack(options["context"], "Dockerfile")).hexdigest()
+    name = hashlib.sha256(_build_context.pack(options["context"], "Dockerfile")).hexdigest()
     cloud.expect("GET", f"{STORAGE}/storage/v1/b/bkt/o/source%2F{name}.tar.gz", body={"generation": "3"})
     cloud.expect("POST", BUILDS, body={"name": "operations/1", "metadata": {"build": BUILD}})
     result = cloud.run(image_build, wait=False, machine_type="E2_HIGHCPU_8", **options)
@@ -166,7 +166,7 @@ def test_a_log_that_is_not_there(cloud, options):
     cloud.expect("GET", f"{BUILDS}/b1", body=failed)
     cloud.expect("GET", f"{BUILDS}/b1", body=failed)
     cloud.expect_error("GET", f"{STORAGE}/storage/v1/b/bkt/o/log-b1.txt", 404, legacy=True)
-    with pytest.raises(Failed, match=r"TIMEOUT: no reason given.*is not there"):
+    with pytest.raises(Failed, match=r"TIMEOUT: no reason given.*does not exist"):
         cloud.run(image_build, operation="b1", **options)
 
 
@@ -209,12 +209,14 @@ def test_the_same_files_make_the_same_archive(tmp_path):
         (folder / "Dockerfile").write_text("FROM x\n")
         (folder / "notes.md").write_text(name)
         (folder / ".dockerignore").write_text("# comment\n*.md\n")
-    assert image_build.pack(str(tmp_path / "a"), "Dockerfile") == image_build.pack(str(tmp_path / "b"), "Dockerfile")
+    assert _build_context.pack(str(tmp_path / "a"), "Dockerfile") == _build_context.pack(
+        str(tmp_path / "b"), "Dockerfile"
+    )
 
 
 def test_an_exception_in_dockerignore_sends_everything(tmp_path):
     (tmp_path / ".dockerignore").write_text("*\n!Dockerfile\n")
-    assert image_build.ignored(str(tmp_path)) == []
+    assert _build_context._ignored(str(tmp_path)) == []
 
 
 ENGINE = """\

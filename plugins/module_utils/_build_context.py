@@ -1,0 +1,74 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The build context of an image: a folder with a Dockerfile, packed for an upload."""
+
+from __future__ import annotations
+
+import fnmatch
+import gzip
+import io
+import os
+import tarfile
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
+
+
+def refuse_missing(folder, dockerfile):
+    """Raise :class:`UserError` when the folder or its Dockerfile does not exist."""
+    if not os.path.isdir(folder):
+        raise UserError(f"The build context {folder} is not a folder.", "Set context to the folder of the Dockerfile.")
+    if not os.path.isfile(os.path.join(folder, dockerfile)):
+        raise UserError(
+            f"The build context {folder} has no {dockerfile}.", "Set dockerfile to its path inside context."
+        )
+
+
+def pack(folder, dockerfile):
+    """Return the folder as a gzipped tar whose bytes depend on names, modes and contents only.
+
+    Errors: those of :func:`refuse_missing`.
+    """
+    refuse_missing(folder, dockerfile)
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name in sorted(_files(folder, _ignored(folder))):
+            path = os.path.join(folder, name)
+            info = tarfile.TarInfo(name)
+            info.size = os.path.getsize(path)
+            info.mode = 0o755 if os.access(path, os.X_OK) else 0o644
+            with open(path, "rb") as file:
+                tar.addfile(info, file)
+    return buffer.getvalue()
+
+
+def _ignored(folder):
+    """Return the patterns of ``.dockerignore``. Docker applies them as well; here they keep the upload small."""
+    path = os.path.join(folder, ".dockerignore")
+    if not os.path.isfile(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        lines = [line.strip().strip("/") for line in file]
+    # Exceptions (``!pattern``) are left to Docker: then everything is sent.
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    return [] if any(line.startswith("!") for line in patterns) else patterns
+
+
+def _files(folder, patterns):
+    """Yield the paths of the regular files below a folder, relative to it, without those that match a pattern."""
+    for place, folders, names in os.walk(folder):
+        inside = os.path.relpath(place, folder)
+        folders[:] = [name for name in folders if not _matches(os.path.normpath(os.path.join(inside, name)), patterns)]
+        for name in names:
+            path = os.path.normpath(os.path.join(inside, name))
+            if not _matches(path, patterns) and os.path.isfile(os.path.join(folder, path)):
+                yield path
+
+
+def _matches(path, patterns):
+    """Return whether a path matches one of the patterns."""
+    return any(fnmatch.fnmatchcase(path, pattern.removeprefix("**/")) for pattern in patterns)

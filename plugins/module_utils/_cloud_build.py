@@ -1,0 +1,133 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Build an image with Cloud Build: upload the context, start a build or join a running one, read its log."""
+
+from __future__ import annotations
+
+import hashlib
+from urllib.parse import quote
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._build_context import pack
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import Conflict, NotFound, OperationFailed
+
+BASE = "https://cloudbuild.googleapis.com/v1"
+STORAGE = "https://storage.googleapis.com"
+_RUNNING = ("PENDING", "QUEUED", "WORKING", "STATUS_UNKNOWN")
+_LOG_LINES = 30
+# Refusals of a build whose service account's roles, granted a moment ago, are not in effect everywhere yet.
+_TRANSIENT = (
+    r"does not have access to",
+    r"does not have storage\.objects\.get access",
+    r"service account .* not found",
+)
+
+
+class CloudBuild:
+    """The builds of one image. The task has the options of the module ``image_build``."""
+
+    def __init__(self, task, image):
+        self.task = task
+        self.image = image
+        self.builds = f"{BASE}/projects/{task.project}/locations/{task.params['location']}/builds"
+        # The tag of a build by which later runs find it. Cloud Build's tags do not allow all characters of an image.
+        self.mark = "image-" + hashlib.sha256(image.encode()).hexdigest()[:32]
+
+    def find(self):
+        """Return the build of an earlier task (option ``operation``), or a running build of the image, or None."""
+        build_id = self.task.params["operation"]
+        if build_id:
+            return self._get(build_id)
+        if self.task.check_mode:
+            return None
+        running = " OR ".join(f'status="{status}"' for status in _RUNNING[:3])
+        found = self.task.client.get(
+            self.builds, {"filter": f'tags="{self.mark}" AND ({running})'}, permission="cloudbuild.builds.list"
+        )
+        return next(iter(found.get("builds") or []), None)
+
+    def _get(self, build_id):
+        return self.task.client.get(f"{self.builds}/{build_id}", permission="cloudbuild.builds.get")
+
+    def start(self):
+        """Start a build and return it."""
+        params = self.task.params
+        source = self._upload(pack(params["context"], params["dockerfile"]))
+        arguments = ["build", "-t", self.image, "-f", params["dockerfile"]]
+        for name, value in sorted(params["build_args"].items()):
+            arguments += ["--build-arg", f"{name}={value}"]
+        body = {
+            "source": {"storageSource": source},
+            "steps": [{"name": "gcr.io/cloud-builders/docker", "args": [*arguments, "."]}],
+            "images": [self.image],
+            "serviceAccount": f"projects/{self.task.project}/serviceAccounts/{params['service_account']}",
+            "logsBucket": f"gs://{params['source_bucket']}",
+            "options": {"logging": "GCS_ONLY"},
+            "timeout": f"{params['timeout']}s",
+            "tags": ["mlplatform-gcp", self.mark],
+        }
+        if params["machine_type"]:
+            body["options"]["machineType"] = params["machine_type"]
+        operation = self.task.waiter.tolerate(
+            lambda: self.task.client.post(self.builds, body, permission="cloudbuild.builds.create"),
+            _TRANSIENT,
+            what=f"building {self.image}",
+        )
+        return operation["metadata"]["build"]
+
+    def _upload(self, archive):
+        """Upload the context under a name that is the hash of its content, and return a ``storageSource``."""
+        client, bucket = self.task.client, self.task.params["source_bucket"]
+        name = f"source/{hashlib.sha256(archive).hexdigest()}.tar.gz"
+        try:
+            found = client.request(
+                "POST",
+                f"{STORAGE}/upload/storage/v1/b/{bucket}/o",
+                query={"uploadType": "media", "name": name, "ifGenerationMatch": "0"},
+                data=archive,
+                headers={"Content-Type": "application/gzip"},
+                safe=True,
+                permission="storage.objects.create",
+            )
+        except Conflict:  # an object of this name, and so of this content, exists
+            found = client.get(
+                f"{STORAGE}/storage/v1/b/{bucket}/o/{quote(name, safe='')}", permission="storage.objects.get"
+            )
+        return {"bucket": bucket, "object": name, "generation": found["generation"]}
+
+    def join(self, build):
+        """Wait for a build and return its last body.
+
+        Errors: :class:`OperationFailed` with the last lines of the build's log.
+        """
+
+        def poll():
+            body = self._get(build["id"])
+            return body, body["status"] if body["status"] in _RUNNING else ""
+
+        build = self.task.waiter.until(poll, what=f"building {self.image}", operation=build["id"])
+        if build["status"] != "SUCCESS":
+            raise OperationFailed(self._failure(build), self._log(build), build=build["id"])
+        return build
+
+    def _failure(self, build):
+        detail = (build.get("failureInfo") or {}).get("detail") or build.get("statusDetail") or "no reason given"
+        return f"Build {build['id']} of {self.image} ended with {build['status']}: {detail}"
+
+    def _log(self, build):
+        """Return the last lines of the log, or its address when it does not exist."""
+        bucket, name = (build.get("logsBucket") or "").removeprefix("gs://"), f"log-{build['id']}.txt"
+        where = f"gs://{bucket}/{name}"
+        try:
+            response = self.task.client.request(
+                "GET",
+                f"{STORAGE}/storage/v1/b/{bucket}/o/{name}",
+                query={"alt": "media"},
+                raw=True,
+                permission="storage.objects.get",
+            )
+        except NotFound:
+            return f"Its log {where} does not exist."
+        lines = response.text.rstrip().splitlines()[-_LOG_LINES:]
+        return "\n".join([f"The end of its log ({where}):", *lines])

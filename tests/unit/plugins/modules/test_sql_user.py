@@ -5,6 +5,7 @@ import base64
 import json
 
 import pytest
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _sql_users
 from ansible_collections.mlplatform.gcp.plugins.modules import sql_user
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
 
@@ -21,9 +22,8 @@ PAYLOAD = {"payload": {"data": base64.b64encode(PASSWORD.encode()).decode()}}
 
 @pytest.fixture
 def note(cloud):
-    """The annotation in which the module notes the version that this user has."""
-    task = cloud.task({"project": "p", "host": None, "type": "BUILT_IN", **NAMES})
-    return sql_user.User(task).annotation
+    """The annotation that keeps the version of this user's password."""
+    return _sql_users.PasswordVersion(cloud.task({}), {"project": "p", "instance": "db", "name": "mlflow"}).annotation
 
 
 def latest(cloud, number):

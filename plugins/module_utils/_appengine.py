@@ -76,6 +76,8 @@ APPLICATION = Resource(
         },
         normalise={"locationId": location},
     ),
+    # https://cloud.google.com/appengine/docs/flexible/locations
+    implies={"create": "a location that cannot be changed"},
 )
 
 SERVICE = Resource(
@@ -136,6 +138,8 @@ VERSION = Resource(
         untold=("deployment.container.image",),
         normalise={"betaSettings.cloud_sql_instances": _instances},
     ),
+    # Virtual machines are created and started: https://cloud.google.com/appengine/docs/the-appengine-environments
+    implies={"create": "some minutes until its machines run"},
 )
 
 

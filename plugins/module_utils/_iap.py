@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+KIND = "Identity-Aware Proxy"
 ACCESSOR = "roles/iap.httpsResourceAccessor"
 # What follows projects/PROJECT/ -> the middle part of the permissions on it.
 _KINDS = (

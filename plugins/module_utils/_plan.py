@@ -20,6 +20,8 @@ from typing import Any
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ImmutableFieldError
 
 HIDDEN = "(not shown)"
+# The label that marks a resource as one of this collection's: a resource that gets it is adopted.
+OWNER_LABEL = "managed-by"
 _DURATION = re.compile(r"-?\d+(\.\d+)?s")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]00:00)")
 
@@ -131,6 +133,52 @@ class Plan:
         if title:
             result.update(before_header=title, after_header=title)
         return result
+
+    def record(self, kind, name, implies=None):
+        """The ``changes`` of a task's result: a list of one :func:`entry`, or of none.
+
+        ``implies`` maps a dotted path, ``create`` or ``delete`` to what that change implies.
+        """
+        if not self.changed:
+            return []
+        action, fields = self.action, []
+        if action == "create":
+            fields = _fields((), None, self.desired, self.rules)
+        if action == "update":
+            adopted = any(change.path[-1:] == (OWNER_LABEL,) for change in self.changes)
+            action = "adopt" if adopted else "change"
+            fields = [item for change in self.changes for item in _changed_fields(change, self.rules)]
+        return [entry(kind, name, action, fields, implied(action, fields, implies or {}))]
+
+
+def entry(kind, name, action, fields, implies=()):
+    """One element of a result's ``changes``: what happens to one resource.
+
+    kind     such as ``bucket``
+    name     full path of the resource; together with ``kind`` it identifies the resource in a run
+    action   ``create``, ``change``, ``delete`` or ``adopt``
+    fields   list of ``{path, before, after}``; None where the field is not set; empty for ``delete``
+    implies  what the change implies, such as ``restart of the database``
+    """
+    return {"kind": kind, "name": name, "action": action, "fields": list(fields), "implies": list(implies)}
+
+
+def field_changes(before, after):
+    """The ``fields`` of an :func:`entry` from two maps that are compared without rules."""
+    return _fields((), before, after, Rules())
+
+
+def implied(action, fields, implies):
+    """What a change implies, each text once. A path in ``implies`` covers the fields below it."""
+    if action in ("create", "delete"):
+        return [implies[action]] if action in implies else []
+    paths = [re.sub(r"\[[^]]*\]", "", item["path"]) for item in fields]
+    found = [
+        text
+        for rule, text in implies.items()
+        if any(path == rule or path.startswith(rule + ".") or rule.startswith(path + ".") for path in paths)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def plan(desired, existing, rules=Rules(), *, name=""):
@@ -303,6 +351,58 @@ def _shown(path, value, rules):
     if isinstance(value, list):
         return [_shown(path, item, rules) for item in value]
     return value
+
+
+def _changed_fields(change, rules):
+    """The fields of one change: the parts of a list or map that differ, or the change itself."""
+    before = None if change.before is None else _before(change.path, change.after, change.before, rules)
+    label = _dotted(change.path)
+    return _fields(change.path, before, change.after, rules, label) or [
+        _field(change.path, label, change.before, change.after, rules)
+    ]
+
+
+def _fields(path, before, after, rules, label=""):
+    """What differs between two values, as a list of ``{path, before, after}``.
+
+    ``label`` is the path as it is shown, where an element of a list has its key or index in brackets.
+    """
+    if before == after:
+        return []
+    rule = _dotted(path)
+    maps = [value for value in (before, after) if value is not None]
+    if rule in rules.write_only or rule in rules.hidden:
+        return [_field(path, label, before, after, rules)]
+    if all(isinstance(value, dict) for value in maps) and any(maps):
+        keys = dict.fromkeys(key for value in maps for key in value)
+        parts = [(".".join(filter(None, (label, key))), (*path, key), key) for key in keys]
+        return [
+            item
+            for name, below, key in parts
+            for item in _fields(below, (before or {}).get(key), (after or {}).get(key), rules, name)
+        ]
+    if rule not in rules.unordered and all(_is_list_of_maps(value) for value in maps) and any(maps):
+        old, new = _by_key(rule, before, rules), _by_key(rule, after, rules)
+        return [
+            item
+            for key in dict.fromkeys([*old, *new])
+            for item in _fields(path, old.get(key), new.get(key), rules, f"{label}[{key}]")
+        ]
+    return [_field(path, label, before, after, rules)]
+
+
+def _field(path, label, before, after, rules):
+    shown = [None if value is None else _shown(path, value, rules) for value in (before, after)]
+    return {"path": label, "before": shown[0], "after": shown[1]}
+
+
+def _is_list_of_maps(value):
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _by_key(rule, items, rules):
+    key = rules.keyed.get(rule)
+    return {item.get(key) if key else index: item for index, item in enumerate(items or [])}
 
 
 def _refuse_immutable(changes, rules, name):

@@ -43,24 +43,29 @@ _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
 class _Api:
     """How a service reads and writes the policies of its resources.
 
+    kind        what the resource is, in the words of its own module
     path        pattern of the resource's path within its full name
     url         address that the methods are appended to; groups of ``path`` fill it
     permission  prefix of ``.getIamPolicy`` and ``.setIamPolicy``, or a function from the resource's path to it
     read        HTTP method of the read; ``options`` says where the wanted version goes
+    name        the resource's path in its own API, where it is not the one within the full name
     """
 
+    kind: str
     path: str
     url: str
     permission: Any
     read: str = "GET"
     options: str = "query"
     storage: bool = False
+    name: str = "{0}"
 
 
 _VERSION_3 = {"options.requestedPolicyVersion": "3"}
 _APIS = {
     "cloudresourcemanager.googleapis.com": tuple(
         _Api(
+            kind.removesuffix("s"),
             f"({kind}/[^/]+)",
             "https://cloudresourcemanager.googleapis.com/v3/{0}",
             f"resourcemanager.{kind}",
@@ -71,6 +76,7 @@ _APIS = {
     ),
     "iam.googleapis.com": (
         _Api(
+            "service account",
             "(projects/[^/]+/serviceAccounts/[^/]+)",
             "https://iam.googleapis.com/v1/{0}",
             "iam.serviceAccounts",
@@ -78,29 +84,48 @@ _APIS = {
         ),
     ),
     "secretmanager.googleapis.com": (
-        _Api("(projects/[^/]+/secrets/[^/]+)", "https://secretmanager.googleapis.com/v1/{0}", "secretmanager.secrets"),
+        _Api(
+            "secret",
+            "(projects/[^/]+/secrets/[^/]+)",
+            "https://secretmanager.googleapis.com/v1/{0}",
+            "secretmanager.secrets",
+        ),
     ),
     "storage.googleapis.com": (
         _Api(
+            "bucket",
             "projects/_/buckets/([^/]+)",
             "https://storage.googleapis.com/storage/v1/b/{0}/iam",
             "storage.buckets",
             storage=True,
+            name="b/{0}",
         ),
     ),
     "artifactregistry.googleapis.com": (
         _Api(
+            "repository",
             "(projects/[^/]+/locations/[^/]+/repositories/[^/]+)",
             "https://artifactregistry.googleapis.com/v1/{0}",
             "artifactregistry.repositories",
         ),
     ),
     "run.googleapis.com": (
-        _Api("(projects/[^/]+/locations/[^/]+/services/[^/]+)", "https://run.googleapis.com/v2/{0}", "run.services"),
-        _Api("(projects/[^/]+/locations/[^/]+/jobs/[^/]+)", "https://run.googleapis.com/v2/{0}", "run.jobs"),
+        _Api(
+            "Cloud Run service",
+            "(projects/[^/]+/locations/[^/]+/services/[^/]+)",
+            "https://run.googleapis.com/v2/{0}",
+            "run.services",
+        ),
+        _Api(
+            "Cloud Run job",
+            "(projects/[^/]+/locations/[^/]+/jobs/[^/]+)",
+            "https://run.googleapis.com/v2/{0}",
+            "run.jobs",
+        ),
     ),
     "iap.googleapis.com": (
         _Api(
+            _iap.KIND,
             "(projects/[^/]+/iap_(?:web|tunnel)(?:/.+)?)",
             "https://iap.googleapis.com/v1/{0}",
             _iap.permissions,
@@ -121,6 +146,7 @@ class PolicyAddress:
             path = re.fullmatch(api.path, match.group(2))
             if path:
                 self._api, self._url = api, api.url.format(*path.groups())
+                self.kind, self.name = api.kind, api.name.format(*path.groups())
                 self._permission = api.permission(match.group(2)) if callable(api.permission) else api.permission
                 return
         raise _errors.UserError(
@@ -264,11 +290,13 @@ def ensure(task, resource, wanted, *, authoritative=False, absent=False):
         policy = _read(task, address, absent)
         step = plan(policy, wanted, authoritative=authoritative, absent=absent)
         began = began or step
-        diff = {"before": began.before, "after": began.after, "before_header": resource, "after_header": resource}
+        result = Result.of(address.kind, address.name, began.before, began.after, title=resource)
         if not step.changed or task.check_mode:
-            return Result(began.changed, diff, step.policy)
+            result.resource = step.policy
+            return result
         try:
-            return Result(True, diff, _write_patiently(task, address, step.policy))
+            result.resource = _write_patiently(task, address, step.policy)
+            return result
         except _errors.Conflict as error:
             failure = error
             task.waiter.pause(

@@ -87,6 +87,7 @@ class Resource:
                   while they are made
     inside        :class:`Inside` what it is and is waited for; None where that is never on its way
     explain       (remote, error) -> what a user should know about a failed operation, or an empty string
+    implies       dotted field, ``create`` or ``delete`` -> what that change implies, such as "restart of the database"
     """
 
     kind: str
@@ -111,6 +112,7 @@ class Resource:
     under_way: Any = None
     inside: Any = None
     explain: Any = None
+    implies: Mapping[str, str] = field(default_factory=dict)
 
 
 def state_of(name, *, pending=(), failed=()):
@@ -125,17 +127,33 @@ def state_of(name, *, pending=(), failed=()):
 
 @dataclass
 class Result:
-    """What became of a task, or of one of several things that it manages."""
+    """What became of a task, or of one of several things that it manages.
+
+    ``changes`` lists what ``changed`` stands for, see :func:`_plan.entry`.
+    """
 
     changed: bool = False
     diff: Any = None
     resource: Any = None
     operation: Any = None
     extra: dict = field(default_factory=dict)
+    changes: list = field(default_factory=list)
+
+    @classmethod
+    def of(cls, kind, name, before, after, *, action="change", changed=None, title="", implies=()):
+        """The result for what is compared by hand: ``before`` and ``after`` are the maps of its fields."""
+        changed = before != after if changed is None else changed
+        title = title or f"{kind} {name}"
+        return cls(
+            changed,
+            {"before": before, "after": after, "before_header": title, "after_header": title},
+            changes=[_plan.entry(kind, name, action, _plan.field_changes(before, after), implies)] if changed else [],
+        )
 
     def add(self, other):
         """Take in what happened to something that belongs to this resource."""
         self.changed = self.changed or other.changed
+        self.changes = self.changes + other.changes
         own = self.diff if isinstance(self.diff, list) else [self.diff] if self.diff else []
         more = other.diff if isinstance(other.diff, list) else [other.diff] if other.diff else []
         self.diff = own + more
@@ -144,7 +162,7 @@ class Result:
 
     def as_dict(self):
         """The result of the task. ``diff`` lists only what changes."""
-        result = dict(self.extra, changed=self.changed)
+        result = dict(self.extra, changed=self.changed, changes=self.changes)
         diffs = self.diff if isinstance(self.diff, list) else [self.diff] if self.diff else []
         diffs = [item for item in diffs if item["before"] != item["after"]]
         result["diff"] = diffs[0] if len(diffs) == 1 else diffs if diffs else {"before": {}, "after": {}}
@@ -249,6 +267,11 @@ class Remote:
     def plan(self, desired, existing):
         return _plan.plan(desired, existing, self.resource.rules, name=self.title)
 
+    def result(self, plan, resource=None):
+        """The :class:`Result` of a plan."""
+        changes = plan.record(self.resource.kind, self.path, self.resource.implies)
+        return Result(plan.changed, plan.diff(self.title, self.path), resource, changes=changes)
+
     def ensure(self, desired, *, guard=None):
         """Make the resource agree with ``desired`` and return a :class:`Result`.
 
@@ -268,7 +291,7 @@ class Remote:
             if not plan.changed or self.task.check_mode:
                 # After a conflict a change of ours may be what made the plan empty.
                 told = first or plan
-                return Result(told.changed, told.diff(self.title, self.path), plan.after)
+                return self.result(told, plan.after)
             try:
                 return self.apply(plan)
             except _Made as made:
@@ -314,11 +337,11 @@ class Remote:
             if guard and plan.changed:
                 guard(plan)
             if not plan.changed or self.task.check_mode:
-                return Result(plan.changed, plan.diff(self.title, self.path))
+                return self.result(plan)
             try:
                 return self.apply(plan)
             except _errors.NotFound:
-                return Result(True, plan.diff(self.title, self.path))
+                return self.result(plan)
             except _errors.Conflict as error:
                 failure = error
             self.task.waiter.pause(self.task.client.clock.random() * 2**attempt, self.title, "changed at the same time")
@@ -327,7 +350,7 @@ class Remote:
     def apply(self, plan):
         """Send a plan and wait for it, unless the task does not want to wait. Return a :class:`Result`."""
         body = self._send_patiently(plan)
-        result = Result(True, plan.diff(self.title, self.path), plan.after)
+        result = self.result(plan, plan.after)
         if self.resource.operation is None or plan.action in self.resource.direct:
             # IAM answers a patch with the changed fields only.
             result.resource = None if plan.desired is None else dict(plan.after, **body)

@@ -203,4 +203,6 @@ SERVICE = Resource(
     state=state,
     transient=TRANSIENT,
     rules=rules("template"),
+    # https://cloud.google.com/run/docs/managing/revisions
+    implies={"template": "new revision"},
 )

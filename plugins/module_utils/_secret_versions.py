@@ -110,13 +110,16 @@ def ensure_value(task, remote, resource, source, fresh):
     if recorded:
         return result
     known = annotations.get(_secrets.MADE_VERSION)
-    result.changed = True
-    result.diff = {
-        "before": {"version": known, "value": HIDDEN} if known else {},
-        "after": {"version": number or NEW, "value": HIDDEN},
-        "before_header": f"value of {remote.title}",
-        "after_header": f"value of {remote.title}",
-    }
+    result.add(
+        Result.of(
+            _secrets.SECRET.kind,
+            remote.path,
+            {"version": known, "value": HIDDEN} if known else {},
+            {"version": number or NEW, "value": HIDDEN},
+            changed=True,
+            title=f"value of {remote.title}",
+        )
+    )
     if task.check_mode:
         return result
     made = number is None

@@ -31,6 +31,7 @@ SECRET = Resource(
         unordered=("replication.userManaged.replicas",),
         hidden=(f"annotations.{MADE_OF}",),
     ),
+    implies={"delete": "loss of all its versions"},
 )
 _NAME = re.compile(
     r"(?:projects/(?P<project>[^/]+)/secrets/)?(?P<secret>[A-Za-z0-9_-]+)(?:/versions/(?P<version>\w+))?"

@@ -55,6 +55,17 @@ INSTANCE = Resource(
             "settings.ipConfiguration.authorizedNetworks": "value",
         },
     ),
+    implies={
+        "create": "some minutes until the instance runs",
+        "delete": "loss of its databases",
+        # "Changing this restarts the instance": Settings in the reference of the API.
+        "settings.tier": "restart of the database",
+        # https://cloud.google.com/sql/docs/postgres/upgrade-cloud-sql-instance-to-enterprise-plus-in-place
+        "settings.edition": "restart of the database",
+        "settings.activationPolicy": "start or stop of the database",
+        # Flag.requiresRestart of the API; https://cloud.google.com/sql/docs/postgres/flags
+        "settings.databaseFlags": "restart of the database if one of these flags needs it",
+    },
 )
 
 # What databases and users are in.

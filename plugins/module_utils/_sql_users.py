@@ -104,7 +104,7 @@ class User:
             )
         if task.check_mode:
             plan = remote.plan(self._desired(HIDDEN if self.password else None), None)
-            return _with_version(Result(True, plan.diff(remote.title, remote.path), plan.after), version)
+            return _with_version(remote.result(plan, plan.after), version)
         result = remote.apply(remote.plan(self._desired(version and _secrets.read_secret(task, version)), None))
         if version:
             self.password.record(version)
@@ -116,17 +116,18 @@ class User:
         recorded = self.password.recorded(version) if version else None
         if recorded == number or (recorded is None and self.task.params["adopt"]):
             return _with_version(Result(False, None, existing), version)
-        diff = {
-            "before": {"password": f"version {recorded}" if recorded else "not known"},
-            "after": {"password": f"version {number}"},
-            "before_header": self.remote.title,
-            "after_header": self.remote.title,
-        }
+        result = Result.of(
+            USER.kind,
+            self.remote.path,
+            {"password": f"version {recorded}" if recorded else "not known"},
+            {"password": f"version {number}"},
+        )
+        result.resource = existing
         if not self.task.check_mode:
             body = {"name": existing["name"], "password": _secrets.read_secret(self.task, version)}
             self._change("PUT", existing, body, "cloudsql.users.update", "updating")
             self.password.record(version)
-        return _with_version(Result(True, diff, existing), version)
+        return _with_version(result, version)
 
     def ensure_absent(self):
         """Delete the user where it exists; return a :class:`Result`."""
@@ -134,7 +135,7 @@ class User:
         plan = self.remote.plan(None, existing)
         if plan.changed and not self.task.check_mode:
             self._change("DELETE", existing, None, "cloudsql.users.delete", "deleting")
-        return Result(plan.changed, plan.diff(self.remote.title))
+        return self.remote.result(plan)
 
     def _change(self, method, existing, body, permission, verb):
         """Change or delete the user. The API has these methods on the collection of users, with the name as a query."""

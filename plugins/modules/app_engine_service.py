@@ -81,6 +81,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+changes:
+  description:
+    - What changes. An entry has C(kind) and C(name) of a resource, C(action) (V(create), V(change), V(delete) or
+      V(adopt)), C(fields) with C(path), C(before) and C(after), and C(implies), a list of texts.
+    - The callback C(mlplatform.gcp.plan) prints the changes of a run.
+  returned: success
+  type: list
+  elements: dict
 resource:
   description: The service as Google describes it.
   returned: when O(state=present)

@@ -58,6 +58,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+changes:
+  description:
+    - What changes. An entry has C(kind) and C(name) of a resource, C(action) (V(create), V(change), V(delete) or
+      V(adopt)), C(fields) with C(path), C(before) and C(after), and C(implies), a list of texts.
+    - The callback C(mlplatform.gcp.plan) prints the changes of a run.
+  returned: success
+  type: list
+  elements: dict
 resource:
   description: The job as Google describes it.
   returned: when O(state=present)
@@ -79,7 +87,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotF
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import plan
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Update
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Result, Update
 
 JOB = Resource(
     kind="Cloud Run job",
@@ -163,15 +171,12 @@ class Executions:
                 return
             if succeeded(latest):
                 return
-        result.changed = True
-        result.diff = [item for item in [result.diff] if item] + [
-            {
-                "before": {},
-                "after": {"execution": "started"},
-                "before_header": f"execution of {self.job.title}",
-                "after_header": f"execution of {self.job.title}",
-            }
-        ]
+        title = f"execution of {self.job.title}"
+        result.add(
+            Result.of(
+                JOB.kind, self.job.path, {}, {"execution": "started"}, title=title, implies=["execution of the job"]
+            )
+        )
         if not task.check_mode:
             self.start(result)
 

@@ -62,6 +62,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+changes:
+  description:
+    - What changes. An entry has C(kind) and C(name) of a resource, C(action) (V(create), V(change), V(delete) or
+      V(adopt)), C(fields) with C(path), C(before) and C(after), and C(implies), a list of texts.
+    - The callback C(mlplatform.gcp.plan) prints the changes of a run.
+  returned: success
+  type: list
+  elements: dict
 resource:
   description: The settings as Google describes them.
   returned: success
@@ -119,7 +127,9 @@ def run(task):
     url = f"{BASE}/{params['resource']}:iapSettings"
     title = f"IAP settings of {params['resource']}"
     changes = plan(wanted, read(task, url, permissions), RULES, name=title)
-    result = Result(changes.changed, changes.diff(title), changes.after)
+    result = Result(
+        changes.changed, changes.diff(title), changes.after, changes=changes.record(_iap.KIND, params["resource"])
+    )
     if changes.changed and not task.check_mode:
         # Fields are named three deep: a message that is sent whole would reset its other fields.
         body, mask = changes.patch(3), changes.changed_paths(3)

@@ -93,6 +93,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+changes:
+  description:
+    - What changes. An entry has C(kind) and C(name) of a resource, C(action) (V(create), V(change), V(delete) or
+      V(adopt)), C(fields) with C(path), C(before) and C(after), and C(implies), a list of texts.
+    - The callback C(mlplatform.gcp.plan) prints the changes of a run.
+  returned: success
+  type: list
+  elements: dict
 image:
   description: The image with its digest. With O(wait=false), and in check mode, with its tag while there is no digest.
   returned: success
@@ -216,11 +224,10 @@ def build_locally(task, names):
 def result(task, changed, found, build=None):
     """Return the task's :class:`Result`; ``found`` is the digest, where it is known."""
     image = task.params["image"]
-    done = Result(changed)
+    done = Result()
     if changed:
-        title = f"image {image}"
         after = {"context": task.params["context"], "build_args": task.params["build_args"]}
-        done.diff = {"before": {}, "after": after, "before_header": title, "after_header": title}
+        done = Result.of("image", image, {}, after, action="create", implies=["a build of some minutes"])
     done.extra["image"] = f"{image.rsplit(':', 1)[0]}@{found}" if found else image
     if build:
         done.extra["build"] = build["id"]

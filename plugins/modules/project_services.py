@@ -45,6 +45,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+changes:
+  description:
+    - What changes. An entry has C(kind) and C(name) of a resource, C(action) (V(create), V(change), V(delete) or
+      V(adopt)), C(fields) with C(path), C(before) and C(after), and C(implies), a list of texts.
+    - The callback C(mlplatform.gcp.plan) prints the changes of a run.
+  returned: success
+  type: list
+  elements: dict
 resource:
   description: The project and which of the services are enabled in it.
   returned: success
@@ -134,8 +142,11 @@ def run(task):
     now = enabled(task) & set(asked)
     todo = [name for name in asked if (name in now) != present]
     after = asked if present else []
-    diff = {"before": {"enabled": sorted(now)}, "after": {"enabled": after}}
-    result = Result(bool(todo), diff, {"project": task.project, "services": after})
+    title = f"APIs of project {task.project}"
+    result = Result.of(
+        "project", f"projects/{task.project}", {"services": sorted(now)}, {"services": after}, title=title
+    )
+    result.resource = {"project": task.project, "services": after}
     if task.check_mode:
         for name in todo if present else ():
             task.will_enable(name, task.project)

@@ -49,6 +49,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+changes:
+  description:
+    - What changes. An entry has C(kind) and C(name) of a resource, C(action) (V(create), V(change), V(delete) or
+      V(adopt)), C(fields) with C(path), C(before) and C(after), and C(implies), a list of texts.
+    - The callback C(mlplatform.gcp.plan) prints the changes of a run.
+  returned: success
+  type: list
+  elements: dict
 resource:
   description: The service account as Google describes it.
   returned: when O(state=present)
@@ -116,8 +124,7 @@ def switch(task, remote, account):
         verb = "disable" if wanted else "enable"
         task.client.post(f"{remote.url}:{verb}", safe=True, permission=f"iam.serviceAccounts.{verb}")
     account["disabled"] = wanted
-    diff = {"before": {"disabled": now}, "after": {"disabled": wanted}}
-    return Result(True, dict(diff, before_header=remote.title, after_header=remote.title))
+    return Result.of(ACCOUNT.kind, remote.path, {"disabled": now}, {"disabled": wanted})
 
 
 def run(task):

@@ -130,6 +130,8 @@ class Cloud:
         if not good:
             raise Failed(result)
         json.dumps(result)
+        if not module.__name__.endswith("_info"):
+            assert bool(result["changes"]) == result["changed"], "changes and changed must agree"
         return result
 
     def done(self):

@@ -197,3 +197,103 @@ def test_merge_says_what_is_sent_of_a_list():
     assert change.patch(1) == {"list": [{"a": 2, "b": 1}]}
     assert change.diff() == {"before": {"list": [{"a": 1}]}, "after": {"list": [{"a": 2}]}}
     assert plan({"list": [{"a": 2}]}, {}, rules).after == {"list": [{"a": 2}]}
+
+
+# What changes, for people and programs
+
+
+def record(desired, existing, rules=None, implies=None):
+    return plan(desired, existing, rules or Rules()).record("thing", "things/a", implies)
+
+
+def fields(desired, existing, rules=None):
+    (entry,) = record(desired, existing, rules)
+    return [(item["path"], item["before"], item["after"]) for item in entry["fields"]]
+
+
+def test_record_of_nothing():
+    assert record({"a": 1, "b": 0}, {"a": "1", "c": 3}) == []
+    assert record(None, None) == []
+
+
+def test_record_of_a_create():
+    assert record({"a": {"b": 1, "c": None}, "l": ["x"]}, None, implies={"create": "minutes", "a.b": "restart"}) == [
+        {
+            "kind": "thing",
+            "name": "things/a",
+            "action": "create",
+            "fields": [
+                {"path": "a.b", "before": None, "after": 1},
+                {"path": "l", "before": None, "after": ["x"]},
+            ],
+            "implies": ["minutes"],
+        }
+    ]
+
+
+def test_record_of_a_delete_has_no_fields():
+    (entry,) = record(None, {"a": 1}, implies={"delete": "loss"})
+    assert (entry["action"], entry["fields"], entry["implies"]) == ("delete", [], ["loss"])
+
+
+def test_record_names_only_the_fields_that_differ():
+    assert fields({"a": {"b": 1, "c": 2}, "d": True}, {"a": {"b": 5, "c": "2", "e": 6}, "d": True}) == [("a.b", 5, 1)]
+
+
+def test_record_names_a_field_that_only_its_normal_form_tells_apart():
+    rules = Rules(normalise={"m": lambda value: value and value["x"].lower()})
+    assert fields({"m": {"x": "A"}}, {"m": {"x": "b"}}, rules) == [("m.x", "b", "A")]
+    rules = Rules(whole=("m",))
+    assert fields({"m": {}}, {"m": {"k": ""}}, rules) == [("m.k", "", None)]
+
+
+def test_record_looks_into_lists():
+    rules = Rules(keyed={"env": "name"})
+    before = {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}], "boxes": [{"image": "a", "id": 7}]}
+    after = {"env": [{"name": "B", "value": "3"}, {"name": "C", "value": "4"}], "boxes": [{"image": "b"}]}
+    assert fields(after, before, rules) == [
+        ("env[A].name", "A", None),
+        ("env[A].value", "1", None),
+        ("env[B].value", "2", "3"),
+        ("env[C].name", None, "C"),
+        ("env[C].value", None, "4"),
+        ("boxes[0].image", "a", "b"),
+    ]
+
+
+def test_record_keeps_lists_without_order_whole():
+    rules = Rules(unordered=("rules",))
+    assert fields({"rules": [{"a": 1}]}, {"rules": [{"a": 2}]}, rules) == [("rules", [{"a": 2}], [{"a": 1}])]
+
+
+def test_record_hides_secrets():
+    rules = Rules(write_only=("password", "list.key"), hidden=("hash",))
+    created = record({"password": "s3cret", "hash": "s3cret", "list": [{"key": "s3cret"}]}, None, rules)
+    changed = record({"password": "s3cret", "hash": "s3cret", "n": 1}, {"hash": "s3cret-old", "n": 2}, rules)
+    assert "s3cret" not in str(created + changed)
+    assert [item["path"] for item in created[0]["fields"]] == ["password", "hash", "list[0].key"]
+    assert changed[0]["fields"] == [
+        {"path": "hash", "before": HIDDEN, "after": HIDDEN},
+        {"path": "n", "before": 2, "after": 1},
+    ]
+
+
+def test_record_of_an_adoption():
+    (entry,) = record({"labels": {"managed-by": "us"}}, {"labels": {"team": "x"}})
+    assert entry["action"] == "adopt"
+    assert entry["fields"] == [{"path": "labels.managed-by", "before": None, "after": "us"}]
+    (entry,) = record({"labels": {"managed-by": "us", "a": "1"}}, {"labels": {"managed-by": "us"}})
+    assert entry["action"] == "change"
+
+
+def test_implied_by_a_field_or_by_what_is_below_it():
+    implies = {"settings.tier": "restart", "template": "new revision", "settings.flags": "restart", "delete": "loss"}
+    rules = Rules(keyed={"template.env": "name"})
+
+    def implied(desired, existing):
+        return record(desired, existing, rules, implies)[0]["implies"]
+
+    assert implied({"settings": {"tier": "a", "flags": "x"}}, {"settings": {"tier": "b"}}) == ["restart"]
+    assert implied({"template": {"env": [{"name": "A.b"}]}}, {"template": {}}) == ["new revision"]
+    assert implied({"settings": {"tiers": 1}}, {"settings": {}}) == []
+    assert implied({"settings": {"tier": "a"}}, None) == []

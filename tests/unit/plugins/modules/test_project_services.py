@@ -39,7 +39,7 @@ def test_enables_20_at_a_time(cloud):
     cloud.expect("GET", f"{BASE}/operations/1", body={"name": "operations/1", "done": True, "response": {}})
     result = cloud.run(project_services, services=names)
     assert result["changed"]
-    assert result["diff"]["before"] == {"enabled": ["s03"]}
+    assert result["diff"]["before"] == {"services": ["s03"]}
     assert result["resource"] == {"project": "p", "services": names}
 
 
@@ -73,4 +73,13 @@ def test_disable(cloud, check_mode):
         )
     result = cloud.run(project_services, check_mode, services=["a", "c"], state="absent", disable_dependents=True)
     assert result["changed"]
-    assert result["diff"] == {"before": {"enabled": ["a"]}, "after": {"enabled": []}}
+    assert (result["diff"]["before"], result["diff"]["after"]) == ({"services": ["a"]}, {"services": []})
+    assert result["changes"] == [
+        {
+            "kind": "project",
+            "name": "projects/p",
+            "action": "change",
+            "fields": [{"path": "services", "before": ["a"], "after": []}],
+            "implies": [],
+        }
+    ]

@@ -147,19 +147,25 @@ IMAGE = Table(
         # https://cloud.google.com/run/docs/deploying#permissions_required_to_deploy
         "artifactregistry.repositories.downloadArtifacts": "",
         "artifactregistry.tags.get": "artifactregistry.projects.locations.repositories.packages.tags.get",
+    },
+    destroy={
+        **_REGISTRY_POLICY,
+        "artifactregistry.repositories.delete": "artifactregistry.projects.locations.repositories.delete",
+        **_DELETE_BUCKET,  # the source and the logs of builds
+    },
+)
+CLOUD_BUILD = Table(
+    deploy={
         "cloudbuild.builds.create": "cloudbuild.projects.locations.builds.create",
         "cloudbuild.builds.get": "cloudbuild.projects.locations.builds.get",
         "cloudbuild.builds.list": "cloudbuild.projects.locations.builds.list",
         **_BUCKET,
         "storage.objects.create": "storage.objects.insert",
         "storage.objects.get": "storage.objects.get",
-    },
-    destroy={
-        **_REGISTRY_POLICY,
-        "artifactregistry.repositories.delete": "artifactregistry.projects.locations.repositories.delete",
-        **_DELETE_BUCKET,
-    },
+    }
 )
+#: A container engine of the controller pushes to the registry, which has no method for it.
+PUSH = Table(deploy={"artifactregistry.repositories.uploadArtifacts": ""})
 
 CLOUD_RUN_JOB = Table(
     deploy={
@@ -264,6 +270,7 @@ CREDENTIALS = Table(verify=READ_SECRET)
 TARGETS: dict[str, Table] = {"cloudrun": CLOUD_RUN, "appengine": APP_ENGINE}
 #: What a target adds where its Identity-Aware Proxy has an OAuth client of its own.
 CLIENTS: dict[str, Table] = {"cloudrun": CLOUD_RUN_CLIENT, "appengine": APP_ENGINE_CLIENT}
+ENGINES: dict[str, Table] = {"cloud_build": CLOUD_BUILD}
 DATABASES: dict[str, Table] = {"cloudsql": CLOUD_SQL}
 MIGRATIONS: dict[str, Table] = {"cloud_run_job": CLOUD_RUN_JOB}
 SECRET_STORES: dict[str, Table] = {"secret_manager": SECRETS}
@@ -283,8 +290,8 @@ ON_BUCKETS = frozenset(
         "storage.objects.list",
     }
 )
-#: Only an owner and a deleter of projects have it: preflight recognizes an owner by it.
-OWNER = "resourcemanager.projects.delete"
+#: No other predefined role has it: preflight recognizes an owner by it.
+OWNER = "resourcemanager.projects.undelete"
 
 
 def needed(action: str, target: str | Table, *, extra: Iterable[str] = (), **choices: Any) -> tuple[str, ...]:
@@ -301,6 +308,7 @@ def rows(
     target: str | Table,
     *,
     builds: bool = True,
+    engine: str = "cloud_build",
     iap: bool = False,
     login: bool = False,
     custom_client: bool = False,
@@ -318,6 +326,7 @@ def rows(
     :param action: one of :data:`ACTIONS`; ``destroy_data`` includes ``destroy``.
     :param target: a name of :data:`TARGETS`, or the table of a target that is not in it.
     :param builds: whether the image is built. A removal includes the image of an earlier build in any case.
+    :param engine: a key of :data:`ENGINES`, or a container engine of the controller.
     :param iap: whether Identity-Aware Proxy protects MLflow; for a removal, whether its API is enabled.
     :param login: whether MLflow has its own login, whose password verification reads.
     :param custom_client: whether Identity-Aware Proxy uses an OAuth client from secrets.
@@ -339,6 +348,7 @@ def rows(
         ARTIFACTS.get(artifacts),
         _table(target),
         IMAGE if builds or action != "deploy" else None,
+        ENGINES.get(engine, PUSH) if builds else None,
         IAP if iap else None,
         CLIENTS.get(target) if iap and custom_client and isinstance(target, str) else None,
         CREDENTIALS if login or custom_client else None,
@@ -352,6 +362,15 @@ def rows(
         for other in retires:
             found.update(_table(other).retire)
     return found | (USE_QUOTA_PROJECT if quota_project else {})
+
+
+def everything() -> tuple[str, ...]:
+    """Return all permissions that any action on any target of :data:`TARGETS` needs, sorted."""
+    alone = (PROJECT, ENABLE_APIS, SERVICE_ACCOUNTS, IMAGE, PUSH, IAP, CREDENTIALS, APPLICATION)
+    choices = (TARGETS, CLIENTS, ENGINES, DATABASES, MIGRATIONS, SECRET_STORES, ARTIFACTS)
+    tables = [*alone, *(table for choice in choices for table in choice.values())]
+    found = {name for table in tables for action in (*ACTIONS, "retire") for name in table.rows(action)}
+    return tuple(sorted(found | set(USE_QUOTA_PROJECT)))
 
 
 def _table(target: str | Table) -> Table:

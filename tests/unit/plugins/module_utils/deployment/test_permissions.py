@@ -132,6 +132,18 @@ def test_a_change_of_the_target_removes_the_other_server():
     assert "appengine.versions.list" not in needed("verify", "cloudrun", retires=["appengine"])
 
 
+def test_a_container_engine_of_the_controller_pushes_the_image():
+    local, cloud = (set(needed("deploy", "cloudrun", engine=engine)) for engine in ("podman", "cloud_build"))
+    assert local - cloud == {"artifactregistry.repositories.uploadArtifacts"}
+    assert cloud - local == {
+        "cloudbuild.builds.create",
+        "cloudbuild.builds.get",
+        "cloudbuild.builds.list",
+        "storage.objects.create",
+        "storage.objects.get",
+    }
+
+
 def test_a_target_brings_a_table_of_its_own():
     table = Table(deploy={"container.clusters.get": ""}, retire={"container.clusters.delete": ""})
     assert "container.clusters.get" in needed("deploy", table)

@@ -247,13 +247,9 @@ operation:
   type: str
 """
 
-import dataclasses
-import re
-
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _appengine, _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _appengine, _appengine_versions, _errors
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._values import seconds, texts
 
 _CHECK = {
     "path": {"type": "str"},
@@ -314,158 +310,31 @@ OPTIONS = (
         mutually_exclusive=(("automatic_scaling", "manual_scaling"),),
     )
 )
-# Names that App Engine keeps for itself: the description of Version.id in the API's discovery document.
-NAME = re.compile(r"(?!ah-|(default|latest)$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-
-
-def desired(params):
-    """The version that the options describe, as the API's fields."""
-    automatic, manual, network = params["automatic_scaling"], params["manual_scaling"], params["network"]
-    return {
-        "deployment": {"container": {"image": params["image"]}},
-        "envVariables": texts(params["env_variables"]),
-        "betaSettings": beta_settings(params),
-        "resources": {"cpu": params["cpu"], "memoryGb": params["memory_gb"], "diskGb": params["disk_gb"]},
-        "automaticScaling": automatic
-        and {
-            "minTotalInstances": automatic["min_instances"],
-            "maxTotalInstances": automatic["max_instances"],
-            "coolDownPeriod": seconds(automatic["cool_down_period"]),
-            "cpuUtilization": {"targetUtilization": automatic["target_cpu_utilization"]},
-        },
-        "manualScaling": manual and {"instances": manual["instances"]},
-        "livenessCheck": check(params["liveness_check"], "initialDelay", "initial_delay"),
-        "readinessCheck": check(params["readiness_check"], "appStartTimeout", "app_start_timeout"),
-        "network": network
-        and {
-            "name": network["name"],
-            "subnetworkName": network["subnetwork"],
-            "sessionAffinity": network["session_affinity"],
-            "instanceIpMode": network["instance_ip_mode"],
-            "instanceTag": network["instance_tag"],
-            "forwardedPorts": network["forwarded_ports"],
-        },
-        "serviceAccount": params["service_account"],
-        "inboundServices": params["inbound_services"],
-        "servingStatus": params["serving_status"],
-    }
-
-
-def beta_settings(params):
-    settings, instances = texts(params["beta_settings"]), params["cloudsql_instances"]
-    return settings if instances is None else dict(settings or {}, cloud_sql_instances=",".join(instances))
-
-
-def check(options, field, option):
-    """A health check; the field and its option are what only one of the two kinds has."""
-    if options is None:
-        return None
-    return {
-        "path": options["path"],
-        "host": options["host"],
-        "checkInterval": seconds(options["check_interval"]),
-        "timeout": seconds(options["timeout"]),
-        "failureThreshold": options["failure_threshold"],
-        "successThreshold": options["success_threshold"],
-        field: seconds(options[option]),
-    }
-
-
-def explain(remote, error):
-    """What the instances of a version that does not start look like, and where it tells why."""
-    names = remote.names
-    states = _appengine.states(_appengine.instances(remote))
-    return (
-        f"Its instances are {states}. "
-        * bool(states)
-        + "What got the requests before still does. What the container printed:"
-        f" gcloud app logs read --service={names['service']} --version={names['name']} --project={names['project']}"
-    )
-
-
-VERSION = dataclasses.replace(_appengine.VERSION, explain=explain)
-
-
-def refuse(remote, plan):
-    """Errors: for a change that cannot work."""
-    existing, wanted = plan.existing or {}, plan.desired or {}
-    if existing.get("env") == "standard":
-        raise _errors.UserError(
-            f"{remote.title} is in the standard environment.", "Use another name, or gcloud app deploy."
-        )
-    if plan.action == "create" and not remote.task.params["image"]:
-        raise _errors.UserError(f"{remote.title} does not exist.", "To create it, set image.")
-    for scaling in {"automaticScaling", "manualScaling"} & set(wanted):
-        if plan.action == "update" and scaling not in existing:
-            raise _errors.ImmutableFieldError(f"{remote.title} has no {scaling}.", _appengine.NEW_VERSION)
-    if plan.action == "delete":
-        refuse_serving(remote)
-
-
-def refuse_serving(remote):
-    service = remote.names["service"]
-    share = _appengine.allocations(remote.task, service).get(remote.id)
-    if share:
-        raise _errors.UserError(
-            f"{remote.title} gets {share:.3g} of the requests to its service (1 is all), so it is not deleted.",
-            "Give them to another version first (mlplatform.gcp.app_engine_service with allocations)"
-            + ("." if service == _appengine.DEFAULT_SERVICE else ", or delete the service."),
-        )
 
 
 def run(task):
     params = task.params
-    if params["env"] == "standard":
-        raise _errors.UserError(
-            "The standard environment runs no containers.", "Use env: flexible, or deploy with gcloud app deploy."
-        )
-    if not NAME.fullmatch(params["name"]):
-        raise _errors.UserError(
-            f"{params['name']!r} cannot be the name of a version.",
-            "Use at most 63 lower-case letters, digits and hyphens; default, latest and ah-... are App Engine's.",
-        )
-    remote = task.remote(VERSION, service=params["service"], name=params["name"])
+    _appengine_versions.check_options(params)
+    remote = task.remote(_appengine_versions.VERSION, service=params["service"], name=params["name"])
+
+    def guard(plan):
+        _appengine_versions.refuse(remote, plan)
+
     if params["state"] == "absent":
-        return remote.ensure_absent(guard=lambda plan: refuse(remote, plan))
-    wanted = desired(params)
+        return remote.ensure_absent(guard=guard)
+    wanted = _appengine_versions.desired(params)
     try:
-        result = remote.ensure(wanted, guard=lambda plan: refuse(remote, plan))
+        result = remote.ensure(wanted, guard=guard)
     except _errors.NotFound as error:
-        error.hint = "Make the application first (mlplatform.gcp.app_engine_application)."
+        error.hint = "Create the application first (mlplatform.gcp.app_engine_application)."
         raise
     if task.wait and not task.check_mode:
         if not result.changed and params["image"]:
-            return finished(remote, wanted, result)
-        if [side.get("servingStatus") for side in (result.diff["before"], result.diff["after"])] == [
-            "STOPPED",
-            "SERVING",
-        ]:
-            started(remote)
+            return _appengine_versions.ensure_started(remote, wanted, result)
+        before, after = (result.diff[side].get("servingStatus") for side in ("before", "after"))
+        if (before, after) == ("STOPPED", "SERVING"):
+            _appengine_versions.await_healthy(remote)
     return result
-
-
-def started(remote):
-    """Wait until a version that was stopped answers again: nobody should get requests to it before."""
-
-    def poll():
-        found = _appengine.instances(remote)
-        return None, "" if any(map(_appengine.healthy, found)) else _appengine.states(found) or "no instances yet"
-
-    remote.task.waiter.until(poll, what=f"starting {remote.title}")
-
-
-def finished(remote, wanted, result):
-    """``result`` of a version that is as it should, once it has started: its body does not tell whether it has."""
-    if result.resource.get("servingStatus") == "STOPPED" or any(map(_appengine.healthy, _appengine.instances(remote))):
-        return result
-    operation = _appengine.under_way(remote)
-    if operation:
-        remote.finish(result, operation, "creating")
-        return result
-    if remote.id in _appengine.allocations(remote.task, remote.names["service"]):
-        remote.task.warn(f"{remote.title} gets requests, and none of its instances is healthy.")
-        return result
-    return remote.apply(remote.plan(wanted, None))
 
 
 def main():

@@ -83,11 +83,10 @@ operation:
 """
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _run, _values
-from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import plan
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Result, Update
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Update
+from ansible_collections.mlplatform.gcp.plugins.module_utils._run_executions import Executions
 
 JOB = Resource(
     kind="Cloud Run job",
@@ -103,8 +102,6 @@ JOB = Resource(
     transient=_run.TRANSIENT,
     rules=_run.rules("template.template"),
 )
-# What an execution keeps of the job that it was started from.
-_EXECUTED = _run.rules("template")
 
 OPTIONS = (
     GCP
@@ -123,7 +120,7 @@ OPTIONS = (
 
 
 def desired(params):
-    """The job that the options describe, as the API's fields."""
+    """Return the job that the options describe, in the API's fields."""
     return {
         "labels": params["labels"],
         "annotations": params["annotations"],
@@ -152,104 +149,6 @@ def run(task):
     if params["execute"] != "never" and not result.operation:
         Executions(task, remote).ensure(wanted, result)
     return result
-
-
-class Executions:
-    """The executions of one job."""
-
-    def __init__(self, task, job):
-        self.task = task
-        self.job = job
-
-    def ensure(self, wanted, result):
-        """See to it that the job has been executed as the task asks, and take note in ``result``."""
-        task = self.task
-        latest = None if task.params["execute"] == "always" else self.latest(result.resource)
-        if latest is not None and self.matches(wanted, latest):
-            if not latest.get("completionTime"):
-                self.join(latest, result)
-                return
-            if succeeded(latest):
-                return
-        title = f"execution of {self.job.title}"
-        result.add(
-            Result.of(
-                JOB.kind, self.job.path, {}, {"execution": "started"}, title=title, implies=["execution of the job"]
-            )
-        )
-        if not task.check_mode:
-            self.start(result)
-
-    def latest(self, job):
-        """The newest execution, or None."""
-        reference = (job or {}).get("latestCreatedExecution") or {}
-        if not reference.get("name"):
-            return None
-        name = reference["name"]
-        if "/" not in name:
-            name = f"{self.job.path}/executions/{name}"
-        return self.get(name)
-
-    def get(self, name):
-        try:
-            return self.task.client.get(f"{_run.BASE}/{name}", permission="run.executions.get")
-        except NotFound:  # deleted since
-            return None
-
-    @staticmethod
-    def matches(wanted, execution):
-        """Whether an execution ran what the task describes."""
-        template = wanted["template"]["template"]
-        return not plan({"template": template}, execution, _EXECUTED).changed
-
-    def start(self, result):
-        operation = self.task.client.post(f"{self.job.url}:run", {}, permission="run.jobs.run")
-        name = (operation.get("metadata") or {}).get("name") or ""
-        result.extra["execution"] = name
-        if not self.task.wait:
-            result.operation = operation["name"]
-            return
-        what = f"executing {self.job.title}"
-        try:
-            last = self.task.waiter.operation(self.task.client, _run.OPERATION, operation, what=what)
-        except OperationFailed as error:
-            raise OperationFailed(error.message, self.hint(name), **error.facts) from error
-        self.refuse_failed(_run.OPERATION.result(last) or self.get(name))
-
-    def join(self, execution, result):
-        """Wait for an execution that somebody else started."""
-        name = execution["name"]
-        result.extra["execution"] = name
-        if not self.task.wait or self.task.check_mode:
-            return
-
-        def poll():
-            body = self.get(name) or {"completionTime": "deleted"}
-            return body, "" if body.get("completionTime") else "running"
-
-        self.refuse_failed(self.task.waiter.until(poll, what=f"execution {name}"))
-
-    def refuse_failed(self, execution):
-        if succeeded(execution):
-            return
-        conditions = [item for item in execution.get("conditions") or [] if item.get("state") == "CONDITION_FAILED"]
-        why = conditions[0].get("message") if conditions else "no task succeeded"
-        name = execution.get("name", "")
-        raise OperationFailed(f"Execution {name} of {self.job.title} failed: {why}", self.hint(name))
-
-    def hint(self, execution):
-        names, short = self.job.names, execution.rsplit("/", 1)[-1]
-        return (
-            "What it printed: gcloud logging read"
-            f' \'resource.type="cloud_run_job" labels."run.googleapis.com/execution_name"="{short}"\''
-            f" --project={names['project']} --order=asc"
-        )
-
-
-def succeeded(execution):
-    return bool(execution.get("succeededCount")) and not (
-        execution.get("failedCount") or execution.get("cancelledCount")
-    )
 
 
 def main():

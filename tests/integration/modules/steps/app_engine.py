@@ -339,7 +339,7 @@ STEPS = [
         "v3",
         look=traffic,
         **{**RUNS, "image": "europe-west1-docker.pkg.dev/{{ project }}/nothing/here:1"},
-        fails="(?s)pull.*What got the requests before still does.*gcloud app logs read",
+        fails="(?s)pull.*The traffic did not change.*gcloud app logs read",
     ),
     _version(
         "A version is in the flexible environment",

@@ -276,7 +276,7 @@ STEPS = [
         command=["/nothing"],
         max_retries=0,
         execute="on_change",
-        fails="(?s)task.*What it printed: gcloud logging read",
+        fails="(?s)task.*Its output: gcloud logging read",
     ),
     both(_job("A job is deleted", lambda seen, result, cloud: same(seen, None), state="absent")),
 ]

@@ -185,8 +185,8 @@ def test_the_joined_deployment_fails(cloud):
     cloud.expect("GET", f"{OPERATIONS}/1", body=dict(OPERATION, done=True, error=error))
     cloud.expect("GET", f"{URL}/instances", body=SICK)
     text = (
-        "has failed to become healthy in the allotted time. Its instances are RUNNING/UNHEALTHY. What got the requests"
-        " before still does. .*gcloud app logs read --service=default --version=v1 --project=p"
+        "has failed to become healthy in the allotted time. Its instances are RUNNING/UNHEALTHY. The traffic did"
+        " not change. .*gcloud app logs read --service=default --version=v1 --project=p"
     )
     with pytest.raises(Failed, match=text):
         cloud.run(app_engine_version, **OPTIONS)
@@ -301,7 +301,7 @@ def test_without_an_application(cloud):
     cloud.expect_error("GET", URL, 404, code="NOT_FOUND")
     message = 'Could not find Application "p".'
     cloud.expect_error("POST", f"{SERVICE}/versions", 404, code="NOT_FOUND", message=message)
-    with pytest.raises(Failed, match=r'Could not find Application "p". Make the application first'):
+    with pytest.raises(Failed, match=r'Could not find Application "p". Create the application first'):
         cloud.run(app_engine_version, **OPTIONS)
 
 

@@ -81,7 +81,7 @@ def test_a_failing_execution_fails_the_task(cloud):
     cloud.expect("POST", f"{URL}:run", body=dict(OPERATION, metadata={"name": EXECUTION}))
     error = {"code": 9, "message": "Task j-abc-task0 failed with exit code 1"}
     cloud.expect("GET", f"{V2}/{OPERATION['name']}", body=dict(OPERATION, done=True, error=error))
-    with pytest.raises(Failed, match=r"exit code 1. What it printed: gcloud logging read .*j-abc"):
+    with pytest.raises(Failed, match=r"exit code 1. Its output: gcloud logging read .*j-abc"):
         cloud.run(cloud_run_job, **OPTIONS)
 
 

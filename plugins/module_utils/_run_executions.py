@@ -1,0 +1,119 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Executions of Cloud Run jobs: start one, join one, and find out whether the latest one ran the wanted job."""
+
+from __future__ import annotations
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _run
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, OperationFailed
+from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import plan
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
+
+# How an execution's copy of the job's template is compared.
+_EXECUTED = _run.rules("template")
+
+
+class Executions:
+    """The executions of one job; ``job`` is its :class:`Remote`."""
+
+    def __init__(self, task, job):
+        self.task = task
+        self.job = job
+
+    def ensure(self, wanted, result):
+        """Execute the job as the task asks, and add the execution to ``result``."""
+        task = self.task
+        latest = None if task.params["execute"] == "always" else self._latest(result.resource)
+        if latest is not None and self._matches(wanted, latest):
+            if not latest.get("completionTime"):
+                self._join(latest, result)
+                return
+            if _succeeded(latest):
+                return
+        job = self.job
+        result.add(
+            Result.of(
+                job.resource.kind,
+                job.path,
+                {},
+                {"execution": "started"},
+                title=f"execution of {job.title}",
+                implies=["execution of the job"],
+            )
+        )
+        if not task.check_mode:
+            self._start(result)
+
+    def _latest(self, job):
+        """Return the newest execution, or None."""
+        reference = (job or {}).get("latestCreatedExecution") or {}
+        if not reference.get("name"):
+            return None
+        name = reference["name"]
+        if "/" not in name:
+            name = f"{self.job.path}/executions/{name}"
+        return self._get(name)
+
+    def _get(self, name):
+        try:
+            return self.task.client.get(f"{_run.BASE}/{name}", permission="run.executions.get")
+        except NotFound:  # deleted since
+            return None
+
+    @staticmethod
+    def _matches(wanted, execution):
+        """Return whether an execution ran the job that the task describes."""
+        template = wanted["template"]["template"]
+        return not plan({"template": template}, execution, _EXECUTED).changed
+
+    def _start(self, result):
+        operation = self.task.client.post(f"{self.job.url}:run", {}, permission="run.jobs.run")
+        name = (operation.get("metadata") or {}).get("name") or ""
+        result.extra["execution"] = name
+        if not self.task.wait:
+            result.operation = operation["name"]
+            return
+        what = f"executing {self.job.title}"
+        try:
+            last = self.task.waiter.operation(self.task.client, _run.OPERATION, operation, what=what)
+        except OperationFailed as error:
+            raise OperationFailed(error.message, self._hint(name), **error.facts) from error
+        self._refuse_failed(_run.OPERATION.result(last) or self._get(name))
+
+    def _join(self, execution, result):
+        """Wait for an execution of another run."""
+        name = execution["name"]
+        result.extra["execution"] = name
+        if not self.task.wait or self.task.check_mode:
+            return
+
+        def poll():
+            body = self._get(name) or {"completionTime": "deleted"}
+            return body, "" if body.get("completionTime") else "running"
+
+        self._refuse_failed(self.task.waiter.until(poll, what=f"execution {name}"))
+
+    def _refuse_failed(self, execution):
+        """Raise :class:`OperationFailed` for an execution that did not succeed."""
+        if _succeeded(execution):
+            return
+        conditions = [item for item in execution.get("conditions") or [] if item.get("state") == "CONDITION_FAILED"]
+        why = conditions[0].get("message") if conditions else "no task succeeded"
+        name = execution.get("name", "")
+        raise OperationFailed(f"Execution {name} of {self.job.title} failed: {why}", self._hint(name))
+
+    def _hint(self, execution):
+        names, short = self.job.names, execution.rsplit("/", 1)[-1]
+        return (
+            "Its output: gcloud logging read"
+            f' \'resource.type="cloud_run_job" labels."run.googleapis.com/execution_name"="{short}"\''
+            f" --project={names['project']} --order=asc"
+        )
+
+
+def _succeeded(execution):
+    return bool(execution.get("succeededCount")) and not (
+        execution.get("failedCount") or execution.get("cancelledCount")
+    )

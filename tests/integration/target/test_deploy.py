@@ -65,9 +65,9 @@ def test_a_second_run_changes_nothing_within_its_budget(deployed, box):
 
 def test_the_verification_passes(deployed, controller):
     play = controller.run(VERIFY, verbosity=4).check()
-    for check in ("an artifact of 1 MiB", "an artifact of 40 MiB", "registered model", "metrics"):
-        assert re.search(rf"passed .*{check}", play.output), play
-    assert len(re.findall(r"passed .*refused: ", play.output)) >= 3
+    for check in ("download of 1 MiB", "download of 40 MiB", "registered model", "metrics"):
+        assert re.search(rf"ok: .*{check}", play.output), play
+    assert len(re.findall(r"ok: .* rejected \(\d+", play.output)) >= 3
 
 
 def test_a_run_is_logged_as_the_readme_says(logged):

@@ -107,24 +107,24 @@ def key_file(begun, moving, tmp_path_factory):
     return path
 
 
-def test_with_an_oauth_client_of_ones_own_every_way_in_is_proven(key_file, moving):
+def test_with_a_custom_oauth_client_every_token_source_is_verified(key_file, moving):
     hosts = {"moves": moving.hosts("appengine")["moves"] | {"mlflow_verify_key_file": str(key_file)}}
     play = moving.controller.run(VERIFY, hosts=hosts, verbosity=4).check()
-    said = [line.strip(' ",') for line in play.output.splitlines() if re.match(r' *"(passed|skipped|FAILED)', line)]
-    assert len(said) > 15 and all(line.startswith("passed") for line in said), "\n".join(said)
-    for way in (
+    said = [line.strip(' ",') for line in play.output.splitlines() if re.match(r' *"(ok|skipped|failed):', line)]
+    assert len(said) > 15 and all(line.startswith("ok:") for line in said), "\n".join(said)
+    for source in (
         "JWT for the address, signed by signJwt",
         "JWT for the address, signed with a key file",
-        "identity token from generateIdToken",
-        "identity token by impersonation with google-auth",
-        "identity token by google-cloud-iam's IAMCredentialsClient",
-        "identity token with a key file",
+        "ID token from generateIdToken",
+        "ID token by impersonation with google-auth",
+        "ID token from google-cloud-iam's IAMCredentialsClient",
+        "ID token from a key file",
         "MLflow's client with MLFLOW_TRACKING_TOKEN",
         "MLflow's client with the package mlflow-google-auth",
     ):
-        assert any(f"way in: {way}" in line for line in said), way
-    for stranger in ("without credentials", "another address", "somebody else", "expired", "not among the members"):
-        assert any(line for line in said if "refused: " in line and stranger in line), stranger
+        assert any(f"ok: {source} " in line and "accepted" in line for line in said), source
+    for name in ("without credentials", "another address", "forged", "expired", "not a member"):
+        assert any(line for line in said if "rejected (" in line and name in line), name
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH")

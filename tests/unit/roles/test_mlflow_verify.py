@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What mlflow_verify reports about servers that are as they should be, and about those that are not.
+"""Test the reports of mlflow_verify about servers with correct and with wrong access.
 
-Google and the server are scripted; whether they behave like the real ones is what the integration tests see.
+Google and the server are scripted; the integration tests verify that they behave like the real ones.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def signed(pem: str, payload: dict) -> str:
 
 
 def good(pem: str, token: str) -> bool:
-    """Whether a token has the signature of a key; RSASSA-PKCS1-v1_5 gives the same again."""
+    """Return whether a token has the signature of a key; RSASSA-PKCS1-v1_5 is deterministic."""
     content = token.rpartition(".")[0]
     signature = google.auth.crypt.RSASigner.from_string(pem).sign(content.encode())
     return token == f"{content}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
@@ -53,14 +53,14 @@ def good(pem: str, token: str) -> bool:
 
 @pytest.fixture(scope="module")
 def role():
-    """The modules doors and verify, which the role runs as a program."""
+    """Return the modules access and verify, which the role runs as a program."""
     sys.path.insert(0, str(FILES))
-    yield importlib.import_module("doors"), importlib.import_module("verify")
+    yield importlib.import_module("access"), importlib.import_module("verify")
     sys.path.remove(str(FILES))
 
 
 class Server:
-    """A server behind IAP or Cloud Run's invoker check; `lax` is what it lets through wrongly."""
+    """A server behind IAP or Cloud Run's invoker check; `lax` is what it accepts wrongly."""
 
     def __init__(self, custom: str = "", invoker: bool = False, lax: str = ""):
         self.custom, self.invoker, self.lax = custom, invoker, lax
@@ -68,14 +68,14 @@ class Server:
     def __call__(self, request):
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not token:
-            if self.lax == "anybody":
+            if self.lax == "anonymous":
                 return 200, {}, "{}"
             query = urlencode({"client_id": self.custom or MANAGED})
             where = {"Location": f"https://accounts.google.com/o/oauth2/v2/auth?{query}"}
             return (403, {}, "") if self.invoker else (302, MARK | where, "")
         said = google.auth.jwt.decode(token, certs=None, verify=False)
         if self._accepted(token, said) and (said["exp"] > time.time() or self.lax == "expired"):
-            return (200, {}, "{}") if said["email"] == CLIENT or self.lax == "strangers" else (403, MARK, "")
+            return (200, {}, "{}") if said["email"] == CLIENT or self.lax == "non-member" else (403, MARK, "")
         return 401, MARK, "Invalid IAP credentials"
 
     def _accepted(self, token, said):
@@ -88,7 +88,7 @@ class Server:
 
 @pytest.fixture
 def world():
-    """Google's APIs as the deployer sees them, who may act for the client and holds run.routes.invoke or not."""
+    """Return Google's APIs for a deployer that may act as the client; `held` are its permissions on the project."""
     held: list[str] = []
 
     def act(request):
@@ -134,12 +134,12 @@ def key(email: str) -> dict:
 
 
 @pytest.fixture
-def look(role, world, monkeypatch):
-    """A function that lets a server be looked at; the checks by name."""
-    doors, verify = role
-    deployer = service_account.Credentials.from_service_account_info(key(DEPLOYER), scopes=doors.SCOPES)
+def checked(role, world, monkeypatch):
+    """Return a function that checks a server and returns the checks by name."""
+    access_modes, verify = role
+    deployer = service_account.Credentials.from_service_account_info(key(DEPLOYER), scopes=access_modes.SCOPES)
 
-    def look(server, access, credentials=deployer, **wanted):
+    def checked(server, access, credentials=deployer, **wanted):
         for path in (URL, URL + "/", URL + verify.PROBE):
             world.add_callback("GET", path, server, match_querystring=None)
         everything = {
@@ -152,125 +152,142 @@ def look(role, world, monkeypatch):
             "key_file": "",
             "oauth_client_id_secret": "",
         }
-        door = doors.DOORS[access](doors.Google(credentials, time.monotonic()), everything | wanted)
+        google_cloud = access_modes.Google(credentials, time.monotonic())
+        mode = access_modes.ACCESS_MODES[access](google_cloud, everything | wanted)
         report = verify.Report()
-        verify.try_ways(door, report)
-        verify.try_strangers(door, report)
-        return {check["name"]: check for check in report.checks}
+        verify.check_token_sources(mode, report)
+        verify.check_unauthorized(mode, report)
+        lines = json.loads(report.as_json())["lines"]
+        return {check["name"]: check | {"line": line} for check, line in zip(report.checks, lines, strict=True)}
 
-    return look
+    return checked
 
 
 def those(checks, word):
-    """Names of the checks that have failed, passed or were skipped."""
+    """Return the names of the checks that failed, passed or were skipped."""
     kinds = {"skipped": lambda c: c["skipped"], "failed": lambda c: not c["ok"]}
     kinds["passed"] = lambda c: c["ok"] and not c["skipped"]
     return {name for name, check in checks.items() if kinds[word](check)}
 
 
-LIBRARIES = (
-    "identity token from generateIdToken",
-    "identity token by impersonation with google-auth",
-    "identity token by google-cloud-iam's IAMCredentialsClient",
-)
+LIBRARIES = {
+    "ID token from generateIdToken",
+    "ID token by impersonation with google-auth",
+    "ID token from google-cloud-iam's IAMCredentialsClient",
+}
+UNAUTHORIZED = {
+    "request without credentials",
+    "token for another address",
+    "token with a forged signature",
+    "expired token",
+    "token of a service account that is not a member",
+}
 
 
-def test_with_a_managed_client_the_signed_jwt_works_and_identity_tokens_are_refused(look):
-    checks = look(Server(), "iap")
+def test_with_a_managed_client_the_signed_jwt_is_accepted_and_id_tokens_are_rejected(checked):
+    checks = checked(Server(), "iap")
     assert not those(checks, "failed")
     passed = those(checks, "passed")
-    assert {"way in: JWT for the address, signed by signJwt"} < passed
-    assert {f"not taken here: {name}" for name in LIBRARIES} < passed
-    assert those(checks, "skipped") == {
-        "way in: JWT for the address, signed with a key file",
-        "not taken here: identity token with a key file",
-    }
-    assert len([name for name in passed if name.startswith("refused: ")]) == 5
+    assert passed == {"JWT for the address, signed by signJwt"} | LIBRARIES | UNAUTHORIZED
+    assert those(checks, "skipped") == {"JWT for the address, signed with a key file", "ID token from a key file"}
+    assert all(checks[name]["result"] == "rejected (401), as expected" for name in LIBRARIES)
 
 
-def test_with_a_custom_client_every_way_works(look, tmp_path):
+def test_a_line_has_the_status_the_check_and_the_response(checked):
+    lines = {name: check["line"] for name, check in checked(Server(lax="expired"), "iap").items()}
+    assert "ok: JWT for the address, signed by signJwt accepted (200)" in lines.values()
+    assert "ok: ID token from generateIdToken rejected (401), as expected" in lines.values()
+    assert (
+        lines["request without credentials"]
+        == "ok: request without credentials rejected (302, redirected to accounts.google.com), as expected"
+    )
+    assert lines["expired token"].startswith("failed: expired token: accepted with 200 ")
+    assert lines["ID token from a key file"].startswith("skipped: ID token from a key file: mlflow_verify_key_file ")
+
+
+def test_with_a_custom_client_every_token_source_is_accepted(checked, tmp_path):
     file = tmp_path / "key.json"
     file.write_text(json.dumps(key(CLIENT)))
     secret = "projects/p/secrets/client-id"
-    checks = look(Server(custom=CUSTOM), "iap", oauth_client_id_secret=secret, key_file=str(file))
+    checks = checked(Server(custom=CUSTOM), "iap", oauth_client_id_secret=secret, key_file=str(file))
     assert those(checks, "passed") == set(checks)
-    assert len([name for name in checks if name.startswith("way in: ")]) == 6
+    assert len([name for name, check in checks.items() if check["result"] == "accepted (200)"]) == 6
 
 
-def test_cloud_run_takes_identity_tokens_alone(look):
-    checks = look(Server(invoker=True), "iam")
+def test_cloud_run_accepts_only_id_tokens(checked):
+    checks = checked(Server(invoker=True), "iam")
     assert not those(checks, "failed")
-    assert {f"way in: {name}" for name in LIBRARIES} < those(checks, "passed")
-    assert "not taken here: JWT for the address, signed by signJwt" in those(checks, "passed")
-    assert [name for name in those(checks, "skipped") if "expired" in name]
+    assert {checks[name]["result"] for name in LIBRARIES} == {"accepted (200)"}
+    assert checks["JWT for the address, signed by signJwt"]["result"] == "rejected (401), as expected"
+    assert checks["expired token"]["skipped"]
 
 
-def test_who_may_call_every_service_is_no_stranger_to_one(look, world):
+def test_an_account_with_access_to_every_service_is_not_expected_to_be_rejected(checked, world):
     world.held.append("run.routes.invoke")
-    checks = look(Server(invoker=True), "iam")
+    checks = checked(Server(invoker=True), "iam")
     assert not those(checks, "failed")
-    assert "may call every service of p" in checks["refused: a service account that is not among the members"]["detail"]
+    assert "may call every service of p" in checks["token of a service account that is not a member"]["detail"]
 
 
 @pytest.mark.parametrize(
     ("lax", "name"),
     [
-        ("anybody", "refused: a caller without credentials"),
-        ("audience", "refused: the client with a token for another address"),
-        ("forged", "refused: the client with a token that somebody else has signed"),
-        ("expired", "refused: the client with a token that has expired"),
-        ("strangers", "refused: a service account that is not among the members"),
+        ("anonymous", "request without credentials"),
+        ("audience", "token for another address"),
+        ("forged", "token with a forged signature"),
+        ("expired", "expired token"),
+        ("non-member", "token of a service account that is not a member"),
     ],
 )
-def test_a_server_that_lets_the_wrong_ones_in_is_found(look, lax, name):
-    checks = look(Server(lax=lax), "iap")
+def test_a_server_that_accepts_an_unauthorized_request_is_found(checked, lax, name):
+    checks = checked(Server(lax=lax), "iap")
     assert name in those(checks, "failed")
-    assert "got through: 200" in checks[name]["detail"]
+    assert "accepted with 200" in checks[name]["detail"]
 
 
-def test_a_client_of_ones_own_that_was_not_named_is_found(look):
-    checks = look(Server(custom=CUSTOM), "iap")
+def test_a_custom_client_that_is_not_configured_is_found(checked):
+    checks = checked(Server(custom=CUSTOM), "iap")
     failed = those(checks, "failed")
-    assert failed == {f"not taken here: {name}" for name in LIBRARIES}
+    assert failed == LIBRARIES
     assert all("mlflow_oauth_client_id_secret" in checks[name]["detail"] for name in failed)
 
 
-def test_a_way_that_does_not_work_is_found(look):
-    checks = look(Server(), "iap", oauth_client_id_secret="projects/p/secrets/client-id")
-    assert {f"way in: {name}" for name in LIBRARIES} <= those(checks, "failed")
+def test_a_token_source_that_fails_is_found(checked):
+    checks = checked(Server(), "iap", oauth_client_id_secret="projects/p/secrets/client-id")
+    assert those(checks, "failed") >= LIBRARIES
 
 
-def test_a_library_that_is_not_there_is_said(look, monkeypatch):
+def test_a_missing_library_is_reported(checked, monkeypatch):
     monkeypatch.setitem(sys.modules, "google.cloud.iam_credentials_v1", None)
     monkeypatch.delattr("google.cloud.iam_credentials_v1", raising=False)
-    checks = look(Server(invoker=True), "iam")
-    check = checks[f"way in: {LIBRARIES[2]}"]
+    checks = checked(Server(invoker=True), "iam")
+    check = checks["ID token from google-cloud-iam's IAMCredentialsClient"]
     assert check["skipped"] and "google-cloud-iam is not installed" in check["detail"]
 
 
-def test_who_holds_no_key_is_not_taken_for_a_stranger(look):
-    checks = look(Server(), "iap", credentials=user_credentials.Credentials("ya29.user"))
-    check = checks["refused: a service account that is not among the members"]
-    assert check["skipped"] and "holds no key" in check["detail"]
+def test_without_a_key_the_check_of_a_non_member_is_skipped(checked):
+    checks = checked(Server(), "iap", credentials=user_credentials.Credentials("ya29.user"))
+    check = checks["token of a service account that is not a member"]
+    assert check["skipped"] and "not a service account key" in check["detail"]
 
 
-def test_a_member_is_not_taken_for_a_stranger(look):
-    checks = look(Server(), "iap", members=[f"serviceAccount:{DEPLOYER}"])
-    check = checks["refused: a service account that is not among the members"]
+def test_with_a_member_s_key_the_check_of_a_non_member_is_skipped(checked):
+    checks = checked(Server(), "iap", members=[f"serviceAccount:{DEPLOYER}"])
+    check = checks["token of a service account that is not a member"]
     assert check["skipped"] and DEPLOYER in check["detail"]
 
 
 @pytest.mark.parametrize("content", [None, "{}", "text"])
-def test_a_key_file_that_is_none_is_named(look, tmp_path, content):
+def test_an_invalid_key_file_is_named(checked, tmp_path, content):
     file = tmp_path / "key.json"
     if content is not None:
         file.write_text(content)
-    checks = look(Server(), "iap", key_file=str(file))
-    check = checks["way in: JWT for the address, signed with a key file"]
+    checks = checked(Server(), "iap", key_file=str(file))
+    check = checks["JWT for the address, signed with a key file"]
     assert not check["ok"] and "mlflow_verify_key_file" in check["detail"] and "key.json" in check["detail"]
 
 
-def test_no_token_is_reported(look, world):
-    checks = look(Server(lax="anybody"), "iap")
+def test_no_token_is_reported(checked, world):
+    checks = checked(Server(lax="anonymous"), "iap")
     sent = {call.request.headers.get("Authorization", "").partition(" ")[2] for call in world.calls} - {""}
     assert sent and not [token for token in sent if token in json.dumps(checks)]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways of controlling access to MLflow: how programs get in, each way that people are told of, and who must not.
+"""The access modes of MLflow: which credentials each accepts, and which it must reject.
 
-Nothing here asserts; `verify.py` does. A token is made when it is asked for, by Google's libraries as users call them.
+This module makes credentials with Google's libraries, as users do; `verify.py` sends them and checks the response.
 """
 
 import base64
@@ -28,15 +28,15 @@ ISSUER = "https://accounts.google.com"
 
 
 class Failure(Exception):
-    """A check that did not pass; the text says what was seen and what to do."""
+    """A failed check. The text has the response and the next step."""
 
 
 class Skipped(Exception):
-    """A check that cannot be made here; the text says why, and what it would take."""
+    """A check that this environment does not allow. The text has the reason and what the check needs."""
 
 
 def source_credentials(wanted):
-    """Google credentials as the modules of the collection choose them. `wanted` is `credentials` of the input."""
+    """Return Google credentials in the order of the collection's modules. `wanted` is `credentials` of the input."""
     if wanted.get("access_token"):
         found = oauth2_credentials.Credentials(wanted["access_token"])
     elif wanted.get("service_account_contents"):
@@ -53,7 +53,7 @@ def source_credentials(wanted):
 
 
 class Google:
-    """Google Cloud as the one who runs this sees it."""
+    """Google's APIs with the credentials of the user that runs the verification."""
 
     def __init__(self, credentials, deadline):
         self.credentials, self.deadline = credentials, deadline
@@ -71,8 +71,8 @@ class Google:
 
     def as_account(self, account, verb, body):
         hint = (
-            f"Cannot act as {account}. Whoever runs this needs roles/iam.serviceAccountTokenCreator on it "
-            "(mlflow_impersonators), which roles/owner does not include"
+            f"Cannot act as {account}. The user that runs the verification needs "
+            "roles/iam.serviceAccountTokenCreator on it (mlflow_impersonators), which roles/owner does not include"
         )
         while True:
             try:
@@ -83,19 +83,19 @@ class Google:
                 time.sleep(3)
 
     def signed(self, account, audience, age=0):
-        """A JWT of a service account, which Identity-Aware Proxy takes for the resource `audience`.
+        """Return a JWT of a service account, which Identity-Aware Proxy accepts for the resource `audience`.
 
-        :param age: seconds since it was issued; it lives for 3000.
+        :param age: seconds since it was issued; it expires after 3000 s.
         """
         payload = json.dumps(claims(account, audience, age))
         return self.as_account(account, "signJwt", {"payload": payload})["signedJwt"]
 
     def identity(self, account, audience):
-        """An identity token of a service account, by the API's method."""
+        """Return an ID token of a service account from the API's method."""
         return self.as_account(account, "generateIdToken", {"audience": audience, "includeEmail": True})["token"]
 
     def impersonated(self, account, audience):
-        """The same by google-auth, as `gcloud auth print-identity-token --impersonate-service-account` does it."""
+        """Return an ID token from google-auth, as `gcloud auth print-identity-token --impersonate-service-account`."""
         made = impersonated_credentials.IDTokenCredentials(
             self.acting_as(account), target_audience=audience, include_email=True
         )
@@ -103,8 +103,9 @@ class Google:
         return made.token
 
     def by_library(self, account, audience):
-        """The same by google-cloud-iam. Its transport `rest` goes where other requests go; gRPC, its default, does not
-        heed proxies and certificates that the environment names in the same way.
+        """Return an ID token from google-cloud-iam.
+
+        The transport is `rest`: gRPC, the default, ignores the proxy and the certificates of the environment.
         """
         try:
             from google.cloud import iam_credentials_v1
@@ -115,14 +116,14 @@ class Google:
         return client.generate_id_token(name=name, audience=audience, include_email=True).token
 
     def own_key(self):
-        """The caller's own key, None where the caller holds none."""
+        """Return the key of the credentials, or None if they have no key."""
         found = self.credentials
         return Key(found) if isinstance(found, service_account.Credentials) and found.signer_email else None
 
     def holds(self, project, permission):
-        """Whether the caller has a permission on the whole project."""
+        """Return whether the credentials have a permission on the whole project."""
         url = f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}:testIamPermissions"
-        what = f"Cannot ask for the permissions on {project}"
+        what = f"Cannot test the permissions on {project}"
         return permission in self.call("POST", url, what, json={"permissions": [permission]}).get("permissions", [])
 
     def secret(self, name):
@@ -135,7 +136,7 @@ class Google:
 
 
 class Key:
-    """A service account whose private key we hold."""
+    """The private key of a service account."""
 
     def __init__(self, credentials):
         self._credentials, self.email = credentials, credentials.signer_email
@@ -145,13 +146,13 @@ class Key:
         try:
             return cls(service_account.Credentials.from_service_account_file(os.path.expanduser(path), scopes=SCOPES))
         except (OSError, ValueError) as error:
-            raise Failure(f"mlflow_verify_key_file: {path} is no service account's key: {error}") from error
+            raise Failure(f"mlflow_verify_key_file: {path} is not a service account key: {error}") from error
 
     def signed(self, audience):
         return google.auth.jwt.encode(self._credentials.signer, claims(self.email, audience)).decode()
 
     def identity(self, audience):
-        """As `gcloud auth activate-service-account` and `gcloud auth print-identity-token --audiences` do it."""
+        """Return an ID token, as `gcloud auth print-identity-token --audiences` with an activated service account."""
         made = service_account.IDTokenCredentials(
             self._credentials.signer, self.email, "https://oauth2.googleapis.com/token", target_audience=audience
         )
@@ -165,7 +166,7 @@ def claims(email, audience, age=0):
 
 
 def forged(payload):
-    """A token that says what a good one says, signed with a key that nobody knows."""
+    """Return a token with a valid payload and the signature of an unknown key."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -181,27 +182,27 @@ def bearer(token):
 
 
 @dataclass
-class Way:
-    """How a program gets a token for the server.
+class TokenSource:
+    """A method to get a token for the server.
 
-    :param token: makes it; Skipped where that cannot be done here.
-    :param refused: why the server has to refuse it, empty where it has to let it in.
+    :param token: return a token, or raise Skipped if this environment does not allow that.
+    :param rejected: why the server must reject the token; empty if it must accept it.
     """
 
     name: str
     token: Callable[[], str]
-    refused: str = ""
+    rejected: str = ""
 
 
-class Door:
-    """One way of controlling access."""
+class AccessMode:
+    """One value of `mlflow_access`."""
 
     def __init__(self, google_cloud, wanted):
         self.google, self.wanted = google_cloud, wanted
         self.url, self.client = wanted["url"], wanted["client_account"]
 
-    def enter(self):
-        """Environment of MLflow's client that lets it in."""
+    def client_environment(self):
+        """Return the environment variables with which MLflow's client has access."""
         return {"MLFLOW_TRACKING_TOKEN": self.token(self.audience)}
 
     def headers(self):
@@ -210,55 +211,54 @@ class Door:
     def key(self):
         path = self.wanted["key_file"]
         if not path:
-            raise Skipped("mlflow_verify_key_file is empty; keys are never made for this")
+            raise Skipped("mlflow_verify_key_file is empty; the verification creates no keys")
         return Key.from_file(path)
 
-    def identity_ways(self, audience, refused=""):
-        """The ways to an identity token, which differ in who makes it; `refused` is that of Way."""
-        client = self.client
+    def id_token_sources(self, audience, rejected=""):
+        """Yield the sources of an ID token; `rejected` is that of TokenSource."""
 
-        def made(make):
-            return lambda: make(client, self.found(audience))
+        def source(name, make):
+            return TokenSource(name, lambda: make(self.client, self.resolved(audience)), rejected)
 
-        yield Way("identity token from generateIdToken", made(self.google.identity), refused)
-        yield Way("identity token by impersonation with google-auth", made(self.google.impersonated), refused)
-        yield Way("identity token by google-cloud-iam's IAMCredentialsClient", made(self.google.by_library), refused)
-        yield Way("identity token with a key file", lambda: self.key().identity(self.found(audience)), refused)
+        yield source("ID token from generateIdToken", self.google.identity)
+        yield source("ID token by impersonation with google-auth", self.google.impersonated)
+        yield source("ID token from google-cloud-iam's IAMCredentialsClient", self.google.by_library)
+        yield source("ID token from a key file", lambda _client, audience: self.key().identity(audience))
 
     @staticmethod
-    def found(audience):
+    def resolved(audience):
         return audience() if callable(audience) else audience
 
-    def ways(self):
-        """All that a program can present, whether it is let in with it or has to be refused."""
+    def token_sources(self):
+        """Return the token sources of programs, those that the server must reject included."""
         return ()
 
-    def packages(self):
-        """Whether the package mlflow-google-auth knows this door."""
+    def supports_package(self):
+        """Return whether the package mlflow-google-auth supports this mode."""
         return True
 
-    def strangers(self):
-        """[(who, a function that makes headers)], none of whom may get in."""
+    def unauthorized(self):
+        """Yield name and headers (a function) of requests that the server must reject."""
         elsewhere = self.audience.replace(urlsplit(self.url).netloc, "elsewhere.example.com")
-        yield "a caller without credentials", dict
-        yield "the client with a token for another address", lambda: bearer(self.token(elsewhere))
-        yield "the client with a token that somebody else has signed", lambda: bearer(forged(self.payload()))
-        yield "the client with a token that has expired", lambda: bearer(self.expired())
-        yield "a service account that is not among the members", lambda: bearer(self.uninvited())
+        yield "request without credentials", dict
+        yield "token for another address", lambda: bearer(self.token(elsewhere))
+        yield "token with a forged signature", lambda: bearer(forged(self.payload()))
+        yield "expired token", lambda: bearer(self.expired())
+        yield "token of a service account that is not a member", lambda: bearer(self.token_without_access())
 
-    def outsider(self):
-        """A key of an account that may not get in: the caller's own, where it is not among the members."""
+    def key_without_access(self):
+        """Return the key of the credentials if their account is not a member."""
         key = self.google.own_key()
         if key is None:
-            raise Skipped("whoever runs this holds no key of a service account")
+            raise Skipped("the credentials of this run are not a service account key")
         if key.email == self.client or f"serviceAccount:{key.email}" in self.wanted["members"]:
-            raise Skipped(f"{key.email}, who runs this, is among the members")
+            raise Skipped(f"the account of this run, {key.email}, is a member")
         return key
 
 
-class Iap(Door):
+class Iap(AccessMode):
     audience_hint = (
-        "Google's managed client takes no identity tokens. If the server has an OAuth client of its own, set "
+        "Google's managed OAuth client accepts no ID tokens. If the server has a custom OAuth client, set "
         "mlflow_oauth_client_id_secret"
     )
 
@@ -275,27 +275,27 @@ class Iap(Door):
     def expired(self):
         return self.google.signed(self.client, self.audience, age=4000)
 
-    def uninvited(self):
-        return self.outsider().signed(self.audience)
+    def token_without_access(self):
+        return self.key_without_access().signed(self.audience)
 
-    def ways(self):
-        yield Way("JWT for the address, signed by signJwt", lambda: self.token(self.audience))
-        yield Way("JWT for the address, signed with a key file", lambda: self.key().signed(self.audience))
+    def token_sources(self):
+        yield TokenSource("JWT for the address, signed by signJwt", lambda: self.token(self.audience))
+        yield TokenSource("JWT for the address, signed with a key file", lambda: self.key().signed(self.audience))
         if name := self.wanted["oauth_client_id_secret"]:
-            yield from self.identity_ways(lambda: self.google.secret(name).strip())
+            yield from self.id_token_sources(lambda: self.google.secret(name).strip())
         else:
-            yield from self.identity_ways(self.shown_client, refused=self.audience_hint)
+            yield from self.id_token_sources(self.sign_in_client, rejected=self.audience_hint)
 
-    def shown_client(self):
-        """Id of the OAuth client that the sign-in page belongs to, from where a browser is sent."""
+    def sign_in_client(self):
+        """Return the id of the OAuth client to which the server redirects browsers."""
         answer = requests.get(self.url, headers={"Accept": "text/html"}, timeout=120, allow_redirects=False)
         found = parse_qs(urlsplit(answer.headers.get("Location", "")).query).get("client_id")
         if not found:
-            raise Skipped(f"{self.url} answers a browser with {answer.status_code} and does not name an OAuth client")
+            raise Skipped(f"{self.url} responds to a browser with {answer.status_code} and names no OAuth client")
         return found[0]
 
 
-class Iam(Door):
+class Iam(AccessMode):
     @property
     def audience(self):
         return self.url
@@ -307,44 +307,44 @@ class Iam(Door):
         return claims(self.client, self.audience) | {"iss": ISSUER, "email_verified": True}
 
     def expired(self):
-        raise Skipped("Google makes no identity token that has expired, and one that is made now lives for an hour")
+        raise Skipped("Google issues no expired ID tokens, and a new one expires after an hour")
 
-    def uninvited(self):
-        key = self.outsider()
-        # roles/owner and others let in to every service of the project, whoever is among the members of this one
+    def token_without_access(self):
+        key = self.key_without_access()
+        # Roles on the project, such as roles/owner, grant access to every service regardless of its members.
         if self.google.holds(self.wanted["project"], "run.routes.invoke"):
-            raise Skipped(f"{key.email}, who runs this, may call every service of {self.wanted['project']}")
+            raise Skipped(f"the account of this run, {key.email}, may call every service of {self.wanted['project']}")
         return key.identity(self.audience)
 
-    def ways(self):
-        yield from self.identity_ways(self.audience)
-        yield Way(
+    def token_sources(self):
+        yield from self.id_token_sources(self.audience)
+        yield TokenSource(
             "JWT for the address, signed by signJwt",
             lambda: self.google.signed(self.client, self.audience),
-            refused="Cloud Run takes identity tokens that Google has signed",
+            rejected="Cloud Run accepts only ID tokens that Google has signed",
         )
 
 
-class Password(Door):
+class Password(AccessMode):
     def login(self):
         return self.google.secret(self.wanted["username_secret"]), self.google.secret(self.wanted["password_secret"])
 
-    def enter(self):
+    def client_environment(self):
         name, password = self.login()
         return {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": password}
 
     def headers(self):
         return {"Authorization": basic(*self.login())}
 
-    def packages(self):
+    def supports_package(self):
         return False
 
-    def strangers(self):
-        yield "a caller without credentials", dict
-        yield "a caller with a wrong password", lambda: {"Authorization": basic(self.login()[0], "not-the-password")}
+    def unauthorized(self):
+        yield "request without credentials", dict
+        yield "request with a wrong password", lambda: {"Authorization": basic(self.login()[0], "not-the-password")}
 
 
-DOORS = {"iap": Iap, "iam": Iam, "password": Password}
+ACCESS_MODES = {"iap": Iap, "iam": Iam, "password": Password}
 
 
 def basic(name, password):

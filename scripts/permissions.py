@@ -101,7 +101,7 @@ PLAYBOOKS = {
 }
 TARGETS = {"cloudrun": "Cloud Run", "appengine": "App Engine"}
 USUAL = {"iap": True}
-# What differs from a usual deployment -> (the actions' parameters, the targets that have the choice)
+# Difference from a usual deployment -> (the actions' parameters, the targets that have the choice)
 CHOICES = {
     "`mlflow_image` is set: no image is built": ({"builds": False}, TARGETS),
     "`mlflow_image_engine` is not `cloud_build`": ({"engine": "docker"}, TARGETS),
@@ -119,7 +119,7 @@ INTRODUCTION = """\
 
 <!-- Written by scripts/permissions.py from plugins/module_utils/_deployment. Do not edit. -->
 
-The deployer is the user or the service account whose credentials run the playbooks. This page lists the smallest set of
+The deployer is the user or the service account that runs the playbooks. This page lists the smallest set of
 predefined roles for each target and playbook. A principal with `roles/owner` needs none of them.
 
 Preflight tests the permissions of `deploy` before anything is changed. Where some are missing, it prints the commands

@@ -22,7 +22,7 @@ class RoleSet:
 
     roles      names of predefined roles, sorted
     uncovered  permissions that no predefined role holds, sorted: they need a custom role
-    excess     number of permissions that the roles hold and that were not asked for, counted once for each role
+    excess     number of permissions that the roles hold and that are not needed, counted once for each role
     """
 
     roles: tuple[str, ...] = ()

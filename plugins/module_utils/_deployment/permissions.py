@@ -27,6 +27,7 @@ class Table:
     destroy       remove the resources that hold no data, and the deployment's access to the others
     destroy_data  remove the resources that hold data; added to ``destroy``
     retire        remove the server after a deployment has changed its target; added to the other target's ``deploy``
+    client        use an OAuth client from secrets for Identity-Aware Proxy; added to ``deploy``
     """
 
     deploy: Rows = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Table:
     destroy: Rows = field(default_factory=dict)
     destroy_data: Rows = field(default_factory=dict)
     retire: Rows = field(default_factory=dict)
+    client: Rows = field(default_factory=dict)
 
     def rows(self, action: str) -> Rows:
         """Return the rows of an action: those of ``destroy_data`` include ``destroy``."""
@@ -67,7 +69,7 @@ SERVICE_ACCOUNTS = Table(
         "iam.serviceAccounts.create": "iam.projects.serviceAccounts.create",
         "iam.serviceAccounts.get": "iam.projects.serviceAccounts.get",
         "iam.serviceAccounts.update": "iam.projects.serviceAccounts.patch",
-        "iam.serviceAccounts.actAs": "",  # whatever runs as the account
+        "iam.serviceAccounts.actAs": "",  # to run jobs, services, versions and builds as the account
         "iam.serviceAccounts.getIamPolicy": "iam.projects.serviceAccounts.getIamPolicy",
         "iam.serviceAccounts.setIamPolicy": "iam.projects.serviceAccounts.setIamPolicy",
     },
@@ -195,7 +197,6 @@ IAP = Table(
         "serviceusage.operations.get": "serviceusage.operations.get",
     },
     destroy=_IAP_POLICY,
-    retire=_IAP_POLICY,
 )
 
 _REMOVE_SERVICE = {
@@ -215,14 +216,11 @@ CLOUD_RUN = Table(
     verify={"run.services.get": "run.projects.locations.services.get"},
     destroy=_REMOVE_SERVICE,
     retire=_REMOVE_SERVICE,
-)
-#: A service behind Identity-Aware Proxy with an OAuth client of its own.
-CLOUD_RUN_CLIENT = Table(
-    deploy={
+    client={
         "iap.webServices.getSettings": "iap.getIapSettings",
         "iap.webServices.updateSettings": "iap.updateIapSettings",
         **READ_SECRET,
-    }
+    },
 )
 
 _REMOVE_VERSIONS = {
@@ -260,16 +258,14 @@ APP_ENGINE = Table(
     },
     destroy={**_PROJECT_POLICY, **_REMOVE_VERSIONS},
     retire=_REMOVE_VERSIONS,
+    client=READ_SECRET,  # the client is a setting of the application
 )
-APP_ENGINE_CLIENT = Table(deploy=READ_SECRET)
 #: A project has one application. Only its creation needs this.
 APPLICATION = Table(deploy={"appengine.applications.create": "appengine.apps.create"})
 #: Verification reads the login's password, or the id of the OAuth client.
 CREDENTIALS = Table(verify=READ_SECRET)
 
 TARGETS: dict[str, Table] = {"cloudrun": CLOUD_RUN, "appengine": APP_ENGINE}
-#: What a target adds where its Identity-Aware Proxy has an OAuth client of its own.
-CLIENTS: dict[str, Table] = {"cloudrun": CLOUD_RUN_CLIENT, "appengine": APP_ENGINE_CLIENT}
 ENGINES: dict[str, Table] = {"cloud_build": CLOUD_BUILD}
 DATABASES: dict[str, Table] = {"cloudsql": CLOUD_SQL}
 MIGRATIONS: dict[str, Table] = {"cloud_run_job": CLOUD_RUN_JOB}
@@ -327,15 +323,16 @@ def rows(
     :param target: a name of :data:`TARGETS`, or the table of a target that is not in it.
     :param builds: whether the image is built. A removal includes the image of an earlier build in any case.
     :param engine: a key of :data:`ENGINES`, or a container engine of the controller.
-    :param iap: whether Identity-Aware Proxy protects MLflow; for a removal, whether its API is enabled.
-    :param login: whether MLflow has its own login, whose password verification reads.
+    :param iap: whether Identity-Aware Proxy protects MLflow; for a removal, and for a change from a target that it
+        protected, whether its API is enabled.
+    :param login: whether MLflow has its own login. Verification reads its password.
     :param custom_client: whether Identity-Aware Proxy uses an OAuth client from secrets.
     :param enables: whether an API is disabled.
     :param creates_application: whether the project has no App Engine application yet.
     :param quota_project: whether requests name a quota project. The permission is needed on that project.
     :param database: a key of :data:`DATABASES`. Any other value stands for a choice outside Google Cloud, which
         needs no permission. The same holds for ``migration``, ``secrets`` and ``artifacts``.
-    :param retires: the other targets whose server is removed after a change of the target.
+    :param retires: the other targets, from which a deployment removes its server.
     """
     if action not in ACTIONS:
         raise ValueError(f"{action!r} is not one of {', '.join(ACTIONS)}.")
@@ -350,7 +347,6 @@ def rows(
         IMAGE if builds or action != "deploy" else None,
         ENGINES.get(engine, PUSH) if builds else None,
         IAP if iap else None,
-        CLIENTS.get(target) if iap and custom_client and isinstance(target, str) else None,
         CREDENTIALS if login or custom_client else None,
         ENABLE_APIS if enables else None,
         APPLICATION if creates_application else None,
@@ -359,6 +355,7 @@ def rows(
     for table in tables:
         found.update(table.rows(action) if table else {})
     if action == "deploy":
+        found.update(_table(target).client if iap and custom_client else {})
         for other in retires:
             found.update(_table(other).retire)
     return found | (USE_QUOTA_PROJECT if quota_project else {})
@@ -367,9 +364,9 @@ def rows(
 def everything() -> tuple[str, ...]:
     """Return all permissions that any action on any target of :data:`TARGETS` needs, sorted."""
     alone = (PROJECT, ENABLE_APIS, SERVICE_ACCOUNTS, IMAGE, PUSH, IAP, CREDENTIALS, APPLICATION)
-    choices = (TARGETS, CLIENTS, ENGINES, DATABASES, MIGRATIONS, SECRET_STORES, ARTIFACTS)
+    choices = (TARGETS, ENGINES, DATABASES, MIGRATIONS, SECRET_STORES, ARTIFACTS)
     tables = [*alone, *(table for choice in choices for table in choice.values())]
-    found = {name for table in tables for action in (*ACTIONS, "retire") for name in table.rows(action)}
+    found = {name for table in tables for action in (*ACTIONS, "retire", "client") for name in table.rows(action)}
     return tuple(sorted(found | set(USE_QUOTA_PROJECT)))
 
 

@@ -160,7 +160,7 @@ def test_the_page_has_every_command():
 
 def test_the_predefined_roles_are_those_of_google():
     if not script().SOURCE.is_file():
-        pytest.skip("../shared/iam/roles.json is not there: Google's roles are compared where it is")
+        pytest.skip("../shared/iam/roles.json does not exist: Google's roles are compared where it is")
     assert script().module() == script().DATA.read_text(), "run scripts/permissions.py --update"
 
 

@@ -35,7 +35,7 @@ UNKNOWN_METHODS = ("sql.", "iap.", "serviceusage.services.generateServiceIdentit
 def real(name: str):
     file = pathlib.Path(__file__).resolve().parents[6] / "shared" / "iam" / name
     if not file.is_file():
-        pytest.skip(f"../shared/iam/{name} is not there: Google's roles and methods are compared where it is")
+        pytest.skip(f"../shared/iam/{name} does not exist: Google's roles and methods are compared where it is")
     return json.loads(file.read_text())
 
 
@@ -145,10 +145,14 @@ def test_a_container_engine_of_the_controller_pushes_the_image():
 
 
 def test_a_target_brings_a_table_of_its_own():
-    table = Table(deploy={"container.clusters.get": ""}, retire={"container.clusters.delete": ""})
+    table = Table(
+        deploy={"container.clusters.get": ""}, retire={"container.clusters.delete": ""}, client={"compute.x.get": ""}
+    )
     assert "container.clusters.get" in needed("deploy", table)
     assert "run.services.create" not in needed("deploy", table)
     assert "container.clusters.delete" in needed("deploy", "cloudrun", retires=[table])
+    assert "compute.x.get" in needed("deploy", table, iap=True, custom_client=True)
+    assert "compute.x.get" not in needed("deploy", table, custom_client=True)
     assert "compute.networks.get" in needed("deploy", table, extra=["compute.networks.get"])
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import re
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _appengine, _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import appengine as catalogue
 from ansible_collections.mlplatform.gcp.plugins.module_utils._values import seconds, texts
 
 # Names that App Engine reserves: the description of Version.id in the API's discovery document.
@@ -92,7 +93,7 @@ def explain(remote, error):
     )
 
 
-VERSION = dataclasses.replace(_appengine.VERSION, explain=explain)
+VERSION = dataclasses.replace(catalogue.VERSION, explain=explain)
 
 
 def refuse(remote, plan):
@@ -106,7 +107,7 @@ def refuse(remote, plan):
         raise _errors.UserError(f"{remote.title} does not exist.", "To create it, set image.")
     for scaling in {"automaticScaling", "manualScaling"} & set(wanted):
         if plan.action == "update" and scaling not in existing:
-            raise _errors.ImmutableFieldError(f"{remote.title} has no {scaling}.", _appengine.NEW_VERSION)
+            raise _errors.ImmutableFieldError(f"{remote.title} has no {scaling}.", catalogue.NEW_VERSION)
     if plan.action == "delete":
         _refuse_serving(remote)
 
@@ -119,7 +120,7 @@ def _refuse_serving(remote):
         raise _errors.UserError(
             f"{remote.title} gets {share:.3g} of the requests to its service (1 is all), so it is not deleted.",
             "Give them to another version first (mlplatform.gcp.app_engine_service with allocations)"
-            + ("." if service == _appengine.DEFAULT_SERVICE else ", or delete the service."),
+            + ("." if service == catalogue.DEFAULT_SERVICE else ", or delete the service."),
         )
 
 
@@ -140,7 +141,7 @@ def ensure_started(remote, wanted, result):
     """
     if result.resource.get("servingStatus") == "STOPPED" or any(map(_appengine.healthy, _appengine.instances(remote))):
         return result
-    operation = _appengine.under_way(remote)
+    operation = catalogue.under_way(remote)
     if operation:
         remote.finish(result, operation, "creating")
         return result

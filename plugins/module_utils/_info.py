@@ -9,14 +9,14 @@ from __future__ import annotations
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
 
 
-def info(task, resource, items, **names):
+def info(task, kind, **names):
     """``{resources: [...]}``: the one whose last name is given, or all; an empty list when there is none.
 
-    ``items`` is the field of a list's answer that holds the resources. Where the API is not enabled there are none.
+    ``kind`` is a ``Kind`` of the catalogue. Where the API is not enabled there are none.
     """
     last = list(names)[-1]
     try:
-        found = one(task, resource, names) if names[last] else every(task, resource, items, names)
+        found = one(task, kind.resource, names) if names[last] else every(task, kind, **names)
     except _errors.NotFound:
         found = []  # not even what they would be in
     except _errors.ApiDisabled as error:
@@ -31,13 +31,15 @@ def one(task, resource, names):
     return [] if body is None else [body]
 
 
-def every(task, resource, items, names):
+def every(task, kind, **names):
+    """Return all resources of a kind; the last of ``names`` is the one that they differ in, and is not used."""
+    resource = kind.resource
     remote = task.remote(resource, **dict(names, **{list(names)[-1]: "-"}))
     url, query, found = remote.url.rsplit("/", 1)[0], dict(resource.create_query), []
     query = dict(dict.fromkeys(query, task.project), **resource.read_query)
     while True:
         page = task.client.get(url, query or None, permission=f"{resource.permission}.list")
-        found += page.get(items) or []
+        found += page.get(kind.items) or []
         if not page.get("nextPageToken"):
             return found
         query["pageToken"] = page["nextPageToken"]

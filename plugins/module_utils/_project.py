@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-BASE = "https://cloudresourcemanager.googleapis.com/v3"
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.project import PROJECT
 
 
 def read(task):
     """The project as Google describes it."""
-    return task.client.get(f"{BASE}/projects/{task.project}", permission="resourcemanager.projects.get")
+    remote = task.remote(PROJECT)
+    return task.client.get(remote.url, permission="resourcemanager.projects.get")
 
 
 def number(project):

@@ -88,6 +88,8 @@ class Resource:
     inside        :class:`Inside` what it is and is waited for; None where that is never on its way
     explain       (remote, error) -> what a user should know about a failed operation, or an empty string
     implies       dotted field, ``create`` or ``delete`` -> what that change implies, such as "restart of the database"
+    mark          how its owner is marked (``_ownership``); None for what belongs to its parent or to the whole project
+    kept          dotted fields besides the mark that an adopted resource keeps, such as ``description``
     """
 
     kind: str
@@ -113,6 +115,8 @@ class Resource:
     inside: Any = None
     explain: Any = None
     implies: Mapping[str, str] = field(default_factory=dict)
+    mark: Any = None
+    kept: tuple = ()
 
 
 def state_of(name, *, pending=(), failed=()):

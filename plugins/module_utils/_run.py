@@ -10,19 +10,7 @@ import re
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
-from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import PENDING, READY, Resource
-
-BASE = "https://run.googleapis.com/v2"
-OPERATION = long_running(BASE)
-# Roles that were granted a moment ago, and accounts that were just made, are not known everywhere at once.
-TRANSIENT = (
-    r"service account .* (was )?not found",
-    r"Service account .* does not exist",
-    r"Permission denied on secret",
-)
 
 # Documented in the fragment mlplatform.gcp.container.
 CONTAINER = Options(
@@ -65,11 +53,6 @@ CONTAINER = Options(
 _SECRET = re.compile(r"(projects/[^/]+/secrets/[^/]+)(?:/versions/([^/]+))?")
 # Knative's label for "make a new revision although nothing else differs", which gcloud sets as well.
 NONCE = "client.knative.dev/nonce"
-
-
-def state(body):
-    """``Resource.state`` of services and jobs: Cloud Run works on them while they are reconciling."""
-    return (PENDING, "reconciling") if body.get("reconciling") else (READY, "")
 
 
 def failure(body):
@@ -151,58 +134,3 @@ def vpc_access(params):
 def require_image(params, plan, title):
     if plan.action == "create" and params["image"] is None:
         raise UserError(f"{title} does not exist.", "To create it, set image.")
-
-
-# Rules common to the templates of services (prefix ``template``) and jobs (``template.template``).
-def rules(prefix):
-    """``Rules`` for the template at ``prefix``."""
-    return Rules(
-        keyed={
-            f"{prefix}.containers.env": "name",
-            f"{prefix}.containers.volumeMounts": "name",
-            f"{prefix}.volumes": "name",
-        },
-        unordered=(f"{prefix}.volumes.cloudSqlInstance.instances",),
-        merge={f"{prefix}.containers": merged_containers},
-    )
-
-
-def merged_containers(desired, existing):
-    """Containers to send: those that are there with what the task sets over it. Lists are sent whole."""
-    if len(desired) != len(existing):
-        return desired
-    return [_merged_container(new, old) for new, old in zip(desired, existing, strict=True)]
-
-
-def _merged_container(new, old):
-    merged = dict(old, **new)
-    if "resources" in new:
-        known = old.get("resources") or {}
-        merged["resources"] = dict(known, **new["resources"])
-        if "limits" in new["resources"]:
-            merged["resources"]["limits"] = dict(known.get("limits") or {}, **new["resources"]["limits"])
-    probe = (old.get("startupProbe") or {}).get("tcpSocket")
-    if "ports" in new and "startupProbe" not in new and probe and probe.get("port") == _port(old):
-        # Cloud Run gives a container without a probe one that connects to its port: it has to make that anew.
-        del merged["startupProbe"]
-    return merged
-
-
-def _port(container):
-    return next((item.get("containerPort") for item in container.get("ports") or []), None)
-
-
-SERVICE = Resource(
-    kind="Cloud Run service",
-    base=BASE,
-    path="projects/{project}/locations/{location}/services/{name}",
-    permission="run.services",
-    create_id="serviceId",
-    operation=OPERATION,
-    version="etag",
-    state=state,
-    transient=TRANSIENT,
-    rules=rules("template"),
-    # https://cloud.google.com/run/docs/managing/revisions
-    implies={"template": "new revision"},
-)

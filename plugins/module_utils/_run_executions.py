@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _run
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.run import BASE, OPERATION, rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import plan
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
 # How an execution's copy of the job's template is compared.
-_EXECUTED = _run.rules("template")
+_EXECUTED = rules("template")
 
 
 class Executions:
@@ -58,7 +58,7 @@ class Executions:
 
     def _get(self, name):
         try:
-            return self.task.client.get(f"{_run.BASE}/{name}", permission="run.executions.get")
+            return self.task.client.get(f"{BASE}/{name}", permission="run.executions.get")
         except NotFound:  # deleted since
             return None
 
@@ -77,10 +77,10 @@ class Executions:
             return
         what = f"executing {self.job.title}"
         try:
-            last = self.task.waiter.operation(self.task.client, _run.OPERATION, operation, what=what)
+            last = self.task.waiter.operation(self.task.client, OPERATION, operation, what=what)
         except OperationFailed as error:
             raise OperationFailed(error.message, self._hint(name), **error.facts) from error
-        self._refuse_failed(_run.OPERATION.result(last) or self._get(name))
+        self._refuse_failed(OPERATION.result(last) or self._get(name))
 
     def _join(self, execution, result):
         """Wait for an execution of another run."""

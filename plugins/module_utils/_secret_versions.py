@@ -9,6 +9,11 @@ from __future__ import annotations
 import base64
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _secrets
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import (
+    MADE_OF,
+    MADE_VERSION,
+    SECRET,
+)
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
@@ -49,7 +54,7 @@ class Versions:
         ``number`` is None when a new version is needed; ``recorded`` says whether the annotations are up to date.
         ``fresh`` says that this task has just created the secret.
         """
-        number, known = annotations.get(_secrets.MADE_VERSION), annotations.get(_secrets.MADE_OF)
+        number, known = annotations.get(MADE_VERSION), annotations.get(MADE_OF)
         if number and known and source.matches(known):
             if not self._task.params["verify"] or self._usable(number):
                 return number, True
@@ -109,10 +114,10 @@ def ensure_value(task, remote, resource, source, fresh):
     result = Result(extra={"version": versions.name(number or _NOT_MADE)})
     if recorded:
         return result
-    known = annotations.get(_secrets.MADE_VERSION)
+    known = annotations.get(MADE_VERSION)
     result.add(
         Result.of(
-            _secrets.SECRET.kind,
+            SECRET.kind,
             remote.path,
             {"version": known, "value": HIDDEN} if known else {},
             {"version": number or NEW, "value": HIDDEN},
@@ -126,7 +131,7 @@ def ensure_value(task, remote, resource, source, fresh):
     if made:
         number = versions.add(source.value())
         result.extra["version"] = versions.name(number)
-    record = {"annotations": {_secrets.MADE_VERSION: number, _secrets.MADE_OF: source.fingerprint()}}
+    record = {"annotations": {MADE_VERSION: number, MADE_OF: source.fingerprint()}}
     result.resource = remote.ensure(record).resource
     if made:
         versions.retire()

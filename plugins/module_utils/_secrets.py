@@ -9,30 +9,9 @@ from __future__ import annotations
 import base64
 import re
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import BASE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
-from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
 
-BASE = "https://secretmanager.googleapis.com/v1"
-# Annotations in which the module ``secret`` keeps what it made: the version's number, and a fingerprint of its source.
-MADE_VERSION = "mlplatform-gcp-version"
-MADE_OF = "mlplatform-gcp-made-of"
-SECRET = Resource(
-    kind="secret",
-    base=BASE,
-    path="projects/{project}/secrets/{name}",
-    permission="secretmanager.secrets",
-    create_id="secretId",
-    create_body=lambda names, body: dict({"replication": {"automatic": {}}}, **body),
-    version="etag",
-    delete_guard="etag",
-    rules=Rules(
-        immutable={"replication": "Delete the secret (state: absent) and make it again, or use another name."},
-        unordered=("replication.userManaged.replicas",),
-        hidden=(f"annotations.{MADE_OF}",),
-    ),
-    implies={"delete": "loss of all its versions"},
-)
 _NAME = re.compile(
     r"(?:projects/(?P<project>[^/]+)/secrets/)?(?P<secret>[A-Za-z0-9_-]+)(?:/versions/(?P<version>\w+))?"
 )

@@ -13,34 +13,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _secrets, _sql
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _secrets
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import sql
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import USER
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import (
     AlreadyExists,
     ApiDisabled,
     NotFound,
     UserError,
 )
-from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN, Rules
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Result
-
-USER = Resource(
-    kind="database user",
-    base=_sql.BASE,
-    path="projects/{project}/instances/{instance}/users/{name}",
-    permission="cloudsql.users",
-    create_body=lambda names, body: dict(
-        body, name=names["name"], instance=names["instance"], project=names["project"]
-    ),
-    operation=_sql.OPERATION,
-    inside=_sql.INSIDE,
-    rules=Rules(
-        immutable={
-            "type": "Delete the user (state: absent) or use another name.",
-            "host": "Delete the user (state: absent) or use another name.",
-        },
-        write_only=("password",),
-    ),
-)
+from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
 
 class User:
@@ -67,13 +50,13 @@ class User:
     def _is_mysql(self):
         """Return whether the instance is one of MySQL; False when it does not exist yet."""
         try:
-            instance = self.task.remote(_sql.INSTANCE, name=self.task.params["instance"]).read()
+            instance = self.task.remote(sql.INSTANCE, name=self.task.params["instance"]).read()
         except ApiDisabled as error:
             if not self.task.check_mode:
                 raise
             self.task.assume_enabled(error)
             instance = None
-        return _sql.is_mysql((instance or {}).get("databaseVersion"))
+        return sql.is_mysql((instance or {}).get("databaseVersion"))
 
     def ensure(self):
         """Create the user, or set its password where it has another; return a :class:`Result`."""
@@ -145,7 +128,7 @@ class User:
         operation = client.request(
             method, self.remote.url.rsplit("/", 1)[0], query=query, body=body, permission=permission
         )
-        self.task.waiter.operation(client, _sql.OPERATION, operation, what=f"{verb} {self.remote.title}")
+        self.task.waiter.operation(client, sql.OPERATION, operation, what=f"{verb} {self.remote.title}")
 
 
 class PasswordVersion:

@@ -142,7 +142,7 @@ operation:
 import dataclasses
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _oauth_client
-from ansible_collections.mlplatform.gcp.plugins.module_utils._appengine import APPLICATION, location
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import APPLICATION, location
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
 

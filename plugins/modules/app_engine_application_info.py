@@ -40,7 +40,7 @@ resources:
   sample: [{name: apps/my-project, locationId: europe-west, defaultHostname: my-project.ew.r.appspot.com}]
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._appengine import APPLICATION
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import KINDS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP
@@ -49,7 +49,7 @@ OPTIONS = GCP
 
 
 def run(task):
-    return info(task, APPLICATION, "", project=task.project)
+    return info(task, KINDS["app_engine_application"], project=task.project)
 
 
 def main():

@@ -105,7 +105,11 @@ operation:
 
 import dataclasses
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._appengine import DEFAULT_SERVICE, SERVICE, VERSION
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import (
+    DEFAULT_SERVICE,
+    SERVICE,
+    VERSION,
+)
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options

@@ -45,7 +45,7 @@ resources:
   sample: [{name: apps/my-project/services/default, split: {allocations: {v2: 1}}}]
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._appengine import SERVICE
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import KINDS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
@@ -54,7 +54,7 @@ OPTIONS = GCP + Options({"name": {"type": "str"}})
 
 
 def run(task):
-    return info(task, SERVICE, "services", name=task.params["name"])
+    return info(task, KINDS["app_engine_service"], name=task.params["name"])
 
 
 def main():

@@ -247,7 +247,8 @@ operation:
   type: str
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _appengine, _appengine_versions, _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _appengine_versions, _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import DEFAULT_SERVICE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
 
@@ -266,7 +267,7 @@ OPTIONS = (
     + WAIT
     + Options(
         {
-            "service": {"type": "str", "default": _appengine.DEFAULT_SERVICE},
+            "service": {"type": "str", "default": DEFAULT_SERVICE},
             "name": {"type": "str", "required": True},
             "env": {"type": "str", "choices": ["flexible", "standard"], "default": "flexible"},
             "image": {"type": "str"},

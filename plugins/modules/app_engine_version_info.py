@@ -49,7 +49,7 @@ resources:
   sample: [{name: apps/my-project/services/default/versions/v2, servingStatus: SERVING}]
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._appengine import DEFAULT_SERVICE, VERSION
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import DEFAULT_SERVICE, KINDS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
@@ -58,7 +58,7 @@ OPTIONS = GCP + Options({"name": {"type": "str"}, "service": {"type": "str", "de
 
 
 def run(task):
-    return info(task, VERSION, "versions", service=task.params["service"], name=task.params["name"])
+    return info(task, KINDS["app_engine_version"], service=task.params["service"], name=task.params["name"])
 
 
 def main():

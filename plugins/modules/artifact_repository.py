@@ -142,27 +142,9 @@ operation:
   type: str
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.registry import REPOSITORY
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
-
-BASE = "https://artifactregistry.googleapis.com/v1"
-
-REPOSITORY = Resource(
-    kind="repository",
-    base=BASE,
-    path="projects/{project}/locations/{location}/repositories/{name}",
-    permission="artifactregistry.repositories",
-    create_id="repositoryId",
-    operation=long_running(BASE),
-    rules=Rules(
-        immutable={"format": "Delete the repository (state: absent) or use another name."},
-        whole=("cleanupPolicies",),
-    ),
-    direct=("update",),
-)
 
 _PREFIXES = {"type": "list", "elements": "str"}
 

@@ -50,23 +50,16 @@ resources:
   sample: [{name: projects/my-project/locations/europe-west1/repositories/mlflow}]
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.registry import KINDS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
-
-REPOSITORY = Resource(
-    kind="repository",
-    base="https://artifactregistry.googleapis.com/v1",
-    path="projects/{project}/locations/{location}/repositories/{name}",
-    permission="artifactregistry.repositories",
-)
 
 OPTIONS = GCP + Options({"name": {"type": "str"}, "location": {"type": "str", "required": True}})
 
 
 def run(task):
-    return info(task, REPOSITORY, "repositories", location=task.params["location"], name=task.params["name"])
+    return info(task, KINDS["artifact_repository"], location=task.params["location"], name=task.params["name"])
 
 
 def main():

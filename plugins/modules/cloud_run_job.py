@@ -83,25 +83,10 @@ operation:
 """
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _run, _values
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.run import JOB
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Update
 from ansible_collections.mlplatform.gcp.plugins.module_utils._run_executions import Executions
-
-JOB = Resource(
-    kind="Cloud Run job",
-    base=_run.BASE,
-    path="projects/{project}/locations/{location}/jobs/{name}",
-    permission="run.jobs",
-    create_id="jobId",
-    # A job's PATCH takes no mask: it replaces the whole.
-    update=Update(style="put", method="PATCH"),
-    operation=_run.OPERATION,
-    version="etag",
-    state=_run.state,
-    transient=_run.TRANSIENT,
-    rules=_run.rules("template.template"),
-)
 
 OPTIONS = (
     GCP

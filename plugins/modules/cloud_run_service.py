@@ -169,6 +169,7 @@ import dataclasses
 import secrets
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _run, _values
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import run as catalogue
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
@@ -183,7 +184,7 @@ def explain(remote, error):
     )
 
 
-SERVICE = dataclasses.replace(_run.SERVICE, explain=explain)
+SERVICE = dataclasses.replace(catalogue.SERVICE, explain=explain)
 
 _PROBE = {
     "type": "dict",

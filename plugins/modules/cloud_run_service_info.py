@@ -50,16 +50,16 @@ resources:
   sample: [{name: projects/my-project/locations/europe-west1/services/mlflow}]
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.run import KINDS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._run import SERVICE
 
 OPTIONS = GCP + Options({"name": {"type": "str"}, "location": {"type": "str", "required": True}})
 
 
 def run(task):
-    return info(task, SERVICE, "services", location=task.params["location"], name=task.params["name"])
+    return info(task, KINDS["cloud_run_service"], location=task.params["location"], name=task.params["name"])
 
 
 def main():

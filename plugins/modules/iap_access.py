@@ -123,7 +123,9 @@ enabled:
   type: bool
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _appengine, _iap, _policy, _project, _run
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _iap, _policy, _project
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import APPLICATION
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.run import SERVICE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import BINDINGS, GCP, STATE, Options
 
@@ -152,11 +154,11 @@ def run(task):
     number, service = _project.number(_project.read(task)), params["service"]
     if params["type"] == "app_engine":
         name = _iap.app_engine(number, task.project, service, params["version"])
-        body = task.remote(_appengine.APPLICATION).read()
+        body = task.remote(APPLICATION).read()
         enabled = None if body is None else bool((body.get("iap") or {}).get("enabled"))
     else:
         name = _iap.cloud_run(number, params["location"], service)
-        body = task.remote(_run.SERVICE, location=params["location"], name=service).read()
+        body = task.remote(SERVICE, location=params["location"], name=service).read()
         enabled = None if body is None else bool(body.get("iapEnabled"))
     if enabled is False and not absent:
         task.warn(f"Identity-Aware Proxy is off for {name}: who gets in is not decided by these members.")

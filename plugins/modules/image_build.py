@@ -116,18 +116,13 @@ operation:
   type: str
 """
 
-import re
-from urllib.parse import quote
-
 from ansible_collections.mlplatform.gcp.plugins.module_utils._build_context import refuse_missing
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.registry import TAG, image_names
 from ansible_collections.mlplatform.gcp.plugins.module_utils._cloud_build import CloudBuild
 from ansible_collections.mlplatform.gcp.plugins.module_utils._container_engine import ContainerEngine
-from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiDisabled, NotFound, UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, WAIT, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
-
-REGISTRY = "https://artifactregistry.googleapis.com/v1"
 
 OPTIONS = (
     GCP
@@ -150,46 +145,23 @@ OPTIONS = (
     )
 )
 
-_IMAGE = re.compile(
-    r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>[^/]+)/(?P<repository>[^/]+)/(?P<name>[^:@]+):(?P<tag>[\w.-]+)"
-)
-
 
 def run(task):
-    match = _IMAGE.fullmatch(task.params["image"])
-    if not match:
-        raise UserError(
-            f"image is {task.params['image']}, which is not an image of Artifact Registry with a tag.",
-            "Write it as REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG.",
-        )
-    names = match.groupdict()
-    found = digest(task, names)
+    tag = task.remote(TAG, **image_names(task.params["image"]))
+    found = digest(tag)
     if found:
         return result(task, False, found)
     build = build_in_cloud if task.params["engine"] == "cloud_build" else build_locally
-    return build(task, names)
+    return build(task, tag)
 
 
-def digest(task, names):
+def digest(tag):
     """Return the digest of the tag, or None when the tag does not exist."""
-    package = quote(names["name"], safe="")
-    url = (
-        f"{REGISTRY}/projects/{names['project']}/locations/{names['location']}"
-        f"/repositories/{names['repository']}/packages/{package}/tags/{names['tag']}"
-    )
-    try:
-        tag = task.client.get(url, permission="artifactregistry.tags.get")
-    except NotFound:
-        return None
-    except ApiDisabled as error:
-        if not task.check_mode:
-            raise
-        task.assume_enabled(error)
-        return None
-    return tag["version"].rsplit("/", 1)[-1]
+    body = tag.read()
+    return body and body["version"].rsplit("/", 1)[-1]
 
 
-def build_in_cloud(task, names):
+def build_in_cloud(task, tag):
     """Start a build with Cloud Build, or join the one that is running."""
     image = task.params["image"]
     builds = CloudBuild(task, image)
@@ -205,10 +177,10 @@ def build_in_cloud(task, names):
         return started
     build = builds.join(build)
     pushed = next((item["digest"] for item in build["results"]["images"] if item["name"] == image), None)
-    return result(task, changed, pushed or digest(task, names), build)
+    return result(task, changed, pushed or digest(tag), build)
 
 
-def build_locally(task, names):
+def build_locally(task, tag):
     """Build and push with a container engine of this machine."""
     params = task.params
     engine = ContainerEngine(params["engine"], params["timeout"])
@@ -218,7 +190,7 @@ def build_locally(task, names):
     with engine:
         engine.build(params["image"], params["context"], params["dockerfile"], params["build_args"])
         engine.push(params["image"], task.access_token())
-    return result(task, True, digest(task, names))
+    return result(task, True, digest(tag))
 
 
 def result(task, changed, found, build=None):

@@ -67,14 +67,12 @@ operation:
   elements: str
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.project import API
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
-BASE = "https://serviceusage.googleapis.com/v1"
-OPERATION = long_running(BASE)
 # https://cloud.google.com/service-usage/docs/reference/rest/v1/services/batchEnable
 BATCH = 20
 
@@ -93,7 +91,7 @@ OPTIONS = (
 
 def enabled(task):
     """The names of all services that are enabled in the project."""
-    url, names = f"{BASE}/projects/{task.project}/services", set()
+    url, names = f"{API.base}/projects/{task.project}/services", set()
     query = {"filter": "state:ENABLED", "pageSize": 200, "fields": "services/name,nextPageToken"}
     while True:
         page = task.client.get(url, query, permission="serviceusage.services.list")
@@ -105,7 +103,7 @@ def enabled(task):
 
 def enable(task, names):
     """Start enabling and return the operations."""
-    url = f"{BASE}/projects/{task.project}/services:batchEnable"
+    url = f"{API.base}/projects/{task.project}/services:batchEnable"
     batches = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
     return [
         task.client.post(url, {"serviceIds": batch}, safe=True, permission="serviceusage.services.enable")
@@ -118,7 +116,7 @@ def disable(task, names):
     body = {"disableDependentServices": task.params["disable_dependents"]}
     return [
         task.client.post(
-            f"{BASE}/projects/{task.project}/services/{name}:disable",
+            f"{API.base}/projects/{task.project}/services/{name}:disable",
             body,
             safe=True,
             permission="serviceusage.services.disable",
@@ -129,7 +127,7 @@ def disable(task, names):
 
 def finish(task, operations, verb):
     for operation in operations:
-        last = task.waiter.operation(task.client, OPERATION, operation, what=f"{verb} APIs in {task.project}")
+        last = task.waiter.operation(task.client, API.operation, operation, what=f"{verb} APIs in {task.project}")
         failures = (last.get("response") or {}).get("failures") or []
         if failures:
             reasons = "; ".join(f"{item.get('serviceId')}: {item.get('errorMessage')}" for item in failures)

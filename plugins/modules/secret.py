@@ -152,7 +152,8 @@ version:
   sample: projects/my-project/secrets/mlflow-db-password/versions/1
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _policy, _secrets
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _policy
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import MADE_OF, SECRET
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import BINDINGS, GCP, LABELS, STATE, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secret_sources import source_of
@@ -199,7 +200,7 @@ def desired(params):
 
 def run(task):
     params = task.params
-    remote = task.remote(_secrets.SECRET, name=params["name"])
+    remote = task.remote(SECRET, name=params["name"])
     if params["state"] == "absent":
         result = remote.ensure_absent()
         result.extra["secret"] = remote.path
@@ -217,7 +218,7 @@ def run(task):
         result.add(_policy.ensure(task, full, params["bindings"]))
     # Results are logged, and even a slow hash of a weak password must not be.
     annotations = result.resource.get("annotations") or {}
-    kept = {name: value for name, value in annotations.items() if name != _secrets.MADE_OF}
+    kept = {name: value for name, value in annotations.items() if name != MADE_OF}
     result.resource = dict(result.resource, annotations=kept) if annotations else result.resource
     return result
 

@@ -46,23 +46,16 @@ resources:
   sample: [{name: projects/123456789012/secrets/mlflow-db-password}]
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import KINDS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
-
-SECRET = Resource(
-    kind="secret",
-    base="https://secretmanager.googleapis.com/v1",
-    path="projects/{project}/secrets/{name}",
-    permission="secretmanager.secrets",
-)
 
 OPTIONS = GCP + Options({"name": {"type": "str"}})
 
 
 def run(task):
-    return info(task, SECRET, "secrets", name=task.params["name"])
+    return info(task, KINDS["secret"], name=task.params["name"])
 
 
 def main():

@@ -75,21 +75,10 @@ member:
   sample: serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com
 """
 
-import re
-
-from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.accounts import ACCOUNT, address
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Result, Update
-
-ACCOUNT = Resource(
-    kind="service account",
-    base="https://iam.googleapis.com/v1",
-    path="projects/{project}/serviceAccounts/{email}",
-    permission="iam.serviceAccounts",
-    create_body=lambda names, body: {"accountId": names["email"].split("@")[0], "serviceAccount": body},
-    update=Update(wrap=lambda body, mask: {"serviceAccount": body, "updateMask": ",".join(mask)}),
-)
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
 OPTIONS = (
     GCP
@@ -103,16 +92,6 @@ OPTIONS = (
         }
     )
 )
-
-
-def address(account_id, project):
-    """The account's e-mail address. A project of a domain, ``example.com:p``, is turned around in it."""
-    if not re.fullmatch(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", account_id):
-        raise UserError(
-            f"{account_id!r} cannot be the name of a service account.",
-            "It takes 6 to 30 lower-case letters, digits and dashes, and starts with a letter.",
-        )
-    return f"{account_id}@{'.'.join(reversed(project.split(':')))}.iam.gserviceaccount.com"
 
 
 def switch(task, remote, account):

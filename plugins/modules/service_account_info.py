@@ -45,23 +45,16 @@ resources:
   sample: [{name: projects/my-project/serviceAccounts/mlflow-server@my-project.iam.gserviceaccount.com}]
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.accounts import KINDS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
-
-ACCOUNT = Resource(
-    kind="service account",
-    base="https://iam.googleapis.com/v1",
-    path="projects/{project}/serviceAccounts/{name}",
-    permission="iam.serviceAccounts",
-)
 
 OPTIONS = GCP + Options({"name": {"type": "str"}})
 
 
 def run(task):
-    return info(task, ACCOUNT, "accounts", name=task.params["name"])
+    return info(task, KINDS["service_account"], email=task.params["name"])
 
 
 def main():

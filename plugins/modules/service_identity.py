@@ -63,13 +63,15 @@ resource:
   type: dict
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _project
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.project import USAGE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, WAIT, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
-BASE = "https://serviceusage.googleapis.com/v1beta1"
+BASE = f"{USAGE}/v1beta1"
 OPERATION = long_running(BASE)
 # https://cloud.google.com/iam/docs/service-agents
 AGENTS = {
@@ -88,11 +90,7 @@ OPTIONS = GCP + WAIT + Options({"service": {"type": "str", "required": True}})
 def expected(task):
     """The account as it would be, for check mode."""
     try:
-        project = task.client.get(
-            f"https://cloudresourcemanager.googleapis.com/v3/projects/{task.project}",
-            permission="resourcemanager.projects.get",
-        )
-        number = project["name"].rsplit("/", 1)[-1]
+        number = _project.number(_project.read(task))
     except ApiError as error:
         task.warn(f"The number of the project {task.project} could not be read: {error}")
         number = "PROJECT_NUMBER"

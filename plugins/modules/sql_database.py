@@ -77,37 +77,9 @@ operation:
   type: str
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import DATABASE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
-from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, INSIDE, OPERATION
-
-_WAY_OUT = "Change it in the database itself, or dump, delete and restore the database."
-
-
-def _name(value):
-    """A character set or collation: case does not matter, and what MySQL calls ``utf8`` is ``utf8mb3`` from 8.0 on."""
-    return value and value.lower().replace("utf8mb3", "utf8")
-
-
-DATABASE = Resource(
-    kind="database",
-    base=BASE,
-    path="projects/{project}/instances/{instance}/databases/{name}",
-    permission="cloudsql.databases",
-    create_body=lambda names, body: dict(
-        body, name=names["name"], instance=names["instance"], project=names["project"]
-    ),
-    update=None,
-    operation=OPERATION,
-    inside=INSIDE,
-    rules=Rules(
-        immutable={"charset": _WAY_OUT, "collation": _WAY_OUT},
-        normalise={"charset": _name, "collation": _name},
-    ),
-    implies={"delete": "loss of its data"},
-)
 
 OPTIONS = (
     GCP

@@ -224,10 +224,10 @@ operation:
 
 import dataclasses
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import BASE, INSTANCE, is_mysql
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._sql import BASE, INSTANCE, is_mysql
 
 OPTIONS = (
     GCP

@@ -45,23 +45,16 @@ resources:
   sample: [{name: mlflow-prod}]
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import KINDS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
-
-INSTANCE = Resource(
-    kind="Cloud SQL instance",
-    base="https://sqladmin.googleapis.com/v1",
-    path="projects/{project}/instances/{name}",
-    permission="cloudsql.instances",
-)
 
 OPTIONS = GCP + Options({"name": {"type": "str"}})
 
 
 def run(task):
-    return info(task, INSTANCE, "items", name=task.params["name"])
+    return info(task, KINDS["sql_instance"], name=task.params["name"])
 
 
 def main():

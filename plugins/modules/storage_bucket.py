@@ -136,35 +136,11 @@ resource:
 
 from urllib.parse import quote
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.storage import BUCKET
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Update
 
-BUCKET = Resource(
-    kind="bucket",
-    base="https://storage.googleapis.com/storage/v1",
-    path="b/{name}",
-    permission="storage.buckets",
-    create_query={"project": "{project}"},
-    update=Update(style="merge", depth=9),
-    version="metageneration",
-    version_query="ifMetagenerationMatch",
-    delete_guard="ifMetagenerationMatch",
-    rules=Rules(
-        immutable={
-            "location": "Move the data to a bucket with another name (gcloud storage cp -r), or set location to where"
-            " the bucket is."
-        },
-        unordered=("lifecycle.rule", "cors.origin", "cors.method", "cors.responseHeader"),
-        normalise={
-            "location": lambda value: value and value.upper(),
-            "storageClass": lambda value: "STANDARD" if value in ("REGIONAL", "MULTI_REGIONAL") else value,
-        },
-    ),
-    implies={"delete": "loss of its objects"},
-)
 # The last three are older names (https://cloud.google.com/storage/docs/storage-classes#legacy).
 STORAGE_CLASSES = [
     "STANDARD",

@@ -45,24 +45,16 @@ resources:
   sample: [{name: my-project-mlflow}]
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.storage import KINDS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._info import info
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
-
-BUCKET = Resource(
-    kind="bucket",
-    base="https://storage.googleapis.com/storage/v1",
-    path="b/{name}",
-    permission="storage.buckets",
-    create_query={"project": "{project}"},
-)
 
 OPTIONS = GCP + Options({"name": {"type": "str"}})
 
 
 def run(task):
-    return info(task, BUCKET, "items", name=task.params["name"])
+    return info(task, KINDS["storage_bucket"], name=task.params["name"])
 
 
 def main():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._run import merged_containers
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.run import merged_containers
 
 CONTAINER = {
     "image": "i",

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _survey
 from ansible_collections.mlplatform.gcp.plugins.modules import preflight_info
 
 USAGE = "https://serviceusage.googleapis.com/v1/projects/p/services:batchGet"
@@ -11,6 +12,12 @@ TEST = "https://cloudresourcemanager.googleapis.com/v1/projects/p:testIamPermiss
 BUCKET = "https://storage.googleapis.com/storage/v1/b/bkt"
 OURS = {"managed-by": "mlplatform-gcp", "mlflow-deployment": "demo"}
 ACTIVE = {"name": "projects/1", "projectId": "p", "state": "ACTIVE", "parent": "organizations/9"}
+
+
+@pytest.fixture(autouse=True)
+def _in_order(monkeypatch):
+    """Ask one question after another: the script has an order."""
+    monkeypatch.setattr(_survey, "SIDE_BY_SIDE", 1)
 
 
 def state(service, enabled=True):
@@ -139,6 +146,7 @@ def test_a_project_that_cannot_be_seen_ends_the_questions(cloud, status):
 def test_a_project_that_is_being_deleted_ends_the_questions(cloud):
     cloud.expect("GET", USAGE, body={"services": [state("serviceusage.googleapis.com")]})
     cloud.expect("GET", PROJECT, body=dict(ACTIVE, state="DELETE_REQUESTED"))
+    cloud.expect("GET", BILLING, body={})
     assert checks(cloud.run(preflight_info)) == ["project"]
 
 
@@ -146,13 +154,22 @@ def test_what_cannot_be_asked_yet_is_said(cloud):
     metadata = {"service": "cloudresourcemanager.googleapis.com", "consumer": "projects/p"}
     disabled = {"code": "PERMISSION_DENIED", "reason": "SERVICE_DISABLED", "metadata": metadata}
     cloud.expect("GET", USAGE, body={"services": [state("run.googleapis.com", False)]})
-    for url in (PROJECT, BILLING):
-        cloud.expect_error("GET", url, 403, **disabled)
+    for method, url in (("GET", PROJECT), ("GET", BILLING), ("POST", TEST)):
+        cloud.expect_error(method, url, 403, **disabled)
         cloud.expect("GET", "...services/cloudresourcemanager.googleapis.com", body={"state": "DISABLED"})
     result = cloud.run(preflight_info, services=["run.googleapis.com"], organization_required=True)
     assert result["problems"] == []
     assert result["unanswered"] == ["project", "permissions", "organization", "billing"]
     assert result["project"]["number"] == "1"
+
+
+def test_a_disabled_api_is_not_asked(cloud):
+    names = ["cloudresourcemanager.googleapis.com", "storage.googleapis.com"]
+    cloud.expect("GET", USAGE, body={"services": [state(name, False) for name in names]})
+    cloud.expect("GET", BILLING, body={"billingEnabled": True})
+    result = cloud.run(preflight_info, services=names, resources=[{"type": "storage_bucket", "name": "bkt"}])
+    assert result["unanswered"] == ["project", "permissions", "organization"]
+    assert result["problems"] == [] and result["resources"][0]["exists"] is False
 
 
 def test_an_organization_above_folders(cloud):
@@ -233,6 +250,7 @@ APPLICATION = {"name": "apps/p", "locationId": "europe-west", "servingStatus": "
 
 
 def application(cloud, count=1, **body):
+    cloud.expect("POST", TEST, sent={"permissions": ["appengine.applications.create"]}, body={})
     cloud.expect("GET", APP, body=dict(APPLICATION, **body))
     cloud.expect("GET", f"{APP}/services", body={"services": [{"id": "default"}, {"id": "mlflow"}]})
     versions = [{"id": f"v{number}"} for number in range(count)]
@@ -277,9 +295,9 @@ def test_an_application_that_is_disabled(cloud, state, found):
 @pytest.mark.parametrize(("granted", "found"), [([], ["permissions"]), (["appengine.applications.create"], [])])
 def test_a_new_application_needs_a_permission(cloud, granted, found):
     well(cloud)
-    cloud.expect_error("GET", APP, 404, code="NOT_FOUND")
     asked = {"permissions": ["appengine.applications.create"]}
     cloud.expect("POST", TEST, sent=asked, body={"permissions": granted})
+    cloud.expect_error("GET", APP, 404, code="NOT_FOUND")
     result = ask_application(cloud)
     assert checks(result) == found
     assert "services" not in result["resources"][0]
@@ -288,10 +306,10 @@ def test_a_new_application_needs_a_permission(cloud, granted, found):
 @pytest.mark.parametrize("enabled", [True, False])
 def test_app_engine_is_not_enabled_yet(cloud, enabled):
     well(cloud)
+    cloud.expect("POST", TEST, body={"permissions": ["appengine.applications.create"]})
     metadata = {"service": "appengine.googleapis.com", "consumer": "projects/p"}
     cloud.expect_error("GET", APP, 403, code="PERMISSION_DENIED", reason="SERVICE_DISABLED", metadata=metadata)
     cloud.expect("GET", "...services/appengine.googleapis.com", body={"state": "DISABLED"})
-    cloud.expect("POST", TEST, body={"permissions": ["appengine.applications.create"]})
     resources = [{"type": "app_engine_application", "name": "p"}]
     result = cloud.run(preflight_info, enabled, region="europe-west1", resources=resources)
     assert result["problems"] == [] and cloud.warnings == []
@@ -299,18 +317,16 @@ def test_app_engine_is_not_enabled_yet(cloud, enabled):
 
 @pytest.mark.parametrize(("there", "found"), [(None, ["quota"]), (False, ["quota"]), (True, [])])
 def test_no_more_versions_are_allowed(cloud, there, found, monkeypatch):
-    monkeypatch.setattr(preflight_info, "SIDE_BY_SIDE", 1)  # the script has an order
     well(cloud)
     application(cloud, count=210)
     others = []
     if there is not None:
         others = [{"type": "app_engine_version", "name": "default/v9"}]
-        for _twice in range(2):
-            if there:
-                body = {"name": "v9", "envVariables": {"MLFLOW_DEPLOYMENT": "demo"}}
-                cloud.expect("GET", f"{VERSIONS}/v9", query={"view": "FULL"}, body=body)
-            else:
-                cloud.expect_error("GET", f"{VERSIONS}/v9", 404, code="NOT_FOUND")
+        if there:
+            body = {"name": "v9", "envVariables": {"MLFLOW_DEPLOYMENT": "demo"}}
+            cloud.expect("GET", f"{VERSIONS}/v9", query={"view": "FULL"}, body=body)
+        else:
+            cloud.expect_error("GET", f"{VERSIONS}/v9", 404, code="NOT_FOUND")
     result = ask_application(cloud, *others)
     assert checks(result) == found
 

@@ -2,11 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the modules of Cloud SQL share."""
+"""Cloud SQL: instances, and the databases and users in them."""
 
 from __future__ import annotations
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind, inside
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import sql_operation
+from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import (
     FAILED,
@@ -41,6 +43,7 @@ INSTANCE = Resource(
     operation=OPERATION,
     version="settings.settingsVersion",
     state=instance_state,
+    mark=Labels("settings.userLabels"),
     rules=Rules(
         immutable={
             "region": "Make an instance with another name there and move the data, or set region to where it is.",
@@ -72,6 +75,71 @@ INSTANCE = Resource(
 INSIDE = Inside(INSTANCE, {"project": "project", "name": "instance"}, "instance is not running")
 
 
+_WAY_OUT = "Change it in the database itself, or dump, delete and restore the database."
+
+
+def _name(value):
+    """A character set or collation: case does not matter, and what MySQL calls ``utf8`` is ``utf8mb3`` from 8.0 on."""
+    return value and value.lower().replace("utf8mb3", "utf8")
+
+
+def _create_body(names, body):
+    return dict(body, name=names["name"], instance=names["instance"], project=names["project"])
+
+
+DATABASE = Resource(
+    kind="database",
+    base=BASE,
+    path="projects/{project}/instances/{instance}/databases/{name}",
+    permission="cloudsql.databases",
+    create_body=_create_body,
+    update=None,
+    operation=OPERATION,
+    inside=INSIDE,
+    kept=("charset", "collation"),
+    rules=Rules(
+        immutable={"charset": _WAY_OUT, "collation": _WAY_OUT},
+        normalise={"charset": _name, "collation": _name},
+    ),
+    implies={"delete": "loss of its data"},
+)
+
+USER = Resource(
+    kind="database user",
+    base=BASE,
+    path="projects/{project}/instances/{instance}/users/{name}",
+    permission="cloudsql.users",
+    create_body=_create_body,
+    operation=OPERATION,
+    inside=INSIDE,
+    rules=Rules(
+        immutable={
+            "type": "Delete the user (state: absent) or use another name.",
+            "host": "Delete the user (state: absent) or use another name.",
+        },
+        write_only=("password",),
+    ),
+)
+
+
 def is_mysql(version):
     """Whether a ``databaseVersion`` such as ``MYSQL_8_0`` is MySQL."""
     return (version or "").startswith("MYSQL")
+
+
+def _instance_problem(body):
+    state = body.get("state")
+    return state, state in ("FAILED", "SUSPENDED", "PENDING_DELETE")
+
+
+KINDS = {
+    "sql_instance": Kind(
+        INSTANCE,
+        items="items",
+        location=lambda body: body["region"],
+        state=_instance_problem,
+        facts=lambda remote, body: {"version": body["databaseVersion"]} if "databaseVersion" in body else {},
+    ),
+    "sql_database": Kind(DATABASE, items="items", names=inside("instance")),
+    "sql_user": Kind(USER, items="items", names=inside("instance")),
+}

@@ -1,0 +1,115 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Cloud Run."""
+
+from __future__ import annotations
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind, from_name
+from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
+from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels
+from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import PENDING, READY, Resource, Update
+
+BASE = "https://run.googleapis.com/v2"
+OPERATION = long_running(BASE)
+# Roles that were granted a moment ago, and accounts that were just made, are not known everywhere at once.
+TRANSIENT = (
+    r"service account .* (was )?not found",
+    r"Service account .* does not exist",
+    r"Permission denied on secret",
+)
+
+
+def state(body):
+    """``Resource.state`` of services and jobs: Cloud Run works on them while they are reconciling."""
+    return (PENDING, "reconciling") if body.get("reconciling") else (READY, "")
+
+
+# Rules common to the templates of services (prefix ``template``) and jobs (``template.template``).
+def rules(prefix):
+    """``Rules`` for the template at ``prefix``."""
+    return Rules(
+        keyed={
+            f"{prefix}.containers.env": "name",
+            f"{prefix}.containers.volumeMounts": "name",
+            f"{prefix}.volumes": "name",
+        },
+        unordered=(f"{prefix}.volumes.cloudSqlInstance.instances",),
+        merge={f"{prefix}.containers": merged_containers},
+    )
+
+
+def merged_containers(desired, existing):
+    """Containers to send: those that are there with what the task sets over it. Lists are sent whole."""
+    if len(desired) != len(existing):
+        return desired
+    return [_merged_container(new, old) for new, old in zip(desired, existing, strict=True)]
+
+
+def _merged_container(new, old):
+    merged = dict(old, **new)
+    if "resources" in new:
+        known = old.get("resources") or {}
+        merged["resources"] = dict(known, **new["resources"])
+        if "limits" in new["resources"]:
+            merged["resources"]["limits"] = dict(known.get("limits") or {}, **new["resources"]["limits"])
+    probe = (old.get("startupProbe") or {}).get("tcpSocket")
+    if "ports" in new and "startupProbe" not in new and probe and probe.get("port") == _port(old):
+        # Cloud Run gives a container without a probe one that connects to its port: it has to make that anew.
+        del merged["startupProbe"]
+    return merged
+
+
+def _port(container):
+    return next((item.get("containerPort") for item in container.get("ports") or []), None)
+
+
+SERVICE = Resource(
+    kind="Cloud Run service",
+    base=BASE,
+    path="projects/{project}/locations/{location}/services/{name}",
+    permission="run.services",
+    create_id="serviceId",
+    operation=OPERATION,
+    version="etag",
+    state=state,
+    mark=Labels(),
+    kept=("description",),
+    transient=TRANSIENT,
+    rules=rules("template"),
+    # https://cloud.google.com/run/docs/managing/revisions
+    implies={"template": "new revision"},
+)
+
+JOB = Resource(
+    kind="Cloud Run job",
+    base=BASE,
+    path="projects/{project}/locations/{location}/jobs/{name}",
+    permission="run.jobs",
+    create_id="jobId",
+    # A job's PATCH takes no mask: it replaces the whole.
+    update=Update(style="put", method="PATCH"),
+    operation=OPERATION,
+    version="etag",
+    state=state,
+    mark=Labels(),
+    transient=TRANSIENT,
+    rules=rules("template.template"),
+)
+
+KINDS = {
+    "cloud_run_service": Kind(
+        SERVICE,
+        items="services",
+        location=from_name,
+        policy="//run.googleapis.com/projects/{project}/locations/{location}/services/{name}",
+    ),
+    "cloud_run_job": Kind(
+        JOB,
+        items="jobs",
+        location=from_name,
+        policy="//run.googleapis.com/projects/{project}/locations/{location}/jobs/{name}",
+    ),
+}

@@ -1,0 +1,51 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Secret Manager."""
+
+from __future__ import annotations
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind
+from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels
+from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
+from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
+
+BASE = "https://secretmanager.googleapis.com/v1"
+# Annotations in which the module secret keeps what it made: the version's number, and a fingerprint of its origin.
+MADE_VERSION = "mlplatform-gcp-version"
+MADE_OF = "mlplatform-gcp-made-of"
+
+SECRET = Resource(
+    kind="secret",
+    base=BASE,
+    path="projects/{project}/secrets/{name}",
+    permission="secretmanager.secrets",
+    create_id="secretId",
+    create_body=lambda names, body: dict({"replication": {"automatic": {}}}, **body),
+    version="etag",
+    delete_guard="etag",
+    mark=Labels(),
+    rules=Rules(
+        immutable={"replication": "Delete the secret (state: absent) and make it again, or use another name."},
+        unordered=("replication.userManaged.replicas",),
+        hidden=(f"annotations.{MADE_OF}",),
+    ),
+    implies={"delete": "loss of all its versions"},
+)
+
+VERSION = Resource(
+    kind="secret version",
+    base=BASE,
+    path="projects/{project}/secrets/{secret}/versions/{version}",
+    permission="secretmanager.versions",
+    update=None,
+)
+
+KINDS = {
+    "secret": Kind(
+        SECRET,
+        items="secrets",
+        policy="//secretmanager.googleapis.com/projects/{project}/secrets/{name}",
+    ),
+}

@@ -1,0 +1,310 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Judge what a survey found: everything that would make a deployment fail, with the next step."""
+
+from __future__ import annotations
+
+import contextlib
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _ownership, _policy
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import MOST_VERSIONS
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import ANYWHERE
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kinds import KINDS
+from ansible_collections.mlplatform.gcp.plugins.module_utils._survey import Survey
+
+ENABLE = "serviceusage.services.enable"
+WAYS_OUT = {
+    "SYSTEM_DISABLED": "Google has disabled it, for example for want of billing. The console says why.",
+    "DISABLED": "Enable it again.",
+    "PENDING_DELETE": "Wait until it is gone, and run again.",
+    "SUSPENDED": "Google has suspended it, for example for want of billing. The console says why.",
+    "FAILED": "It does not recover by itself. Restore its last backup into an instance of another name, or delete it"
+    " and run again.",
+}
+
+
+class Preflight:
+    """The questions of one task, and the problems found so far."""
+
+    def __init__(self, task):
+        self.params = task.params
+        self.name = task.project
+        self.survey = Survey(task)
+        self.caller = task.client.caller
+        self.problems = []
+        self.unanswered = []
+        self.report = {
+            "project": None,
+            "caller": None,
+            "services": {"enabled": [], "disabled": []},
+            "resources": [],
+        }
+
+    def problem(self, check, what, next_step, resource=None):
+        self.problems.append({"check": check, "resource": resource, "what": what, "next": next_step})
+
+    def result(self):
+        """Ask everything and return the module's result."""
+        with contextlib.suppress(_Hopeless):
+            self._ask()
+        return dict(self.report, changed=False, problems=self.problems, unanswered=list(dict.fromkeys(self.unanswered)))
+
+    def _ask(self):
+        self._services()
+        resources = [dict(item, location=self._wanted(item)) for item in self.params["resources"]]
+        first = [item for item in resources if not item["new_only"]]
+        later = [item for item in resources if item["new_only"]]
+        wanted = self._permissions()
+        members = self._members()
+        survey = self.survey
+        questions = {"caller": survey.caller, "billing": survey.billing}
+        if "cloudresourcemanager.googleapis.com" not in survey.disabled:
+            questions = {
+                "caller": survey.caller,
+                "project": survey.project,
+                "billing": survey.billing,
+                "granted": lambda: survey.granted(wanted),
+            }
+        reads = [lambda item=item: survey.resource(item) for item in first]
+        checks = [lambda text=text: survey.member(text) for text in members]
+        answers = survey.side_by_side([*questions.values(), *reads, *checks])
+        known = dict(zip(questions, answers, strict=False))
+        answers = answers[len(questions) :]
+        self._caller(known["caller"].value)
+        self._project(known.get("project"))
+        self._billing(known["billing"])
+        granted = self._granted(wanted, known.get("granted"))
+        self._organization()
+        found = [_value(answer) for answer in answers[: len(first)]]
+        if later and not any(self._owned(item) for item in found):
+            found += [_value(answer) for answer in survey.side_by_side([lambda i=i: survey.resource(i) for i in later])]
+        self.report["resources"] = [self._describe(item, found, granted) for item in found]
+        for error in [answer.error for answer in answers[len(first) :] if answer.error]:
+            self.problem("principals", error.message, error.hint)
+
+    # Services, project, billing, permissions
+
+    def _services(self):
+        others, wanted = self.params["other_services"], self.params["services"]
+        asked = [*wanted, *others] or ["serviceusage.googleapis.com"]
+        try:
+            found, number = self.survey.services(asked)
+        except _errors.ApiDisabled:
+            raise
+        except _errors.GcpError as error:
+            raise self._fundamental(error) from error
+        if number:
+            self.report["project"] = {
+                "project_id": self.name,
+                "number": number,
+                "state": "ACTIVE",
+                "organization": None,
+            }
+        known = self.report["services"]
+        for service in wanted:
+            known["enabled" if found.get(service) else "disabled"].append(service)
+        known["enabled"] += [service for service in others if found.get(service)]
+
+    def _caller(self, email):
+        self.caller = self.caller or email
+        if email:
+            kind = "serviceAccount" if email.endswith(".gserviceaccount.com") else "user"
+            self.report["caller"] = {"email": email, "member": f"{kind}:{email}"}
+
+    def _fundamental(self, error):
+        """Return the end of all questions after an error without whose answer nothing else can be asked."""
+        if isinstance(error, (_errors.CredentialsError, _errors.Unauthenticated)):
+            self.problem("credentials", error.message, error.hint)
+        elif isinstance(error, (_errors.PermissionDenied, _errors.NotFound)):
+            # Google answers alike for a project that does not exist and for one that may not be seen.
+            caller = self.caller or "the caller"
+            self.problem(
+                "project",
+                f"Project {self.name} does not exist, or {caller} may not see it ({error.text}).",
+                f"Check gcp_project, and that {caller} has a role on it (at least roles/browser and"
+                " roles/serviceusage.serviceUsageConsumer).",
+            )
+        else:
+            return error
+        return _Hopeless()
+
+    def _project(self, answer):
+        if answer is None or isinstance(answer.error, _errors.ApiDisabled):
+            self.unanswered += ["project", "permissions", "organization"]
+            return
+        if answer.error:
+            raise self._fundamental(answer.error) from answer.error
+        body = answer.value
+        self.report["project"] = {
+            "project_id": body["projectId"],
+            "number": body["name"].split("/")[-1],
+            "state": body.get("state"),
+            "organization": body["organization"],
+        }
+        if body.get("state") != "ACTIVE":
+            self.problem(
+                "project",
+                f"Project {self.name} is {body.get('state')}.",
+                f"Restore it (gcloud projects undelete {self.name}) or use another project.",
+            )
+            raise _Hopeless
+
+    def _billing(self, answer):
+        if isinstance(answer.error, _errors.ApiError):
+            self.unanswered.append("billing")  # not every caller may see it, and it is not needed to deploy
+        elif answer.error:
+            raise answer.error
+        elif not answer.value.get("billingEnabled"):
+            self.problem(
+                "billing",
+                f"Billing is switched off for project {self.name}.",
+                f"Link an active billing account: https://console.cloud.google.com/billing/linkedaccount?project={self.name}",
+            )
+
+    def _permissions(self):
+        """Return the permissions to ask for: the wanted ones, and those that only some deployments need."""
+        enable = [ENABLE] if self.report["services"]["disabled"] else []
+        creating = [KINDS[item["type"]].create for item in self.params["resources"]]
+        return list(dict.fromkeys(self.params["permissions"] + enable + [name for name in creating if name]))
+
+    def _granted(self, wanted, answer):
+        """Return the granted permissions, or None when they could not be asked for."""
+        if answer is None or "permissions" in self.unanswered:
+            return None
+        if answer.error:
+            raise answer.error
+        needed = [name for name in wanted if name in self.params["permissions"] or name == ENABLE]
+        missing = [name for name in needed if name not in answer.value]
+        if ENABLE in missing:
+            disabled = self.report["services"]["disabled"]
+            self.problem(
+                "services",
+                f"{', '.join(disabled)} must be enabled, and {self.caller or 'the caller'} may not do that ({ENABLE}).",
+                f"Have them enabled: gcloud services enable {' '.join(disabled)} --project={self.name}",
+            )
+            missing.remove(ENABLE)
+        if missing:
+            self._lacks(
+                f"{self.caller or 'The caller'} lacks permissions on project {self.name}: {', '.join(missing)}."
+            )
+        return answer.value
+
+    def _lacks(self, what, resource=None):
+        hint = _errors.permission_hint("", self.caller, self.name).split(". ", 1)[-1]
+        self.problem("permissions", what, hint, resource)
+
+    def _organization(self):
+        asked = self.params["organization_required"] and "organization" not in self.unanswered
+        if asked and self.report["project"]["organization"] is None:
+            self.problem(
+                "organization",
+                f"Project {self.name} is in no organization, and Google's managed OAuth client only signs in people"
+                " of the project's organization.",
+                "Use an OAuth client of your own (two secrets), or move the project into an organization.",
+            )
+
+    def _members(self):
+        """Return the members to look up: all but the deployment's own accounts, which it will create."""
+        own = [item["name"] for item in self.params["resources"] if item["type"] == "service_account"]
+        made = {f"serviceAccount:{name}@{self.name}.iam.gserviceaccount.com" for name in own}
+        return [text for text in dict.fromkeys(self.params["principals"]) if _spelled(text) not in made]
+
+    # Resources
+
+    def _wanted(self, item):
+        return item["location"] or self.params["region"] or ""
+
+    def _owned(self, found):
+        return found.exists and _ownership.carries(found.labels, self.params["owner_labels"])
+
+    def _describe(self, found, everything, granted):
+        """Return the report of one resource, and note what is wrong with it."""
+        kind, asked, body = found.kind, found.asked, found.body
+        title, wanted = f"{asked['type']} {asked['name']}", asked["location"]
+        report = dict(
+            asked,
+            exists=found.exists,
+            owned=self._owned(found),
+            location=wanted.strip(ANYWHERE),
+            state=None,
+            labels=found.labels,
+            **found.facts,
+        )
+        if found.error:
+            self._unreadable(asked, title, found.error)
+        elif body is None:
+            self._creatable(kind, title, granted)
+        if body is None:
+            return report
+        location, (state, bad) = kind.location(body) if kind.location else None, kind.state(body)
+        name = body.get("name") if "/" in str(body.get("name")) else title
+        here = self.report["project"]["number"]
+        if str(body.get("projectNumber", here)) != here:
+            self._taken(title, f"belongs to another project ({body['projectNumber']})", name)
+        elif not report["owned"] and not kind.shared and not self.params["adopt"]:
+            self._taken(
+                title,
+                _ownership.whose(found.labels, self.params["owner_labels"]),
+                name,
+                "If it shall be taken over as it is, set mlflow_adopt=true; otherwise choose",
+            )
+        if location and wanted not in ("", ANYWHERE) and kind.place(location) != kind.place(wanted):
+            self.problem(
+                "location",
+                f"{title} is in {location}, not in {wanted}; it cannot be moved.",
+                f"Set its location to {location}, or {kind.moving}.",
+                name,
+            )
+        if bad:
+            self.problem("state", f"{title} is {state}.", WAYS_OUT[state], name)
+        if found.facts.get("versions", 0) >= MOST_VERSIONS and not _version_exists(everything):
+            self.problem(
+                "quota",
+                f"{title} has {found.facts['versions']} versions in all its services, of {MOST_VERSIONS} allowed.",
+                f"Delete some that get no requests: gcloud app versions list --project={self.name}",
+                name,
+            )
+        return dict(report, location=location or wanted, state=state)
+
+    def _creatable(self, kind, title, granted):
+        if kind.create and granted is not None and kind.create not in granted:
+            self._lacks(
+                f"{title} does not exist, and {self.caller or 'the caller'} may not make it ({kind.create}).", title
+            )
+
+    def _unreadable(self, asked, title, error):
+        if asked["type"] == "storage_bucket" and isinstance(error, _errors.PermissionDenied):
+            # Names of buckets are global: one that may not be seen belongs to another project.
+            self._taken(title, "is taken by somebody else, or may not be seen")
+        elif isinstance(error, _errors.PermissionDenied):
+            self.problem("permissions", f"{title} may not be looked at: {error.text}", error.hint, title)
+        else:
+            self.problem("resources", f"{title} could not be looked at: {error.message}", error.hint, title)
+
+    def _taken(self, title, why, name=None, choice="Choose"):
+        self.problem("taken", f"{title} {why}.", f"{choice} another name.", name or title)
+
+
+def _value(answer):
+    if answer.error:
+        raise answer.error
+    return answer.value
+
+
+def _version_exists(everything):
+    """Whether the deployment's next version of App Engine exists already, so that none will be created."""
+    versions = [found for found in everything if found.asked["type"] == "app_engine_version"]
+    return bool(versions) and all(found.exists for found in versions)
+
+
+def _spelled(text):
+    try:
+        return _policy.member(text)
+    except _errors.UserError:
+        return text
+
+
+class _Hopeless(Exception):
+    """Nothing more can be asked."""

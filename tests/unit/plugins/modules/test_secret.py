@@ -20,7 +20,7 @@ def encoded(text):
 
 
 def recorded(made_of, number="3", **more):
-    return dict(BODY, annotations={_secrets.MADE_VERSION: number, _secrets.MADE_OF: made_of}, **more)
+    return dict(BODY, annotations={secretmanager.MADE_VERSION: number, _secrets.MADE_OF: made_of}, **more)
 
 
 def version(number, state="ENABLED"):
@@ -33,7 +33,7 @@ class Recorder(dict):
     def __eq__(self, sent):
         assert sent["etag"] == "e"
         self.update(sent["annotations"])
-        return set(sent["annotations"]) == {_secrets.MADE_VERSION, _secrets.MADE_OF}
+        return set(sent["annotations"]) == {secretmanager.MADE_VERSION, _secrets.MADE_OF}
 
     __hash__ = None
 
@@ -66,10 +66,10 @@ def test_a_new_secret_with_a_value(cloud):
     record = expect_new(cloud, VALUE)
     result = cloud.run(secret, name="s", payload=VALUE)
     assert result["version"] == "projects/p/secrets/s/versions/1"
-    assert record[_secrets.MADE_VERSION] == "1"
+    assert record[secretmanager.MADE_VERSION] == "1"
     assert VALUE not in str(result)
-    assert _secret_sources.Given(VALUE.encode()).matches(record[_secrets.MADE_OF])
-    assert not _secret_sources.Given(b"another").matches(record[_secrets.MADE_OF])
+    assert _secret_sources.Given(VALUE.encode()).matches(record[secretmanager.MADE_OF])
+    assert not _secret_sources.Given(b"another").matches(record[secretmanager.MADE_OF])
 
 
 def test_nothing_to_do_is_one_request(cloud):
@@ -87,7 +87,7 @@ def test_fingerprints_are_not_shown(cloud):
     cloud.expect("GET", URL, body=recorded(made_of))
     result = cloud.run(secret, True, name="s", state="absent")
     assert made_of not in str(result)
-    assert result["diff"]["before"]["annotations"][_secrets.MADE_VERSION] == "3"
+    assert result["diff"]["before"]["annotations"][secretmanager.MADE_VERSION] == "3"
 
 
 def test_fingerprints_are_salted():
@@ -142,7 +142,7 @@ def test_generated_once(cloud):
     value = base64.b64decode(cloud.requests[2].body["payload"]["data"]).decode()
     assert re.fullmatch("[xyz]{40}", value)
     assert value not in str(result)
-    cloud.expect("GET", URL, body=recorded(record[_secrets.MADE_OF], "1"))
+    cloud.expect("GET", URL, body=recorded(record[secretmanager.MADE_OF], "1"))
     assert not cloud.run(secret, name="s", generate={"length": 8})["changed"]
 
 
@@ -243,7 +243,7 @@ def test_composed_of_other_secrets(cloud):
     cloud.expect("GET", f"{BASE}/pw/versions/2:access", body={"payload": {"data": encoded("a/b@c")}})
     record = expect_new(cloud, "postgresql://u:a%2Fb%40c@/db#a/b@c")
     cloud.run(secret, name="s", **TEMPLATE)
-    cloud.expect("GET", URL, body=recorded(record[_secrets.MADE_OF], "1"))
+    cloud.expect("GET", URL, body=recorded(record[secretmanager.MADE_OF], "1"))
     assert not cloud.run(secret, name="s", **TEMPLATE)["changed"]
 
 

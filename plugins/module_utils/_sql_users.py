@@ -15,6 +15,7 @@ import hashlib
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _secrets
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import sql
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import SECRET
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import USER
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import (
     AlreadyExists,
@@ -165,7 +166,7 @@ class PasswordVersion:
 
     def _secret(self, version):
         _projects, project, _collection, name, *_rest = version.split("/")
-        return self.task.remote(_secrets.SECRET, project=project, name=name)
+        return self.task.remote(SECRET, project=project, name=name)
 
 
 def _number(version):

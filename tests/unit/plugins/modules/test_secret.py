@@ -5,7 +5,8 @@ import base64
 import re
 
 import pytest
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _secret_sources, _secrets
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _secret_sources
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import secretmanager
 from ansible_collections.mlplatform.gcp.plugins.modules import secret
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
 
@@ -20,7 +21,7 @@ def encoded(text):
 
 
 def recorded(made_of, number="3", **more):
-    return dict(BODY, annotations={secretmanager.MADE_VERSION: number, _secrets.MADE_OF: made_of}, **more)
+    return dict(BODY, annotations={secretmanager.MADE_VERSION: number, secretmanager.MADE_OF: made_of}, **more)
 
 
 def version(number, state="ENABLED"):
@@ -33,7 +34,7 @@ class Recorder(dict):
     def __eq__(self, sent):
         assert sent["etag"] == "e"
         self.update(sent["annotations"])
-        return set(sent["annotations"]) == {secretmanager.MADE_VERSION, _secrets.MADE_OF}
+        return set(sent["annotations"]) == {secretmanager.MADE_VERSION, secretmanager.MADE_OF}
 
     __hash__ = None
 

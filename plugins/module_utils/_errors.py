@@ -135,12 +135,16 @@ _RATE_LIMITS = {"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEED
 _QUOTAS = {"quotaExceeded", "dailyLimitExceeded", "resourceQuotaExceeded", "QUOTA_EXCEEDED"}
 _DISABLED = {"SERVICE_DISABLED", "accessNotConfigured"}
 _BILLING = {"BILLING_DISABLED", "accountDisabled", "UREQ_PROJECT_BILLING_NOT_FOUND", "billingNotEnabled"}
-# Secret Manager's words for a change that is built on a stale read.
-_OTHER_ETAG = re.compile(r"\betag\b.* does not match the latest etag")
+# A change that is built on a stale read, in the words of Secret Manager and of Google Kubernetes Engine.
+_OTHER_ETAG = re.compile(r"\betag\b.* does not match the latest etag|\bfingerprint mismatch")
 # What Cloud SQL passes on from a database server.
 _TAKEN = re.compile(r'database "?\S+?"? already exists|database exists')
-# App Engine's words, with the code that others use for a stale read.
-_BUSY = re.compile(r"operation is already in progress")
+# A resource that is busy, in the words of App Engine (with the code that others use for a stale read) and of Google
+# Kubernetes Engine, which allows one operation at a time on a cluster.
+_BUSY = re.compile(
+    r"operation is already in progress|running incompatible operation|Operation \S+ is currently \w+ing \w+"
+)
+_BUSY_REASONS = {"operationInProgress", "resourceNotReady", "CLUSTER_ALREADY_HAS_OPERATION"}
 _STALE = {"conditionNotMet", "staleData", "settingsVersionMismatch"}
 # Cloud Run and App Engine say what deploying as a service account takes in words.
 _ACT_AS = re.compile(r"ermission to act as\b")
@@ -185,7 +189,7 @@ def _kind(details, method):
         return NotFound
     if status == 403:
         return PermissionDenied
-    if reason == "operationInProgress" or (status == 409 and _BUSY.search(text)):
+    if reason in _BUSY_REASONS or (status in (400, 409) and _BUSY.search(text)):
         return OperationInProgress
     if status == 412 or reason in _STALE or details.code == "ABORTED" or (status == 400 and _OTHER_ETAG.search(text)):
         return Conflict

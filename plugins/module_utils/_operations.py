@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Waiting: one loop with one hard deadline, and what Google's kinds of long-running operations look like."""
+"""Wait with one loop and one hard deadline, and describe Google's kinds of long-running operations as data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
 PROGRESS_SECONDS = 15
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 10.0
-# How long a refusal that a service takes back by itself is tolerated. A change of a policy is "usually" seen everywhere
+# How long a refusal that ends by itself is tolerated. A change of a policy is "usually" seen everywhere
 # within two minutes: https://cloud.google.com/iam/docs/access-change-propagation
 _TRANSIENT_SECONDS = 240
 _TRANSIENT_PAUSE = 5.0
@@ -28,7 +28,7 @@ class OperationKind:
     ``url``     absolute address of an operation's body
     ``done``    body -> whether it ended
     ``error``   body -> message of the failure, or an empty string
-    ``status``  body -> a word for people
+    ``status``  body -> status text
     ``result``  body -> the resource, if the operation carries it
     """
 
@@ -42,7 +42,7 @@ class OperationKind:
 def long_running(base, status=None, url=None):
     """google.longrunning operations under ``base``, such as ``https://run.googleapis.com/v2``.
 
-    ``status`` takes the body and gives a word for people; ``url`` overrides the address of an operation.
+    ``status`` takes the body and returns a status text; ``url`` overrides the address of an operation.
     """
 
     def error(body):
@@ -62,23 +62,104 @@ def long_running(base, status=None, url=None):
     )
 
 
+def _listed_errors(body):
+    """Return the message of an operation whose ``error`` is a list, or an empty string."""
+    problems = (body.get("error") or {}).get("errors") or []
+    return "; ".join("{}: {}".format(item.get("code", "ERROR"), item.get("message", "")) for item in problems)
+
+
+def _is_done(body):
+    return body.get("status") == "DONE"
+
+
 def sql_operation(base):
     """Cloud SQL's operations; ``base`` is ``https://sqladmin.googleapis.com/sql/v1``."""
-
-    def error(body):
-        problems = (body.get("error") or {}).get("errors") or []
-        return "; ".join("{}: {}".format(item.get("code", "ERROR"), item.get("message", "")) for item in problems)
-
     return OperationKind(
         url=lambda body: "{}/projects/{}/operations/{}".format(base, body["targetProject"], body["name"]),
-        done=lambda body: body.get("status") == "DONE",
-        error=error,
+        done=_is_done,
+        error=_listed_errors,
         status=lambda body: body.get("status", "unknown"),
     )
 
 
+def compute_operation(base):
+    """Compute Engine's operations: global, regional and zonal; ``base`` is ``https://compute.googleapis.com/compute/v1``.
+
+    Their ``selfLink`` has the scope (``global``, ``regions/R``, ``zones/Z``) and names another host than ``base``.
+    """
+
+    def error(body):
+        failed = body.get("httpErrorStatusCode")
+        return _listed_errors(body) or (f"{failed} {body.get('httpErrorMessage', '')}".strip() if failed else "")
+
+    def status(body):
+        return "{}, {} %".format(body.get("status", "unknown"), body.get("progress") or 0)
+
+    return OperationKind(
+        url=lambda body: "{}/projects/{}".format(base, body["selfLink"].split("/projects/", 1)[1]),
+        done=_is_done,
+        error=error,
+        status=status,
+    )
+
+
+def container_operation(base):
+    """Operations of Google Kubernetes Engine; ``base`` is ``https://container.googleapis.com/v1``.
+
+    ``selfLink`` has the number of the project. Of a zonal cluster it is the address of an older API with ``zones``.
+    """
+
+    def url(body):
+        project = body["selfLink"].split("/projects/", 1)[1].split("/", 1)[0]
+        location = body.get("location") or body["zone"]
+        return f"{base}/projects/{project}/locations/{location}/operations/{body['name']}"
+
+    def error(body):
+        problem = body.get("error") or {}
+        # statusMessage is what clusters of older versions return instead.
+        return problem.get("message") or (body.get("statusMessage") or "" if _is_done(body) else "")
+
+    def status(body):
+        return ", ".join(text for text in (body.get("status", "unknown"), body.get("detail")) if text)
+
+    return OperationKind(url=url, done=_is_done, error=error, status=status)
+
+
+def compute_under_way(remote):
+    """Return the operation that is in progress on a resource of Compute Engine, or None (``Resource.under_way``)."""
+    scope, _slash, _id = remote.url.rpartition("/")
+    page = remote.task.client.get(
+        f"{scope.rpartition('/')[0]}/operations",
+        {"filter": 'status != "DONE"'},
+        permission=f"compute.{_compute_scope(remote.path)}Operations.list",
+    )
+    return _first(page.get("items"), lambda operation: operation.get("targetLink", "").endswith(f"/{remote.path}"))
+
+
+def _compute_scope(path):
+    return {"global": "global", "regions": "region", "zones": "zone"}[path.split("/")[2]]
+
+
+def container_under_way(remote):
+    """Return the operation that is in progress on a cluster or in it, or None (``Resource.under_way``).
+
+    A cluster accepts one operation at a time: also one on a node pool keeps others waiting.
+    """
+    names, base = remote.names, remote.resource.base
+    page = remote.task.client.get(
+        f"{base}/projects/{names['project']}/locations/{names['location']}/operations",
+        permission="container.operations.list",
+    )
+    cluster = re.compile(r".*/clusters/{}(/.*)?".format(re.escape(names.get("cluster") or names["name"])))
+    return _first(page.get("operations"), lambda operation: cluster.fullmatch(operation.get("targetLink", "")))
+
+
+def _first(operations, matches):
+    return next((item for item in operations or [] if not _is_done(item) and matches(item)), None)
+
+
 class Waiter:
-    """Waits within one task: a hard deadline for all that the task waits for, and a line now and then."""
+    """Wait within one task: one hard deadline for all that the task waits for, and progress lines."""
 
     def __init__(self, clock, seconds, progress):
         self._clock = clock
@@ -97,12 +178,12 @@ class Waiter:
         self._clock.sleep(min(seconds, max(self.left, 0.01)))
 
     def tolerate(self, send, refusals, *, what):
-        """Return what ``send()`` returns, which is called again while it raises what the service takes back by itself.
+        """Return what ``send()`` returns, and call it again while it raises one of the ``refusals``.
 
-        ``refusals`` are regular expressions of the service's words.
+        ``refusals`` are regular expressions of messages of the service for states that end by themselves.
         Errors: those of ``send``; :class:`OperationTimeout`.
         """
-        began = told = self._clock.now()
+        began = reported = self._clock.now()
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -112,8 +193,8 @@ class Waiter:
                 now = self._clock.now()
                 if not known or now - began >= _TRANSIENT_SECONDS:
                     raise
-                if now - told >= PROGRESS_SECONDS:
-                    told = now
+                if now - reported >= PROGRESS_SECONDS:
+                    reported = now
                     self._progress(f"{what}: {error.text}, {_spell(now - began)}")
                 self.pause(pause, what, error.text)
                 pause = min(2 * pause, _TRANSIENT_PAUSE)
@@ -121,7 +202,7 @@ class Waiter:
     def timeout(self, what, status, operation=""):
         return _errors.OperationTimeout(
             f"{what}: not finished after wait_timeout={self._seconds} s; last status: {status}",
-            "It goes on in the cloud: run the task again to join it, or give it a longer wait_timeout.",
+            "It continues in the cloud: run the task again to join it, or set a longer wait_timeout.",
             operation=operation,
         )
 
@@ -131,14 +212,14 @@ class Waiter:
         Pauses grow with the time already spent, so waiting adds at most a tenth to what takes long.
         Errors: :class:`OperationTimeout` with the last status.
         """
-        began = told = self._clock.now()
+        began = reported = self._clock.now()
         while True:
             value, status = poll()
             if not status:
                 return value
             now = self._clock.now()
-            if now - told >= PROGRESS_SECONDS:
-                told = now
+            if now - reported >= PROGRESS_SECONDS:
+                reported = now
                 self._progress(f"{what}: {status}, {_spell(now - began)}")
             if self.left <= 0:
                 raise self.timeout(what, status, operation)
@@ -148,7 +229,7 @@ class Waiter:
     def operation(self, client, kind, body, *, what, permission=""):
         """Wait for an operation and return its last body.
 
-        Errors: :class:`OperationFailed` with the service's words, :class:`OperationTimeout`.
+        Errors: :class:`OperationFailed` with the service's message, :class:`OperationTimeout`.
         """
         state = {"body": body}
 
@@ -158,7 +239,7 @@ class Waiter:
             return state["body"], "" if kind.done(state["body"]) else kind.status(state["body"])
 
         if not kind.done(body):
-            # The first look comes after a pause: nothing that takes time is done at once.
+            # Pause before the first poll: what takes time is not done at once.
             self._clock.sleep(_FIRST_PAUSE)
         last = self.until(poll, what=what, operation=body.get("name", ""))
         problem = kind.error(last)

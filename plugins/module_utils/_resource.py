@@ -10,6 +10,7 @@ the only place that decides what is sent.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,12 +31,18 @@ class Update:
     """How a resource is changed.
 
     style   ``mask``: PATCH with the changed fields and their names in ``updateMask``; ``merge``: PATCH with the
-            changed fields, the service merges; ``put``: the whole resource
+            changed fields, the service merges; ``put``: the whole resource; ``requests``: the ordered list ``requests``
     depth   how many keys deep a changed field is named; from there on it is sent whole
     wrap    (body, mask paths) -> body, for services that want an envelope; the mask is then not sent as a parameter
     rewrite (plan, body, mask paths) -> (body, mask paths), for what is compared as one field and sent as another
     method  where it is not the style's own
     query   more query parameters
+    requests  the updates of the style ``requests``. Each is sent if one of its ``fields`` differs, and awaited before
+            the next one: for services that change one thing at a time
+    fields  of one of ``requests``: the dotted fields that it changes
+    path    of one of ``requests``: what follows the resource's address, such as ``/setLabels``
+    guard   of one of ``requests``: dotted field that guards against lost updates, such as ``labelFingerprint``
+    permission  of one of ``requests``: the last part of its IAM permission, such as ``setLabels``
     """
 
     style: str = "mask"
@@ -44,6 +51,11 @@ class Update:
     rewrite: Any = None
     method: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
+    requests: tuple = ()
+    fields: tuple = ()
+    path: str = ""
+    guard: str = ""
+    permission: str = "update"
 
 
 @dataclass(frozen=True)
@@ -353,7 +365,10 @@ class Remote:
 
     def apply(self, plan):
         """Send a plan and wait for it, unless the task does not want to wait. Return a :class:`Result`."""
-        body = self._send_patiently(plan)
+        *earlier, (part, update) = self._requests(plan)
+        for one, its_update in earlier:
+            self._await(self._send_patiently(one, its_update), "updating")
+        body = self._send_patiently(part, update)
         result = self.result(plan, plan.after)
         if self.resource.operation is None or plan.action in self.resource.direct:
             # IAM answers a patch with the changed fields only.
@@ -367,28 +382,68 @@ class Remote:
 
     def finish(self, result, operation, verb):
         """Wait for an operation on this resource and put the resource as it is then into ``result``."""
-        kind = self.resource.operation
-        try:
-            last = self.task.waiter.operation(self.task.client, kind, operation, what=f"{verb} {self.title}")
-        except _errors.OperationFailed as error:
-            more = self.resource.explain(self, error) if self.resource.explain else ""
-            raise _errors.OperationFailed(error.message, more or error.hint, **error.facts) from error
+        last = self._await(operation, verb)
         if verb == "deleting":
             result.resource = None
             return
-        result.resource = kind.result(last) or self.read()
+        result.resource = self.resource.operation.result(last) or self.read()
         self.refuse_failed(result.resource)
 
-    def _send_patiently(self, plan):
+    def _await(self, operation, verb):
+        """Wait for an operation on this resource and return its last body; None where the service has no operations."""
+        kind = self.resource.operation
+        if kind is None:
+            return None
+        try:
+            return self.task.waiter.operation(self.task.client, kind, operation, what=f"{verb} {self.title}")
+        except _errors.OperationFailed as error:
+            more = self.resource.explain(self, error) if self.resource.explain else ""
+            raise _errors.OperationFailed(error.message, more or error.hint, **error.facts) from error
+
+    def _join(self, operation):
+        """Wait until an operation of another run has ended, whatever its result is."""
+        kind, state = self.resource.operation, {"body": operation}
+
+        def poll():
+            state["body"] = self.task.client.get(kind.url(state["body"]))
+            return state["body"], "" if kind.done(state["body"]) else kind.status(state["body"])
+
+        self.task.waiter.until(poll, what=self.title, operation=operation.get("name", ""))
+
+    def _requests(self, plan):
+        """Return a list of plans, each with the :class:`Update` by which it is sent: one, unless an update takes more.
+
+        Errors: :class:`ImmutableFieldError` for a field that no request of the update changes.
+        """
+        update = self.resource.update
+        if plan.action != "update" or update is None or not update.requests:
+            return [(plan, update)]
+        parts = [(_part(plan, request.fields), request) for request in update.requests]
+        changed = {change for part, _request in parts for change in part.changed_paths(9)}
+        self._refuse_update([path for path in plan.changed_paths(9) if path not in changed])
+        return [(part, request) for part, request in parts if part.changes]
+
+    def _refuse_update(self, paths):
+        if paths:
+            raise _errors.ImmutableFieldError(
+                "{} cannot be changed; what differs: {}.".format(self.title, ", ".join(paths)),
+                "Delete it (state: absent) and make it again.",
+            )
+
+    def _send_patiently(self, plan, update):
         """Send a plan, waiting while the resource is busy or a dependency of it is not known everywhere yet."""
         while True:
             try:
-                return self.task.waiter.tolerate(lambda: self._send(plan), self.resource.transient, what=self.title)
+                return self.task.waiter.tolerate(
+                    lambda: self._send(plan, update), self.resource.transient, what=self.title
+                )
             except _errors.OperationInProgress as error:
-                if plan.action == "create" and self.resource.under_way:
-                    operation = self.resource.under_way(self)
-                    if operation:
-                        raise _Made(operation) from error
+                operation = self.resource.under_way(self) if self.resource.under_way else None
+                if operation and plan.action == "create":
+                    raise _Made(operation) from error
+                if operation:
+                    self._join(operation)
+                    continue
                 self.task.waiter.pause(_BUSY_SECONDS, self.title, f"busy: {error.text}")
                 if plan.action == "create" and self.read() is not None:
                     # Another run was making it. Not every service refuses to make it once more over that.
@@ -398,7 +453,7 @@ class Remote:
                     error.message = f"creating {self.title}: {error.message}"
                 raise
 
-    def _send(self, plan):
+    def _send(self, plan, update):
         client, resource = self.task.client, self.resource
         if plan.action == "delete":
             query = _fill_all(resource.delete_query, self.names)
@@ -419,15 +474,12 @@ class Remote:
                 safe=True,
                 permission=self._permission("create"),
             )
-        return self._send_update(plan)
+        return self._send_update(plan, update)
 
-    def _send_update(self, plan):
-        resource, update = self.resource, self.resource.update
+    def _send_update(self, plan, update):
+        resource = self.resource
         if update is None:
-            raise _errors.ImmutableFieldError(
-                "{} cannot be changed; what differs: {}.".format(self.title, ", ".join(plan.changed_paths(9))),
-                "Delete it (state: absent) and make it again.",
-            )
+            self._refuse_update(plan.changed_paths(9))
         query = _fill_all(update.query, self.names)
         mask = plan.changed_paths(update.depth)
         body = plan.after if update.style == "put" else plan.patch(update.depth, nulls=update.style == "merge")
@@ -437,6 +489,8 @@ class Remote:
                 query[resource.version_query] = guard
             elif guard is not None:
                 _set_at(body, resource.version, guard)
+        if update.guard:
+            _set_at(body, update.guard, _value_at(plan.existing, update.guard))
         if update.rewrite:
             body, mask = update.rewrite(plan, body, mask)
         if update.wrap:
@@ -445,8 +499,24 @@ class Remote:
             query["updateMask"] = ",".join(mask)
         method = update.method or ("PUT" if update.style == "put" else "PATCH")
         return self.task.client.request(
-            method, self.url, query=query or None, body=body, permission=self._permission("update")
+            method,
+            self.url + update.path,
+            query=query or None,
+            body=body,
+            # Also where it is a POST: it sets values.
+            safe=True,
+            permission=self._permission(update.permission),
         )
+
+
+def _part(plan, fields):
+    """Return the plan with the changes of these fields only."""
+    changes = (change for change in plan.changes if any(_is_in(".".join(change.path), name) for name in fields))
+    return dataclasses.replace(plan, changes=tuple(changes))
+
+
+def _is_in(path, field_name):
+    return path == field_name or path.startswith(field_name + ".")
 
 
 def _fill(template, names, encode=True):

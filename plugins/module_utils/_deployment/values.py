@@ -31,14 +31,15 @@ _LARGEST = 2**53
 _MOST_NODES = 20_000
 _DEEPEST = 40
 
+# What a type is, and how to write it.
 _EXPECTED = {
-    "str": "text",
-    "path": "a path",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "list": "a list, or text with one entry a line or commas between them",
-    "dict": "a mapping, or text with one NAME=VALUE a line",
+    "str": ("text", "Write it as text."),
+    "path": ("a path", "Write it as text."),
+    "int": ("a whole number", "Set it to a whole number."),
+    "float": ("a number", "Set it to a number."),
+    "bool": ("true or false", "Set it to true or false."),
+    "list": ("a list", "Write it as a list, or as text: one entry a line, entries between commas, JSON or YAML."),
+    "dict": ("a mapping", "Write it as a mapping, or as text: one NAME=VALUE a line, JSON or YAML."),
 }
 
 
@@ -182,9 +183,10 @@ def _convert(variable: Variable, value: Any) -> Any:
     return _CONVERTERS[variable.type](variable, value)
 
 
-def _misfit(variable: Variable, value: Any, reason: str = "") -> Misfit:
+def _misfit(variable: Variable, value: Any) -> Misfit:
     at = "has a value that" if _hidden(variable) else f"is {shown(value)}, which"
-    return Misfit(f" {at} is not {_EXPECTED[variable.type]}{reason}.", f"Set it to {_EXPECTED[variable.type]}.")
+    expected, next = _EXPECTED[variable.type]
+    return Misfit(f" {at} is not {expected}.", next)
 
 
 def _hidden(variable: Variable) -> bool:
@@ -353,7 +355,7 @@ def _document(variable: Variable, text: str) -> Any:
     except Misfit:
         raise
     except Exception:  # PyYAML's constructors raise KeyError, IndexError and others for values that they cannot read
-        raise _misfit(variable, text, ", JSON or YAML") from None
+        raise _misfit(variable, text) from None
 
 
 _CONVERTERS: Mapping[str, Callable[[Variable, Any], Any]] = {

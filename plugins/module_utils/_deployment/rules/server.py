@@ -1,0 +1,190 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The server's environment and its image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem, shown
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import access, cloudrun
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.kinds import Fault, Rule, like
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+# https://cloud.google.com/run/docs/configuring/services/environment-variables
+_LONGEST = 32768
+
+# Set by the platform: https://cloud.google.com/run/docs/container-contract#env-vars,
+# https://cloud.google.com/appengine/docs/flexible/python/runtime#environment_variables
+PLATFORM = ("PORT", "GOOGLE_CLOUD_PROJECT")
+PLATFORM_PREFIXES = ("K_", "GAE_", "X_GOOGLE_", "CLOUD_RUN_")
+# Set by the deployment -> what to set instead. Names that the image's entrypoint reads in place of those are here, too.
+PRODUCT = {
+    "GCP_PROJECT": "gcp_project",
+    "GCS_BACKEND": "mlflow_bucket",
+    "MLFLOW_ARTIFACTS_DESTINATION": "mlflow_bucket",
+    "MLFLOW_BACKEND_STORE_URI": "mlflow_database_instance",
+    "MLFLOW_SERVE_ARTIFACTS": "mlflow_artifacts",
+    "MLFLOW_WORKERS": "mlflow_workers",
+    "MLFLOW_ALLOWED_HOSTS": "mlflow_allowed_hosts",
+    "MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow_allowed_hosts",
+    "MLFLOW_CORS_ALLOWED_ORIGINS": "mlflow_allowed_hosts",
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "mlflow_allowed_hosts",
+    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "mlflow_pool_size",
+    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "mlflow_pool_overflow",
+    "MLFLOW_AUTH_ENABLED": "mlflow_access",
+    "MLFLOW_AUTH_ADMIN_USERNAME": "mlflow_login_username_secret",
+    "MLFLOW_AUTH_ADMIN_PASSWORD": "mlflow_login_password_secret",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY": "mlflow_login_key_secret",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "",
+    "MLFLOW_DEPLOYMENT": "mlflow_name",
+    "MLFLOW_HOST": "",
+    "IMAGE_COMMAND": "",
+    "DB_TYPE": "mlflow_database_version",
+    "DB_NAME": "mlflow_database_name",
+    "DB_USERNAME": "mlflow_database_user",
+    "DB_PASSWORD": "mlflow_database_password_secret",
+    "DB_INSTANCE_CONNECTION_NAME": "mlflow_database_instance",
+    "DB_HOST": "mlflow_database_instance",
+    "DB_PORT": "mlflow_database_instance",
+    "CLOUDSQL_SOCKET_DIR": "",
+}
+# A worker of MLflow's server takes about this much.
+_WORKER_MIB = 256
+
+
+def environment_name(name: str) -> Fault | None:
+    """The name of a variable that a deployment may add to the server's environment."""
+    if not _NAME.fullmatch(name):
+        return (
+            f"and {shown(name)} cannot be the name of an environment variable",
+            "Use letters, digits and _, not beginning with a digit.",
+        )
+    if name in PLATFORM or name.startswith(PLATFORM_PREFIXES):
+        return f"and the platform sets {name} itself", f"Remove {name}."
+    owned = name.removesuffix("_SECRET_NAME")
+    if owned in PRODUCT:
+        instead = PRODUCT[owned]
+        return (
+            f"and the deployment sets {name} itself",
+            f"Remove {name}, and set {instead}." if instead else f"Remove {name}.",
+        )
+    return None
+
+
+def server_env(value: Any) -> Fault | None:
+    """Names and values of environment variables."""
+    for name, text in value.items():
+        if fault := environment_name(name):
+            return fault
+        if len(text) > _LONGEST or "\0" in text:
+            return (
+                f"and the value of {name} is not one that a server can have",
+                f"Use at most {_LONGEST} characters without NUL.",
+            )
+    return None
+
+
+def server_secret_env(value: Any) -> Fault | None:
+    """Names of environment variables, each with a secret."""
+    for name, reference in value.items():
+        if fault := environment_name(name):
+            return fault
+        if fault := access.RULES["secret_reference"](reference):
+            return f"and {name} has {shown(reference)}, {fault[0]}", fault[1]
+    return None
+
+
+def build_args(value: Any) -> Fault | None:
+    """Names and values of build arguments."""
+    for name, text in value.items():
+        if not _NAME.fullmatch(name):
+            return (
+                f"and {shown(name)} cannot be the name of a build argument",
+                "Use letters, digits and _, not beginning with a digit.",
+            )
+        if len(text) > _LONGEST or re.search(r"[\0\r\n]", text):
+            return f"and the value of {name} is not one line", f"Use at most {_LONGEST} characters on one line."
+    return None
+
+
+_PATH = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_REFERENCE = re.compile(
+    rf"(?P<host>[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)+(:[0-9]+)?/)?{_PATH}(/{_PATH})*(?P<version>(:{_TAG})?(@sha256:[a-f0-9]{{64}})?)"
+)
+
+
+def image(value: Any) -> Fault | None:
+    """https://github.com/distribution/reference: a registry, a name, and a tag or a digest."""
+    found = _REFERENCE.fullmatch(value) if len(value) <= 512 else None
+    if not found:
+        hint = " Names of images are lower-case." if value != value.lower() else ""
+        return (
+            "which is not the reference of an image",
+            f"Write REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST.{hint}",
+        )
+    if not found["version"]:
+        return "which has neither a tag nor a digest", "Add :TAG or @sha256:DIGEST."
+    if not found["host"]:
+        return "which lacks its registry", "Write it like europe-west1-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE:TAG."
+    return None
+
+
+def check(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what does not go together, where each value is one by itself."""
+    both = sorted(set(values.get("mlflow_server_env") or {}) & set(values.get("mlflow_server_secret_env") or {}))
+    if both:
+        yield Problem(
+            "mlflow_server_secret_env",
+            f"mlflow_server_secret_env and mlflow_server_env both set {both[0]}.",
+            "Remove it from one of them.",
+        )
+    workers, memory = values.get("mlflow_workers") or 1, cloudrun.mebibytes(values.get("mlflow_memory"))
+    fitting = max(1, int((memory or 0) // _WORKER_MIB))
+    if memory and workers > fitting:
+        yield Problem(
+            "mlflow_workers",
+            f"mlflow_workers is {workers}, and an instance with mlflow_memory {values['mlflow_memory']} has room for "
+            f"{fitting}, at about {_WORKER_MIB} MiB each.",
+            "Lower it to the number of CPUs, which is enough, and raise mlflow_max_instances for more load.",
+        )
+
+
+RULES: Mapping[str, Rule] = {
+    "version": like(
+        r"[0-9]{1,3}(\.[0-9]{1,3}){1,2}((a|b|rc)[0-9]{1,3}|\.(dev|post)[0-9]{1,3})?",
+        "which is not a version of MLflow",
+        "Set it to a released version, for example 3.17.2. Quote it: 3.10 without quotes is 3.1 in YAML.",
+    ),
+    "image": image,
+    "image_name": like(
+        rf"(?=.{{1,255}}$){_PATH}(/{_PATH})*",
+        "which cannot be the name of an image",
+        "Use lower-case letters, digits, and single . _ - between them.",
+    ),
+    "tag": like(
+        _TAG,
+        "which cannot be the tag of an image",
+        "Use at most 128 letters, digits, _ . and -, not beginning with . or -.",
+    ),
+    "relative_path": like(
+        r"(?!.*(^|/)\.\.(/|$))[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,1023}",
+        "which is not a path inside the context",
+        "Write it relative to mlflow_image_context, without ..",
+    ),
+    "build_machine": like(
+        r"E2_MEDIUM|E2_STANDARD_2|E2_HIGHCPU_8|E2_HIGHCPU_32|N1_HIGHCPU_8|N1_HIGHCPU_32",
+        "which is not a machine type of Cloud Build",
+        "Set it to E2_MEDIUM, E2_STANDARD_2, E2_HIGHCPU_8 or E2_HIGHCPU_32, or leave it empty.",
+    ),
+}
+MAPPINGS: Mapping[str, Rule] = {
+    "server_env": server_env,
+    "server_secret_env": server_secret_env,
+    "build_args": build_args,
+}

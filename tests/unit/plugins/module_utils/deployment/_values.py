@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variables of deployments that work, and what the model says about others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import rules, values
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
+
+GOOD = {"gcp_project": "my-project", "gcp_region": "europe-west1", "mlflow_name": "demo"}
+
+
+def judged(variables: Mapping[str, Any], derived: Mapping[str, str] | None = None) -> list[Problem]:
+    """Return the problems of a deployment with these variables on top of those that it needs."""
+    given = GOOD | dict(variables)
+    found, problems, _ = values.read(given)
+    target = found["mlflow_target"]
+    return problems + rules.check(found, derived or {}, target, values.in_use(given, target))
+
+
+def text(problems: list[Problem]) -> str:
+    return "\n".join(f"{problem.what} -> {problem.next}" for problem in problems)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import deployer_roles
+
 
 class GcpError(Exception):
     """Base of every error that a user is meant to read."""
@@ -264,14 +266,14 @@ def from_response(status, body, *, method, url, caller="", project="", permissio
 
 
 def permission_hint(permission, caller, project):
-    """One sentence and one command that give ``caller`` the ``permission``."""
-    member = "MEMBER"
-    if caller:
-        member = "{}:{}".format("serviceAccount" if caller.endswith(".gserviceaccount.com") else "user", caller)
+    """Return one sentence and one command that give ``caller`` the ``permission``."""
+    known = deployer_roles.smallest([permission] if permission else [])
+    granting = deployer_roles.RoleSet(known.roles or ("ROLE",))
+    (command,) = deployer_roles.commands(project or "PROJECT", deployer_roles.member(caller), granting)
     return "{} lacks {}. Grant a role that contains it, for example: {}".format(
         caller or "The caller",
         f"the permission {permission}" if permission else "a permission for this",
-        "gcloud projects add-iam-policy-binding {} --member={} --role=ROLE".format(project or "PROJECT", member),
+        command,
     )
 
 

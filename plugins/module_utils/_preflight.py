@@ -12,9 +12,12 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _ow
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import MOST_VERSIONS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import ANYWHERE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kinds import KINDS
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import deployer_roles, permissions
 from ansible_collections.mlplatform.gcp.plugins.module_utils._survey import Survey
 
 ENABLE = "serviceusage.services.enable"
+# Needed to read the project and its APIs.
+READ = ("resourcemanager.projects.get", "serviceusage.services.get")
 WAYS_OUT = {
     "SYSTEM_DISABLED": "Google has disabled it, for example for want of billing. The console says why.",
     "DISABLED": "Enable it again.",
@@ -35,6 +38,7 @@ class Preflight:
         self.caller = task.client.caller
         self.problems = []
         self.unanswered = []
+        self.missing = ()
         self.report = {
             "project": None,
             "caller": None,
@@ -75,7 +79,7 @@ class Preflight:
         self._caller(known["caller"].value)
         self._project(known.get("project"))
         self._billing(known["billing"])
-        granted = self._granted(wanted, known.get("granted"))
+        granted = self._granted(known.get("granted"))
         self._organization()
         found = [_value(answer) for answer in answers[: len(first)]]
         if later and not any(self._owned(item) for item in found):
@@ -123,8 +127,8 @@ class Preflight:
             self.problem(
                 "project",
                 f"Project {self.name} does not exist, or {caller} may not see it ({error.text}).",
-                f"Check gcp_project, and that {caller} has a role on it (at least roles/browser and"
-                " roles/serviceusage.serviceUsageConsumer).",
+                "Check gcp_project. If it is right, grant the smallest set of roles:\n"
+                + self._commands([*READ, *self.params["permissions"]]),
             )
         else:
             return error
@@ -165,35 +169,45 @@ class Preflight:
 
     def _permissions(self):
         """Return the permissions to ask for: the wanted ones, and those that only some deployments need."""
-        enable = [ENABLE] if self.report["services"]["disabled"] else []
         creating = [KINDS[item["type"]].create for item in self.params["resources"]]
-        return list(dict.fromkeys(self.params["permissions"] + enable + [name for name in creating if name]))
+        return list(permissions.to_test([*self._needed(), *filter(None, creating)]))
 
-    def _granted(self, wanted, answer):
+    def _needed(self):
+        enabling = permissions.ENABLE_APIS.deploy if self.report["services"]["disabled"] else ()
+        return [*self.params["permissions"], *enabling]
+
+    def _granted(self, answer):
         """Return the granted permissions, or None when they could not be asked for."""
         if answer is None or "permissions" in self.unanswered:
             return None
         if answer.error:
             raise answer.error
-        needed = [name for name in wanted if name in self.params["permissions"] or name == ENABLE]
-        missing = [name for name in needed if name not in answer.value]
-        if ENABLE in missing:
-            disabled = self.report["services"]["disabled"]
+        missing = permissions.missing(self._needed(), answer.value)
+        disabled = self.report["services"]["disabled"]
+        if disabled and ENABLE in missing:
             self.problem(
                 "services",
                 f"{', '.join(disabled)} must be enabled, and {self.caller or 'the caller'} may not do that ({ENABLE}).",
-                f"Have them enabled: gcloud services enable {' '.join(disabled)} --project={self.name}",
+                f"Have them enabled: gcloud services enable {' '.join(disabled)} --project={self.name}\n"
+                f"Or grant the smallest set of roles:\n{self._commands(permissions.ENABLE_APIS.deploy)}",
             )
-            missing.remove(ENABLE)
+            alone = set(permissions.ENABLE_APIS.deploy) - set(self.params["permissions"])
+            missing = tuple(name for name in missing if name not in alone)
+        self.missing = missing
         if missing:
             self._lacks(
-                f"{self.caller or 'The caller'} lacks permissions on project {self.name}: {', '.join(missing)}."
+                f"{self.caller or 'The caller'} lacks permissions on project {self.name}: {', '.join(missing)}.",
+                missing,
             )
         return answer.value
 
-    def _lacks(self, what, resource=None):
-        hint = _errors.permission_hint("", self.caller, self.name).split(". ", 1)[-1]
-        self.problem("permissions", what, hint, resource)
+    def _lacks(self, what, missing, resource=None):
+        self.problem("permissions", what, f"Grant the smallest set of roles:\n{self._commands(missing)}", resource)
+
+    def _commands(self, missing):
+        """Return the commands, one a line, that grant the caller the smallest set of roles for the permissions."""
+        caller = deployer_roles.member(self.caller)
+        return "\n".join(deployer_roles.commands(self.name, caller, deployer_roles.smallest(missing)))
 
     def _organization(self):
         asked = self.params["organization_required"] and "organization" not in self.unanswered
@@ -271,14 +285,19 @@ class Preflight:
     def _creatable(self, kind, title, granted):
         if kind.create and granted is not None and kind.create not in granted:
             self._lacks(
-                f"{title} does not exist, and {self.caller or 'the caller'} may not make it ({kind.create}).", title
+                f"{title} does not exist, and {self.caller or 'the caller'} may not create it ({kind.create}).",
+                [kind.create],
+                title,
             )
 
     def _unreadable(self, asked, title, error):
-        if asked["type"] == "storage_bucket" and isinstance(error, _errors.PermissionDenied):
+        denied = isinstance(error, _errors.PermissionDenied)
+        if denied and f"{KINDS[asked['type']].resource.permission}.get" in self.missing:
+            return  # among the missing permissions
+        if denied and asked["type"] == "storage_bucket":
             # Names of buckets are global: one that may not be seen belongs to another project.
             self._taken(title, "is taken by somebody else, or may not be seen")
-        elif isinstance(error, _errors.PermissionDenied):
+        elif denied:
             self.problem("permissions", f"{title} may not be looked at: {error.text}", error.hint, title)
         else:
             self.problem("resources", f"{title} could not be looked at: {error.message}", error.hint, title)

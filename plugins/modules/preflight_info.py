@@ -29,7 +29,9 @@ options:
     elements: str
     default: []
   permissions:
-    description: Permissions on the project that the deployment will need.
+    description:
+      - Permissions on the project that the deployment will need.
+      - The problem about missing ones has the finished commands that grant the smallest set of predefined roles.
     type: list
     elements: str
     default: []

@@ -81,6 +81,13 @@ class _Search:
             self._extend(left - covers, (*chosen, name), excess + more)
 
 
+def member(email: str | None) -> str:
+    """Return a caller as IAM policies name it; ``MEMBER`` where its address is not known."""
+    if not email:
+        return "MEMBER"
+    return f"{'serviceAccount' if email.endswith('.gserviceaccount.com') else 'user'}:{email}"
+
+
 def commands(project: str, member: str, role_set: RoleSet) -> list[str]:
     """Return the commands that grant the roles to a member of IAM policies, such as ``serviceAccount:EMAIL``."""
     lines = [_bind(project, member, role) for role in role_set.roles]

@@ -105,6 +105,8 @@ def test_permission_from_words(text, permission):
 
 def test_permission_hint_for_people_and_strangers():
     assert "--member=user:a@example.com" in _errors.permission_hint("x.y.z", "a@example.com", "p")
+    assert "--role=roles/run.viewer " in _errors.permission_hint("run.services.get", "a@example.com", "p")
+    assert "--role=ROLE " in _errors.permission_hint("x.y.z", "a@example.com", "p")
     hint = _errors.permission_hint("", "", "")
     assert hint.startswith("The caller lacks a permission for this.") and "PROJECT --member=MEMBER" in hint
 

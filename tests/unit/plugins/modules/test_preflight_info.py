@@ -73,6 +73,89 @@ def test_all_problems_are_listed_and_not_the_first(cloud):
     assert all(problem["next"] for problem in result["problems"])
 
 
+def bind(role):
+    return (
+        "gcloud projects add-iam-policy-binding p --member=serviceAccount:me@p.iam.gserviceaccount.com"
+        f" --role={role} --condition=None"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "granted", "commands"),
+    [
+        (["run.services.get", "run.jobs.get"], ["run.jobs.get"], [bind("roles/run.viewer")]),
+        (["run.services.setIamPolicy", "run.jobs.get"], [], [bind("roles/run.admin")]),
+        (
+            ["run.services.get", "iam.serviceAccounts.actAs"],
+            [],
+            [bind("roles/iam.serviceAccountUser"), bind("roles/run.viewer")],
+        ),
+        (
+            ["a.b.c"],
+            [],
+            [
+                "gcloud iam roles create mlflowDeployer --project=p '--title=MLflow deployer' --permissions=a.b.c",
+                bind("projects/p/roles/mlflowDeployer"),
+            ],
+        ),
+    ],
+)
+def test_the_commands_for_missing_permissions_are_complete(cloud, wanted, granted, commands):
+    well(cloud)
+    cloud.expect("POST", TEST, body={"permissions": granted})
+    (problem,) = cloud.run(preflight_info, permissions=wanted)["problems"]
+    assert problem["check"] == "permissions"
+    assert problem["next"].splitlines() == ["Grant the smallest set of roles:", *commands]
+
+
+OWNER = "resourcemanager.projects.undelete"
+
+
+@pytest.mark.parametrize(("owner", "found"), [(True, []), (False, ["permissions"])])
+def test_an_owner_has_the_permissions_of_buckets_on_each_bucket(cloud, owner, found):
+    well(cloud)
+    asked = ["storage.buckets.create", "storage.buckets.get"]
+    granted = [OWNER, "storage.buckets.create"] if owner else ["storage.buckets.create"]
+    cloud.expect("POST", TEST, sent={"permissions": [OWNER, *asked]}, body={"permissions": granted})
+    assert checks(cloud.run(preflight_info, permissions=asked)) == found
+
+
+def test_a_bucket_is_not_taken_because_of_a_missing_permission(cloud):
+    well(cloud)
+    cloud.expect("POST", TEST, body={})
+    cloud.expect_error("GET", BUCKET, 403, legacy=True, reason="forbidden")
+    result = cloud.run(
+        preflight_info,
+        region="europe-west1",
+        permissions=["storage.buckets.get"],
+        resources=[{"type": "storage_bucket", "name": "bkt"}],
+    )
+    assert checks(result) == ["permissions"]
+    assert "roles/storage" in result["problems"][0]["next"]
+
+
+def test_apis_are_enabled_by_someone_or_with_a_role(cloud):
+    names = ["run.googleapis.com", "iap.googleapis.com"]
+    well(cloud, services=[state(name, False) for name in names])
+    cloud.expect("POST", TEST, body={"permissions": ["run.jobs.get"]})
+    (problem,) = cloud.run(preflight_info, services=names, permissions=["run.jobs.get"])["problems"]
+    assert problem["next"].splitlines() == [
+        "Have them enabled: gcloud services enable run.googleapis.com iap.googleapis.com --project=p",
+        "Or grant the smallest set of roles:",
+        bind("roles/serviceusage.serviceUsageAdmin"),
+    ]
+
+
+def test_what_is_needed_besides_enabling_apis_is_missing_on_its_own(cloud):
+    well(cloud, services=[state("iap.googleapis.com", False)])
+    cloud.expect("POST", TEST, body={})
+    wanted = ["serviceusage.services.enable", "run.jobs.get"]
+    services, permissions = cloud.run(preflight_info, services=["iap.googleapis.com"], permissions=wanted)["problems"]
+    assert services["check"] == "services"
+    assert "p: run.jobs.get, serviceusage.services.enable." in permissions["what"]
+    assert "serviceusage.services.list" not in permissions["what"]
+
+
 def test_apis_that_are_only_looked_at(cloud):
     names = ["run.googleapis.com", "appengine.googleapis.com", "dns.googleapis.com"]
     well(cloud, services=[state(names[0]), state(names[1]), state(names[2], False)])
@@ -138,9 +221,11 @@ def test_a_project_that_cannot_be_seen_ends_the_questions(cloud, status):
     cloud.expect_error(
         "GET", USAGE, status, code="PERMISSION_DENIED", message="Permission denied on resource project p"
     )
-    result = cloud.run(preflight_info)
+    result = cloud.run(preflight_info, permissions=["run.services.setIamPolicy"])
     assert checks(result) == ["project"]
     assert "does not exist, or me@p.iam.gserviceaccount.com may not see it" in result["problems"][0]["what"]
+    lines = result["problems"][0]["next"].splitlines()
+    assert lines[1:] == [bind("roles/run.admin"), bind("roles/serviceusage.serviceUsageViewer")]
 
 
 def test_a_project_that_is_being_deleted_ends_the_questions(cloud):

@@ -14,6 +14,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment._predef
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.deployer_roles import (
     RoleSet,
     commands,
+    member,
     smallest,
 )
 
@@ -106,6 +107,19 @@ def test_one_missing_role_is_the_answer():
         assert len(smallest(needed, itertools.chain(*others)).roles) == 1
 
 
+@pytest.mark.parametrize(
+    ("email", "expected"),
+    [
+        ("d@p.iam.gserviceaccount.com", "serviceAccount:d@p.iam.gserviceaccount.com"),
+        ("a@example.com", "user:a@example.com"),
+        ("", "MEMBER"),
+        (None, "MEMBER"),
+    ],
+)
+def test_a_caller_is_a_member(email, expected):
+    assert member(email) == expected
+
+
 def test_commands_are_complete():
     role_set = RoleSet(("roles/run.admin",), ("x.y.z", "x.y.a"), 0)
     assert commands("my-project", "serviceAccount:d@p.iam.gserviceaccount.com", role_set) == [
@@ -120,9 +134,9 @@ def test_commands_are_complete():
 
 
 def test_commands_can_be_pasted_into_a_shell():
-    member = "principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/attribute.x/it's $1"
-    (line,) = commands("p", member, RoleSet(("roles/run.admin",)))
-    assert shlex.split(line)[4] == f"--member={member}"
+    pool = "principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/attribute.x/it's $1"
+    (line,) = commands("p", pool, RoleSet(("roles/run.admin",)))
+    assert shlex.split(line)[4] == f"--member={pool}"
 
 
 @functools.cache

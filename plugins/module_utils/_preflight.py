@@ -79,12 +79,12 @@ class Preflight:
         self._caller(known["caller"].value)
         self._project(known.get("project"))
         self._billing(known["billing"])
-        granted = self._granted(known.get("granted"))
-        self._organization()
         found = [_value(answer) for answer in answers[: len(first)]]
+        self._granted(known.get("granted"), found)
+        self._organization()
         if later and not any(self._owned(item) for item in found):
             found += [_value(answer) for answer in survey.side_by_side([lambda i=i: survey.resource(i) for i in later])]
-        self.report["resources"] = [self._describe(item, found, granted) for item in found]
+        self.report["resources"] = [self._describe(item, found) for item in found]
         for error in [answer.error for answer in answers[len(first) :] if answer.error]:
             self.problem("principals", error.message, error.hint)
 
@@ -128,7 +128,7 @@ class Preflight:
                 "project",
                 f"Project {self.name} does not exist, or {caller} may not see it ({error.text}).",
                 "Check gcp_project. If it is right, grant the smallest set of roles:\n"
-                + self._commands([*READ, *self.params["permissions"]]),
+                + self._commands([*READ, *self.params["permissions"], *_creating(self.params["resources"])]),
             )
         else:
             return error
@@ -168,21 +168,21 @@ class Preflight:
             )
 
     def _permissions(self):
-        """Return the permissions to ask for: the wanted ones, and those that only some deployments need."""
-        creating = [KINDS[item["type"]].create for item in self.params["resources"]]
-        return list(permissions.to_test([*self._needed(), *filter(None, creating)]))
+        """Return the permissions to test: the wanted ones, and those that only some deployments need."""
+        return list(permissions.to_test([*self._needed(), *_creating(self.params["resources"])]))
 
     def _needed(self):
         enabling = permissions.ENABLE_APIS.deploy if self.report["services"]["disabled"] else ()
         return [*self.params["permissions"], *enabling]
 
-    def _granted(self, answer):
-        """Return the granted permissions, or None when they could not be asked for."""
+    def _granted(self, answer, found):
+        """Note the permissions that the caller lacks; ``found`` are the resources that exist or are to be created."""
         if answer is None or "permissions" in self.unanswered:
-            return None
+            return
         if answer.error:
             raise answer.error
-        missing = permissions.missing(self._needed(), answer.value)
+        new = _creating(item.asked for item in found if item.body is None and not item.error)
+        missing = permissions.missing([*self._needed(), *new], answer.value)
         disabled = self.report["services"]["disabled"]
         if disabled and ENABLE in missing:
             self.problem(
@@ -195,14 +195,11 @@ class Preflight:
             missing = tuple(name for name in missing if name not in alone)
         self.missing = missing
         if missing:
-            self._lacks(
+            self.problem(
+                "permissions",
                 f"{self.caller or 'The caller'} lacks permissions on project {self.name}: {', '.join(missing)}.",
-                missing,
+                f"Grant the smallest set of roles:\n{self._commands(missing)}",
             )
-        return answer.value
-
-    def _lacks(self, what, missing, resource=None):
-        self.problem("permissions", what, f"Grant the smallest set of roles:\n{self._commands(missing)}", resource)
 
     def _commands(self, missing):
         """Return the commands, one a line, that grant the caller the smallest set of roles for the permissions."""
@@ -233,7 +230,7 @@ class Preflight:
     def _owned(self, found):
         return found.exists and _ownership.carries(found.labels, self.params["owner_labels"])
 
-    def _describe(self, found, everything, granted):
+    def _describe(self, found, everything):
         """Return the report of one resource, and note what is wrong with it."""
         kind, asked, body = found.kind, found.asked, found.body
         title, wanted = f"{asked['type']} {asked['name']}", asked["location"]
@@ -248,8 +245,6 @@ class Preflight:
         )
         if found.error:
             self._unreadable(asked, title, found.error)
-        elif body is None:
-            self._creatable(kind, title, granted)
         if body is None:
             return report
         location, (state, bad) = kind.location(body) if kind.location else None, kind.state(body)
@@ -282,14 +277,6 @@ class Preflight:
             )
         return dict(report, location=location or wanted, state=state)
 
-    def _creatable(self, kind, title, granted):
-        if kind.create and granted is not None and kind.create not in granted:
-            self._lacks(
-                f"{title} does not exist, and {self.caller or 'the caller'} may not create it ({kind.create}).",
-                [kind.create],
-                title,
-            )
-
     def _unreadable(self, asked, title, error):
         denied = isinstance(error, _errors.PermissionDenied)
         if denied and f"{KINDS[asked['type']].resource.permission}.get" in self.missing:
@@ -310,6 +297,11 @@ def _value(answer):
     if answer.error:
         raise answer.error
     return answer.value
+
+
+def _creating(asked):
+    """Return the permissions to create resources that not every deployment creates."""
+    return [KINDS[item["type"]].create for item in asked if KINDS[item["type"]].create]
 
 
 def _version_exists(everything):

@@ -55,5 +55,5 @@ molecule:  ## the scenarios of the roles and of the target
 docs:  ## the documentation pages, in build/site
 build:  ## the collection's artifact, checked by galaxy-importer; the wheel of mlflow-google-auth
 
-measure: venv  ## deploy once, then count the requests and the seconds of a run that changes nothing
-	@$(BIN)/python scripts/measure.py
+measure: venv  ## time, processor time and requests of runs that change nothing and of --check (against=COMMIT compares)
+	@$(BIN)/python scripts/measure.py $(if $(against),--against $(against))

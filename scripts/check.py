@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the project's checks and say how long each step took: python scripts/check.py PART...|all
+"""Run the project's checks and print how long each step took: python scripts/check.py PART...|all
 
 The same steps by hand (`make lint`, `make unit`, ...) and in CI (`make test`). A failing step does not stop
 the others; the table at the end names it and the exit status is 1.
 
-`all` runs two lanes side by side, one for each of two cores: much of the time something waits for something else. A
-step's output is shown when it has ended. Tests that depend on the machine's speed are run once more by themselves at
-the end where they failed.
+`all` runs the steps side by side from one queue, the longest first. Steps wait for the sandbox much of the time, so
+one more runs than the machine has processors. A step's output is printed when the step has ended.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import os
 import pathlib
 import shlex
@@ -21,27 +19,54 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
-SANDBOX_STATE = ROOT / ".cache" / "check-sandbox"
+CACHE = ROOT / ".cache"
+INTEGRATION = pathlib.Path("tests/integration")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Step:
+    """One command.
+
+    title     for the output; unique
+    weight    minutes on a machine with two processors, roughly: the heaviest steps start first
+    env       changes to the environment
+    sandbox   run inside `gcp-sandbox exec`, with a sandbox of its own
+    """
+
     title: str
     command: list[str]
+    weight: float = 0.1
     env: dict[str, str] = field(default_factory=dict)
-    again: bool = False  # what fails is run once more by itself: it says which tests depend on the machine's speed
-    sandbox: bool = False  # run inside `gcp-sandbox exec`, with a sandbox of its own
+    sandbox: bool = False
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """For what the step keeps: no two steps write to the same files."""
+        return CACHE / "check" / self.title.replace(" ", "-")
 
 
-def pytest(title: str, *paths: str, args: tuple[str, ...] = (), again: bool = False) -> Step:
-    cache = f"cache_dir={ROOT / '.cache' / 'pytest' / paths[0].replace('/', '-')}"
-    return Step(title, [PYTHON, "-m", "pytest", "-q", "--durations=10", "-o", cache, *args, *paths], again=again)
+def pytest(title: str, *paths: object, weight: float, args: tuple[str, ...] = ()) -> Step:
+    folder = Step(title, []).folder
+    command = [PYTHON, "-m", "pytest", "-q", "--durations=10", "-o", f"cache_dir={folder}", *args, *map(str, paths)]
+    return Step(title, command, weight, {"COVERAGE_FILE": str(folder / "coverage")})
+
+
+def molecule(scenario: str, weight: float) -> Step:
+    return Step(f"molecule {scenario}", ["molecule", "test", "--scenario-name", scenario], weight, sandbox=True)
+
+
+# The tests of the targets in two halves that share no deployment.
+SHARED_DEPLOYMENT = ("deploy", "interruption", "composition", "browser", "changes", "access", "destroy")
+OTHER_DEPLOYMENTS = ("variants", "adoption", "bad_input", "failures", "appengine", "switch")
+
+
+def targets(*names: str) -> list[pathlib.Path]:
+    return [INTEGRATION / "target" / f"test_{name}.py" for name in (*names, "secrecy")]
 
 
 PARTS: dict[str, list[Step]] = {
@@ -49,8 +74,8 @@ PARTS: dict[str, list[Step]] = {
         Step("ruff check", ["ruff", "check", "."]),
         Step("ruff format", ["ruff", "format", "--check", "."]),
         Step("yamllint", ["yamllint", "--strict", "."]),
-        Step("ansible-lint", ["ansible-lint", "--offline", "--profile", "production"]),
-        Step("ansible-test sanity", [PYTHON, "scripts/sanity.py"]),
+        Step("ansible-lint", ["ansible-lint", "--offline", "--profile", "production"], 0.3),
+        Step("ansible-test sanity", [PYTHON, "scripts/sanity.py"], 2),
         Step(
             "antsibull-docs lint",
             [
@@ -70,6 +95,7 @@ PARTS: dict[str, list[Step]] = {
         pytest(
             "unit tests of the collection",
             "tests/unit",
+            weight=4,
             args=("--cov", "--cov-config=pyproject.toml", "--cov-report=term:skip-covered", "--cov-fail-under=90"),
         )
     ],
@@ -77,23 +103,25 @@ PARTS: dict[str, list[Step]] = {
         pytest(
             "tests of mlflow-google-auth",
             "clients/python/tests",
+            weight=1,
             args=("--cov", "--cov-config=clients/python/pyproject.toml", "--cov-fail-under=90"),
-            again=True,
         )
     ],
-    "sandbox-test": [pytest("tests of the sandbox", "sandbox/tests", again=True)],
-    "conformance": [pytest("recorded traffic", "tests/conformance", args=("-s",))],
-    "integration": [pytest("modules and roles in a sandbox", "tests/integration", again=True)],
-    "molecule": [Step("molecule", ["molecule", "test", "--all"], sandbox=True)],
-    "docs": [Step("documentation pages", [PYTHON, "scripts/docs.py"])],
+    "sandbox-test": [pytest("tests of the sandbox", "sandbox/tests", weight=9)],
+    "conformance": [pytest("recorded traffic", "tests/conformance", weight=1, args=("-s",))],
+    "integration": [
+        pytest("modules in a sandbox", INTEGRATION / "modules", weight=10),
+        pytest("clients in a sandbox", INTEGRATION / "clients", INTEGRATION / "clients_python", weight=6),
+        pytest("targets in a sandbox: one deployment", *targets(*SHARED_DEPLOYMENT), weight=12),
+        pytest("targets in a sandbox: the rest", *targets(*OTHER_DEPLOYMENTS), weight=14),
+    ],
+    "molecule": [molecule("building_blocks", 1), molecule("cloudrun", 1.5), molecule("appengine", 1.5)],
+    "docs": [Step("documentation pages", [PYTHON, "scripts/docs.py"], 0.3)],
     "build": [
-        Step("collection build and galaxy-importer", [PYTHON, "scripts/build.py"]),
+        Step("collection build and galaxy-importer", [PYTHON, "scripts/build.py"], 0.5),
         Step("wheel of mlflow-google-auth", [PYTHON, "scripts/wheel.py"]),
     ],
 }
-
-# What `all` runs side by side: the integration tests take as long as everything else.
-LANES = (("integration",), tuple(part for part in PARTS if part != "integration"))
 
 
 def environment(step: Step) -> dict[str, str]:
@@ -101,7 +129,7 @@ def environment(step: Step) -> dict[str, str]:
     return env | step.env
 
 
-@dataclass
+@dataclass(frozen=True)
 class Done:
     part: str
     step: Step
@@ -112,9 +140,15 @@ class Done:
 def run(part: str, step: Step, output: IO[bytes] | None = None) -> Done:
     """Run a step; what it prints goes to `output`, or where ours goes."""
     started = time.monotonic()
-    sandbox = ["gcp-sandbox", "--state", str(SANDBOX_STATE)]
-    env = environment(step)
-    streams = {"cwd": ROOT, "env": env, "stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+    sandbox = ["gcp-sandbox", "--state", str(step.folder / "sandbox")]
+    streams = {
+        "cwd": ROOT,
+        "env": environment(step),
+        "stdin": subprocess.DEVNULL,
+        "stdout": output,
+        "stderr": output,
+    }
+    step.folder.mkdir(parents=True, exist_ok=True)
     command = step.command
     if step.sandbox:
         subprocess.run([*sandbox, "reset"], check=True, **streams)
@@ -128,8 +162,8 @@ def run(part: str, step: Step, output: IO[bytes] | None = None) -> Done:
     return Done(part, step, status, time.monotonic() - started)
 
 
-def announce(step: Step, what: str = "") -> None:
-    print(f"\n=== {step.title}{what}\n$ {shlex.join(step.command)}", flush=True)
+def announce(step: Step) -> None:
+    print(f"\n=== {step.title}\n$ {shlex.join(step.command)}", flush=True)
 
 
 def one_by_one(parts: list[str]) -> list[Done]:
@@ -141,37 +175,26 @@ def one_by_one(parts: list[str]) -> list[Done]:
     return found
 
 
-def side_by_side() -> list[Done]:
-    """All parts, a thread a lane."""
+def side_by_side(lanes: int) -> list[Done]:
+    """Run all steps, `lanes` at a time, the heaviest first; in the order of PARTS."""
     lock = threading.Lock()
 
-    def lane(parts: Iterable[str]) -> list[Done]:
-        found = []
-        for part in parts:
-            for step in PARTS[part]:
-                print(f"... {step.title}", flush=True)
-                with tempfile.TemporaryFile() as output:
-                    found.append(run(part, step, output))
-                    output.seek(0)
-                    with lock:
-                        announce(step)
-                        sys.stdout.buffer.write(output.read())
-                        sys.stdout.flush()
-        return found
-
-    with concurrent.futures.ThreadPoolExecutor(len(LANES)) as pool:
-        return [done for found in pool.map(lane, LANES) for done in found]
-
-
-def once_more(done: Done) -> Done:
-    """Run by themselves the tests that failed, if they depend on the machine's speed."""
-    if done.status != 1 or not done.step.again:
+    def work(part: str, step: Step) -> Done:
+        print(f"... {step.title}", flush=True)
+        with tempfile.TemporaryFile() as output:
+            done = run(part, step, output)
+            output.seek(0)
+            with lock:
+                announce(step)
+                sys.stdout.buffer.write(output.read())
+                sys.stdout.flush()
         return done
-    command = [*done.step.command, "--last-failed", "--last-failed-no-failures", "none"]
-    step = dataclasses.replace(done.step, command=command)
-    announce(step, ": what failed, once more by itself")
-    again = run(done.part, step)
-    return dataclasses.replace(done, status=again.status, seconds=done.seconds + again.seconds)
+
+    steps = [(part, step) for part, steps in PARTS.items() for step in steps]
+    with concurrent.futures.ThreadPoolExecutor(lanes) as pool:
+        heaviest = sorted(steps, key=lambda item: -item[1].weight)
+        futures = {step.title: pool.submit(work, part, step) for part, step in heaviest}
+        return [futures[step.title].result() for _, step in steps]
 
 
 def main(names: list[str]) -> int:
@@ -181,8 +204,8 @@ def main(names: list[str]) -> int:
         print(f"unknown part {unknown}: choose from {', '.join(PARTS)} or all", file=sys.stderr)
         return 2
     started = time.monotonic()
-    found = side_by_side() if names == ["all"] else one_by_one(wanted)
-    results = [once_more(done) for done in found]
+    lanes = (os.cpu_count() or 1) + 1
+    results = side_by_side(lanes) if names == ["all"] else one_by_one(wanted)
     width = max(len(done.step.title) for done in results)
     print("\n=== where the time went")
     for done in results:

@@ -148,7 +148,7 @@ def api(sandbox) -> requests.Session:
     return sandbox.session()
 
 
-def wait_for(session: requests.Session, url: str, *, seconds: float = 60) -> dict:
+def wait_for(session: requests.Session, url: str, *, seconds: float = 300) -> dict:
     """Poll a google.longrunning operation until it is done; its response, or a failure with its error."""
     deadline = time.monotonic() + seconds
     while True:
@@ -202,7 +202,7 @@ def play(
     host: str = "demo",
     env: dict[str, str | None] | None = None,
     principal: str | None = None,
-    timeout: float = 600,
+    timeout: float = 1800,
 ) -> Play:
     """Run a playbook, given as a file or as plays, inside the sandbox's environment.
 

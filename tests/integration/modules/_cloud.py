@@ -63,7 +63,7 @@ class Cloud:
     def make(self, url: str, body: dict, *, base: str = "", method: str = "POST", **query):
         """Create something; `base` is the address of the service's operations where it answers with one."""
         operation = self._patiently(lambda: self.api.request(method, url, json=body, params=query))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 3000
         while base and not operation.get("done") and operation.get("status") != "DONE":
             assert time.monotonic() < deadline, operation
             time.sleep(0.1)
@@ -73,7 +73,7 @@ class Cloud:
 
     def _patiently(self, send):
         """The answer's JSON; an API or account that was made a moment ago may not be known everywhere yet."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while not (answer := send()).ok:
             passing = "SERVICE_DISABLED" in answer.text or "does not exist" in answer.text
             assert passing and time.monotonic() < deadline, answer.text
@@ -191,7 +191,7 @@ class Cloud:
             user=user,
             password=password,
             dbname=database,
-            connect_timeout=10,
+            connect_timeout=60,
         )
 
     def can_login(self, instance: str, user: str, password: str) -> bool:
@@ -217,7 +217,7 @@ class Cloud:
 
     def page(self, url: str) -> tuple[int, str]:
         """Status and text that somebody without credentials gets from a deployed service."""
-        answer = self.anonymous.get(url, timeout=30)
+        answer = self.anonymous.get(url, timeout=120)
         return answer.status_code, answer.text
 
 

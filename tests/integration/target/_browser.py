@@ -84,7 +84,7 @@ class Browser:
         """Press the button or link that a CSS selector finds."""
         self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
 
-    def wait(self, *words: str, seconds: float = 60) -> str:
+    def wait(self, *words: str, seconds: float = 300) -> str:
         """Wait until all the words are on the page; the text on it, as people read it."""
         deadline = time.monotonic() + seconds
         while not all(word in (text := self.text) for word in words):
@@ -125,7 +125,7 @@ class Browser:
                 assert "error" not in answer, f"{method}: {answer}"
                 return answer["result"]
 
-    def _message(self, method: str, seconds: float = 60) -> bytes:
+    def _message(self, method: str, seconds: float = 300) -> bytes:
         deadline = time.monotonic() + seconds
         while b"\0" not in self._buffer:
             ready, *_ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))

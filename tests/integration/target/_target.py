@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,7 @@ class Run:
             os.killpg(self._process.pid, signal.SIGKILL)
         return self.wait()
 
-    def wait(self, timeout: float = 300) -> Play:
+    def wait(self, timeout: float = 1200) -> Play:
         try:
             status = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -119,6 +119,8 @@ class Controller:
         self.began = time.time()
         #: What is confidential, by name; see `collect`.
         self.confidential: dict[str, bytes] = {}
+        #: The projects that it was collected from, by id.
+        self.projects: dict[str, Project] = {}
         self.watcher = Watcher(str(folder.parent))
         self._runs = 0
 
@@ -169,6 +171,7 @@ class Controller:
 
     def collect(self, project: Project) -> None:
         """Remember the payloads of all secrets of a project: they are searched for also when they are gone."""
+        self.projects[project.project] = project
         for name in [name for name in project.resources() if name.startswith("secret/")]:
             for number, (_, payload) in project.secret(name.split("/")[1])["versions"].items():
                 address = re.fullmatch(rb"(?:postgresql\+psycopg2|mysql\+pymysql)://mlflow:([^@]+)@.*", payload or b"")
@@ -312,30 +315,9 @@ class Operation:
         ended = _seconds(body["ended"]) if body["ended"] else float("inf")
         return cls(body["service"], body["job"] or "", body["target"], began, ended)
 
-    @property
-    def seconds(self) -> float:
-        return self.ended - self.began
-
 
 def _seconds(text: str) -> float:
     return datetime.datetime.fromisoformat(text).timestamp()
-
-
-# Which operations of a deployment have to wait for which: the APIs come first; database and image do not know of each
-# other; what runs needs both.
-FIRST = ("serviceusage",)
-SIDE_BY_SIDE = (("sqladmin",), ("artifactregistry", "cloudbuild"))
-LAST = ("run",)
-
-
-def slowest_chain(operations: Iterable[Operation]) -> float:
-    """Seconds that a deployment takes when everything that can be done side by side is."""
-    operations = list(operations)
-
-    def total(services: tuple[str, ...]) -> float:
-        return sum(operation.seconds for operation in operations if operation.service in services)
-
-    return total(FIRST) + max(map(total, SIDE_BY_SIDE)) + total(LAST)
 
 
 class Project(_cloud.Cloud):

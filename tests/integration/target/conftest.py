@@ -86,14 +86,14 @@ def fresh(controller, box, demo):
     seen["began"] = time.time()
     seen["deploy"] = controller.run(DEPLOY, verbosity=4)
     seen["ended"] = time.time()
-    seen["operations"] = box.operations(demo.project)
     return seen
 
 
 @pytest.fixture(scope="session")
-def deployed(fresh, demo):
+def deployed(fresh, demo, controller):
     """The project with the deployment `demo` in it."""
     fresh["deploy"].check()
+    controller.collect(demo)
     return demo
 
 

@@ -22,20 +22,21 @@ SHARED = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 @pytest.fixture(scope="module")
-def runs(deployed, variants, controller):
-    """All runs before this module; where it is run alone, the least that it has to look at."""
+def runs(request, controller):
+    """Return all runs of the session before this module; add a verification and a failure where none is among them."""
     outputs = [path.read_text() for path in controller.outputs.iterdir()]
     if not any("mlflow_verify" in output for output in outputs):
+        request.getfixturevalue("deployed")
         controller.run(VERIFY, verbosity=4).check()
     if not any("FAILED!" in output for output in outputs):
-        assert not variants.deploy("wide", verbosity=4, mlflow_env="wrong").ok
+        assert not request.getfixturevalue("variants").deploy("wide", verbosity=4, mlflow_env="wrong").ok
     return controller
 
 
 @pytest.fixture(scope="module")
-def secrets(runs, box, deployed, variants):
-    """All that is or was confidential, by name: payloads of secrets, and the private key of the deployer."""
-    for project in (deployed, variants.project):
+def secrets(runs, box):
+    """Return all that is or was confidential, by name: payloads of secrets, and the private key of the deployer."""
+    for project in list(runs.projects.values()):
         runs.collect(project)
     found = dict(runs.confidential)
     key = json.loads(pathlib.Path(box.env()["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())["private_key"]

@@ -60,13 +60,20 @@ def molecule(scenario: str, weight: float) -> Step:
     return Step(f"molecule {scenario}", ["molecule", "test", "--scenario-name", scenario], weight, sandbox=True)
 
 
-# The tests of the targets in two halves that share no deployment.
+# The tests of the targets in two halves that share no deployment. The search for secrets ends each.
 SHARED_DEPLOYMENT = ("deploy", "interruption", "composition", "browser", "changes", "access", "destroy")
-OTHER_DEPLOYMENTS = ("variants", "adoption", "bad_input", "failures", "appengine", "switch")
-
-
-def targets(*names: str) -> list[pathlib.Path]:
-    return [INTEGRATION / "target" / f"test_{name}.py" for name in (*names, "secrecy")]
+SECRECY = INTEGRATION / "target" / "test_secrecy.py"
+ONE_DEPLOYMENT = [INTEGRATION / "target" / f"test_{name}.py" for name in SHARED_DEPLOYMENT]
+OTHER_DEPLOYMENTS = [
+    path
+    for path in sorted(file.relative_to(ROOT) for file in (ROOT / INTEGRATION / "target").glob("test_*.py"))
+    if path not in (*ONE_DEPLOYMENT, SECRECY)
+]
+OTHER_INTEGRATION = sorted(
+    path.relative_to(ROOT)
+    for path in (ROOT / INTEGRATION).iterdir()
+    if path.name not in ("modules", "target") and (path.name.startswith("test_") or any(path.glob("test_*.py")))
+)
 
 
 PARTS: dict[str, list[Step]] = {
@@ -111,9 +118,9 @@ PARTS: dict[str, list[Step]] = {
     "conformance": [pytest("recorded traffic", "tests/conformance", weight=1, args=("-s",))],
     "integration": [
         pytest("modules in a sandbox", INTEGRATION / "modules", weight=10),
-        pytest("clients in a sandbox", INTEGRATION / "clients", INTEGRATION / "clients_python", weight=6),
-        pytest("targets in a sandbox: one deployment", *targets(*SHARED_DEPLOYMENT), weight=12),
-        pytest("targets in a sandbox: the rest", *targets(*OTHER_DEPLOYMENTS), weight=14),
+        pytest("clients in a sandbox", *OTHER_INTEGRATION, weight=6),
+        pytest("one deployment in a sandbox", *ONE_DEPLOYMENT, SECRECY, weight=12),
+        pytest("other deployments in a sandbox", *OTHER_DEPLOYMENTS, SECRECY, weight=14),
     ],
     "molecule": [molecule("building_blocks", 1), molecule("cloudrun", 1.5), molecule("appengine", 1.5)],
     "docs": [Step("documentation pages", [PYTHON, "scripts/docs.py"], 0.3)],

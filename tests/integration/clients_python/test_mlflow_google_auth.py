@@ -134,7 +134,7 @@ def start(env, *arguments) -> subprocess.Popen:
 
 def finished(process) -> tuple[dict, str]:
     """What the program says, and what it prints besides."""
-    out, err = process.communicate(timeout=SECONDS * 3)
+    out, err = process.communicate(timeout=SECONDS * 10)
     assert process.returncode == 0, err
     return json.loads(out.strip().splitlines()[-1]), err
 
@@ -159,7 +159,7 @@ def runs(box, deployed):
     }
     try:
         found = {name: finished(process) for name, process in processes.items() if name != "static"}
-        out, err = processes["static"].communicate(timeout=SECONDS)
+        out, err = processes["static"].communicate(timeout=SECONDS * 10)
         found["static"] = (out, err)
     finally:
         for process in processes.values():
@@ -171,7 +171,7 @@ def runs(box, deployed):
 def test_a_run_outlives_its_tokens(runs, deployed, guard):
     said, printed = runs[guard]
     assert said["error"] == ""
-    assert said["logged"] > SECONDS, "three threads and two forked workers have logged all the time"
+    assert said["logged"] >= 2 * 3 + 2, "three threads, at the start and at the end, and two forked workers"
     assert "Encountered unexpected error" not in printed
 
 
@@ -185,8 +185,11 @@ def test_everything_that_was_logged_has_arrived(runs, box, deployed, guard):
         params={"run_id": said["run"], "metric_key": "loss", "max_results": 10000},
         headers={"Authorization": f"Bearer {token}"},
     )
-    steps = {int(metric["step"]) for metric in answer.json()["metrics"]}
+    metrics = answer.json()["metrics"]
+    steps = {int(metric["step"]) for metric in metrics}
     assert len(steps) == said["logged"]
+    times = [int(metric["timestamp"]) / 1000 for metric in metrics]
+    assert max(times) - min(times) > 2 * LIFETIME
     assert {2_000_000, 2_000_001} <= steps, "the forked workers have logged as well"
 
 
@@ -206,7 +209,7 @@ def test_no_request_was_refused_but_the_look_at_the_guard(runs, box, deployed, g
     refused = [(r["verb"], r["path"], r["status"]) for r in asked if r["status"] in (302, 401, 403)]
     probes = [entry for entry in refused if entry[:2] == ("GET", "/health")]
     others = [entry for entry in refused if entry not in probes]
-    assert len(asked) > SECONDS
+    assert len(asked) > runs[guard][0]["logged"]
     if guard == "invoker":
         assert 1 <= len(probes) <= 2
         # only the static program's, whose token has expired; it ends with the first
@@ -237,7 +240,7 @@ def test_tokens_are_made_when_they_are_due_and_not_at_each_request(runs, box):
 def ask(box, deployed, guard, *arguments, **more):
     command = [sys.executable, "-m", "mlflow_google_auth", deployed[guard].address, *arguments]
     env = environment(box, deployed, guard, **more)
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +294,7 @@ def test_with_the_account_of_the_machine(box, deployed, machine, guard):
     env = environment(box, deployed, guard, impersonate=False, **metadata)
     del env["GOOGLE_APPLICATION_CREDENTIALS"]
     command = [sys.executable, "-m", "mlflow_google_auth", deployed[guard].address]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert email in done.stdout and "ID token" in done.stdout
 
@@ -302,7 +305,7 @@ def test_a_machine_that_may_not_sign_for_itself_is_told_so(box, deployed, machin
     env = environment(box, deployed, "managed", impersonate=False, **metadata)
     del env["GOOGLE_APPLICATION_CREDENTIALS"]
     command = [sys.executable, "-m", "mlflow_google_auth", deployed["managed"].address]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert f"roles/iam.serviceAccountTokenCreator on {email}" in done.stderr
 
@@ -373,7 +376,7 @@ def test_the_documented_commands_get_in(box, deployed, key_files, tmp_path, numb
         made_before = f"ACCESS_TOKEN=$(gcloud auth print-access-token)\n{made_before}"
     knock = 'curl -s -o /dev/null -w "%{http_code}" -H "Authorization: Bearer $TOKEN" $URL/version'
     script = "\n".join(["set -e", made_before, "TOKEN=", commands[number], knock])
-    done = subprocess.run(["bash", "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["bash", "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.stdout.endswith("200"), f"{commands[number]}\n{done.stdout}\n{done.stderr}"
 
 
@@ -381,7 +384,7 @@ def test_the_example_logs_a_run(box, deployed):
     server = deployed["managed"]
     env = environment(box, deployed, "managed", impersonate=False)
     command = [sys.executable, "examples/log_a_run.py", server.address, server.account]
-    done = subprocess.run(command, env=env, cwd=base.ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=env, cwd=base.ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert f"{server.address}/#/experiments/" in done.stdout
 

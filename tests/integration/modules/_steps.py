@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import Cloud
 
 CHECK, REAL, AGAIN = "check", "real", "again"
+# The ways of running a module.
+CONTROLLER, ORDINARY = "controller", "ordinary"
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Step:
     fails     regular expression of the error, for a task that has to be refused
     changes   False for a module that never reports a change
     repeats   True for a task that changes something each time
-    both      whether it runs as an ordinary module, too, which costs most of a second each time
+    both      whether one of its tasks at least runs as an ordinary module, which costs most of a second; see `in_turn`
+    ordinary  the moments at which it runs as an ordinary module; inside the controller at the others
     """
 
     title: str
@@ -38,17 +42,26 @@ class Step:
     changes: bool = True
     repeats: bool = False
     both: bool = False
+    ordinary: tuple[str, ...] = ()
 
     @property
     def moments(self) -> tuple[str, ...]:
         return (CHECK, REAL) if self.fails else (CHECK, REAL, AGAIN)
 
     def tasks(self) -> list[dict]:
-        task = {f"mlplatform.gcp.{self.module}": self.options, "ignore_errors": True}
         return [
-            {"name": f"{self.title} [{moment}]", **task, **({"check_mode": True} if moment == CHECK else {})}
+            {
+                "name": f"{self.title} [{moment}]",
+                f"mlplatform.gcp.{self.module}": self.options,
+                "check_mode": moment == CHECK,
+                "ignore_errors": True,
+                "vars": {"gcp_in_controller": self.way(moment) == CONTROLLER},
+            }
             for moment in self.moments
         ]
+
+    def way(self, moment: str) -> str:
+        return ORDINARY if moment in self.ordinary else CONTROLLER
 
 
 @dataclass
@@ -83,6 +96,22 @@ class Story:
 def both(step: Step) -> Step:
     """The step for both ways of running a module. A module's create, change and delete have to be among them."""
     return dataclasses.replace(step, both=True)
+
+
+def in_turn(steps: Iterable[Step]) -> list[Step]:
+    """The steps, those for both ways with their moments shared out between the ways.
+
+    A module's first one is planned inside the controller, carried out by the ordinary module, and found to be done
+    inside the controller; its second one the other way round, and so on. So one way has to do what the other has
+    announced, and each has to find nothing left to do after the other.
+    """
+    found, seen = [], Counter()
+    for step in steps:
+        if step.both:
+            seen[step.module] += 1
+            step = dataclasses.replace(step, ordinary=(REAL,) if seen[step.module] % 2 else (CHECK, AGAIN))
+        found.append(step)
+    return found
 
 
 def same(one, other):

@@ -1,24 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every module, inside the controller and as an ordinary module: each step of its life in check mode, for real, again.
 
-One playbook holds all steps (steps/*.py) and runs once for each way. A callback (callback/observer.py) tells this
-process of every task, and before the next one starts the cloud is looked at from outside (_cloud.py).
+One playbook holds all steps (steps/*.py); which way a task runs alternates, see `in_turn`. A callback
+(callback/observer.py) tells this process of every task, and before the next one starts the cloud is read from outside
+(_cloud.py).
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import json
 import pathlib
 import re
 import socket
 import tempfile
 import threading
+from collections import Counter
 from dataclasses import dataclass
 
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import Cloud
-from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import AGAIN, CHECK, REAL, Moment, Story
+from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import (
+    AGAIN,
+    CHECK,
+    CONTROLLER,
+    ORDINARY,
+    REAL,
+    Moment,
+    Story,
+    in_turn,
+)
 from ansible_collections.mlplatform.gcp.tests.integration.modules.steps import (
     accounts,
     apis,
@@ -33,8 +43,7 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules.steps import (
 )
 
 GROUPS = (apis, accounts, secrets, storage, sql, mysql, images, run, app_engine, policies)
-STEPS = [step for group in GROUPS for step in group.STEPS]
-CONTROLLER, ORDINARY = "controller", "ordinary"
+STEPS = in_turn(step for group in GROUPS for step in group.STEPS)
 CALLBACKS = pathlib.Path(__file__).with_name("callback")
 
 
@@ -88,21 +97,17 @@ class Observer:
 
 @dataclass
 class Report:
-    """One way of running the steps, once it is over."""
+    """The steps, once they are over."""
 
-    way: str
     cloud: Cloud
     stories: dict[str, Story]
     output: str
 
 
-def steps_of(way):
-    return [step for step in STEPS if step.both or way == CONTROLLER]
-
-
-def run_all(way, sandbox, make_project, playbook, folder):
-    """Run all steps of one way in a project of their own."""
-    steps = steps_of(way)
+@pytest.fixture(scope="session")
+def report(sandbox, make_project, playbook, tmp_path_factory):
+    """All steps, run in a project of their own."""
+    folder = tmp_path_factory.mktemp("modules")
     cloud = Cloud(sandbox, make_project(), folder)
     # The deployer's key is of another project.
     defaults = {"project": "{{ project }}", "quota_project": "{{ project }}"}
@@ -111,17 +116,12 @@ def run_all(way, sandbox, make_project, playbook, folder):
             "hosts": "all",
             "gather_facts": False,
             "module_defaults": {"group/mlplatform.gcp.gcp": defaults},
-            "tasks": [task for step in steps for task in step.tasks()],
+            "tasks": [task for step in STEPS for task in step.tasks()],
         }
     ]
-    variables = {
-        "project": cloud.project,
-        "number": cloud.number,
-        "files": str(folder),
-        "gcp_in_controller": way == CONTROLLER,
-    }
+    variables = {"project": cloud.project, "number": cloud.number, "files": str(folder)}
     with tempfile.TemporaryDirectory() as short:  # a socket's path may have 107 bytes
-        observer = Observer(steps, cloud, f"{short}/s")
+        observer = Observer(STEPS, cloud, f"{short}/s")
         env = {
             "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
             "ANSIBLE_CALLBACKS_ENABLED": "observer",
@@ -130,22 +130,7 @@ def run_all(way, sandbox, make_project, playbook, folder):
         play = playbook(sandbox, folder, plays, variables, "--diff", "-vvvv", env=env)
     (folder / "output").write_text(play.output)
     assert play.ok, play.output[-5000:]
-    return Report(way, cloud, observer.stories, play.output)
-
-
-@pytest.fixture(scope="session")
-def runs(sandbox, make_project, playbook, tmp_path_factory):
-    """Both ways, side by side: each mostly waits for Ansible to start modules, or for the sandbox."""
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        yield {
-            way: pool.submit(run_all, way, sandbox, make_project, playbook, tmp_path_factory.mktemp(way))
-            for way in (ORDINARY, CONTROLLER)
-        }
-
-
-@pytest.fixture(params=[CONTROLLER, ORDINARY])
-def report(request, runs):
-    return runs[request.param].result()
+    return Report(cloud, observer.stories, play.output)
 
 
 def words(result) -> str:
@@ -158,13 +143,9 @@ def differences(result) -> list:
     return [item for item in ([diff] if isinstance(diff, dict) else diff) if item["before"] != item["after"]]
 
 
-@pytest.fixture(
-    params=[(way, step) for way in (CONTROLLER, ORDINARY) for step in steps_of(way)],
-    ids=lambda param: f"{param[0]}-{param[1].module}: {param[1].title}",
-)
-def story(request, runs):
-    way, step = request.param
-    return runs[way].result().stories[step.title]
+@pytest.fixture(params=STEPS, ids=lambda step: f"{step.module}: {step.title}")
+def story(request, report):
+    return report.stories[request.param.title]
 
 
 def test_check_mode_says_what_would_change_and_changes_nothing(story):
@@ -217,10 +198,13 @@ def test_diff_shows_the_plan(report):
         assert line in report.output, line
 
 
-def test_it_ran_the_way_that_was_asked_for(report):
-    modules = {step.module for step in STEPS}
-    wrapped = {name for name in modules if f"AnsiballZ_{name}.py" in report.output}
-    assert wrapped == (modules if report.way == ORDINARY else set())
+def test_each_task_ran_the_way_that_was_asked_for(report):
+    parts = re.split(r"^TASK \[(.*)\] \**$", report.output, flags=re.M)
+    ran = {
+        title: ORDINARY if "AnsiballZ_" in output else CONTROLLER
+        for title, output in zip(parts[1::2], parts[2::2], strict=True)
+    }
+    assert ran == {f"{step.title} [{moment}]": step.way(moment) for step in STEPS for moment in step.moments}
 
 
 def test_no_secret_is_shown(report):
@@ -240,4 +224,14 @@ def test_a_step_is_known_by_its_title():
 
 def test_every_module_has_steps():
     modules = {path.stem for path in (pathlib.Path(__file__).parents[3] / "plugins" / "modules").glob("*.py")}
-    assert {step.module for step in STEPS} == {step.module for step in steps_of(ORDINARY)} == modules
+    assert {step.module for step in STEPS} == modules
+
+
+@pytest.mark.parametrize("moment", [CHECK, REAL])
+@pytest.mark.parametrize("way", [CONTROLLER, ORDINARY])
+def test_every_module_runs_both_ways(way, moment):
+    """A module with a single step for both ways is planned in one of them and carried out in the other."""
+    several = {module for module, number in Counter(step.module for step in STEPS if step.both).items() if number > 1}
+    ran = {step.module for step in STEPS if moment in step.moments and step.way(moment) == way}
+    expected = several if (way, moment) in ((CONTROLLER, REAL), (ORDINARY, CHECK)) else {step.module for step in STEPS}
+    assert expected <= ran

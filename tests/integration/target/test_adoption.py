@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from typing import Any
 
 import pytest
@@ -23,22 +24,11 @@ from ansible_collections.mlplatform.gcp.tests.integration.target._guides import 
     AppEngineGuide,
     CloudRunGuide,
 )
-from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, REGION, Play, Project
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, REGION, Project
 
 pytestmark = pytest.mark.usefixtures("instant")
 
-TASK = re.compile(r"^TASK \[(?:[\w.]+ : )?(?P<name>.*?)\] \*+$", re.M)
 HOST = "taken"
-
-
-def changed(play: Play) -> list[str]:
-    """Names of the tasks that changed something, with the item behind them where they loop."""
-    parts = TASK.split(play.output)
-    found = []
-    for name, output in zip(parts[1::2], parts[2::2], strict=True):
-        for item in re.finditer(rf"^changed: \[{HOST}\](?: => \(item=(.*)\))?", output, re.M):
-            found.append(f"{name}: {item[1]}" if item[1] else name)
-    return found
 
 
 def everything(project: Project) -> dict[str, Any]:
@@ -148,22 +138,17 @@ class TestCloudRunGuide:
         build = f"serviceAccount:{guide.project.email('taken-prod-build')}"
         assert (before[excepted[1]], after[excepted[1]]) == ({}, {"roles/artifactregistry.writer": [build]})
 
-    def test_only_what_was_not_there_is_made(self, adopted, guide):
-        project = guide.name
-        assert changed(adopted) == [
-            "APIs are enabled, or disabled if absent is asked for",
-            "Build runs as the service account taken-prod-build",
-            f"The build may push to the repository {guide.repository_name}",
-            f"Source and log of a build are kept in the bucket {project}-taken-prod-build",
-            f"The build may use the bucket {project}-taken-prod-build",
-            "Image is built or on its way",
-            "Secrets are present: taken-prod-session-key",
-            "Schema of the database is what the image needs",
-            f"MLflow runs as the service {guide.service_name}",
-        ]
+    def test_only_what_was_not_there_is_made(self, adopted, before, after, guide):
+        made = {name for name in after.keys() - before.keys() if name.count("/") == 1}
+        assert made == {
+            "account/taken-prod-build",
+            f"bucket/{guide.name}-taken-prod-build",
+            "job/taken-prod-migrate",
+            "secret/taken-prod-session-key",
+        }
 
     def test_the_plan_says_so_beforehand(self, planned, adopted):
-        assert changed(planned) == changed(adopted)
+        assert planned.changed == adopted.changed > 0
 
     def test_nothing_is_warned_of(self, adopted):
         assert "[WARNING]" not in adopted.output
@@ -193,7 +178,7 @@ class TestCloudRunGuide:
             assert cursor.fetchone() == (1,)
 
     def test_again_changes_nothing(self, after, hosts, guide, controller):
-        assert changed(controller.run(DEPLOY, hosts=hosts).check()) == []
+        assert controller.run(DEPLOY, hosts=hosts).check().changed == 0
         assert everything(guide.project) == after
 
     def test_it_is_not_removed(self, before, after, hosts, guide, controller):
@@ -314,7 +299,11 @@ class TestAppEngineGuide:
         return everything(guide.project)
 
     @pytest.fixture(scope="class")
-    def adopted(self, before, hosts, controller):
+    def began(self, before):
+        return time.time()
+
+    @pytest.fixture(scope="class")
+    def adopted(self, began, hosts, controller):
         return controller.run(DEPLOY, hosts=hosts).check()
 
     @pytest.fixture(scope="class")
@@ -326,7 +315,7 @@ class TestAppEngineGuide:
         path = controller.folder / "each.yml"
         path.write_text(yaml.safe_dump([each_part(guide)], sort_keys=False))
         play = controller.run(str(path), hosts=hosts, verbosity=1).check()
-        assert changed(play) == []
+        assert play.changed == 0
         assert len(re.findall(rf"^ok: \[{HOST}\]", play.output, re.M)) > 10
         found = differences(before, everything(guide.project))
         assert not found, "\n".join(found)
@@ -347,23 +336,20 @@ class TestAppEngineGuide:
         found = differences(then, now)
         assert not found, "\n".join(found)
 
-    @pytest.mark.parametrize(
-        "task",
-        [
-            "Application is there",
-            "Cloud SQL instance is there",
-            "Databases are there",
-            "Users can log in with the passwords in their secrets",
-            "Bucket abc-mlflow-dev",
-        ],
-    )
-    def test_its_tasks_say_that_nothing_changed(self, adopted, task):
-        ran = [name for name in TASK.findall(adopted.output) if name.startswith(task)]
-        assert len(ran) == 1, TASK.findall(adopted.output)
-        assert not [name for name in changed(adopted) if name.startswith(task)]
+    def test_nothing_is_written_to_it(self, adopted, began, box, guide):
+        """Whatever the answer would be."""
+        policies = (":setIamPolicy", "/iam")
+        written = [
+            (entry["verb"], entry["path"])
+            for entry in box.requests("--since", str(began))
+            if entry["verb"] in ("PATCH", "PUT", "DELETE") and not entry["path"].endswith(policies)
+        ]
+        # the traffic goes to the new version, and the one before is stopped
+        own = f"/apps/{guide.name}/services/default"
+        assert [(verb, path) for verb, path in written if own not in path] == []
 
     def test_again_changes_nothing(self, after, hosts, guide, controller):
-        assert changed(controller.run(DEPLOY, hosts=hosts).check()) == []
+        assert controller.run(DEPLOY, hosts=hosts).check().changed == 0
         assert everything(guide.project) == after
 
     def test_it_is_not_removed(self, before, after, hosts, guide, controller):

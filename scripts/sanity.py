@@ -2,21 +2,25 @@
 """Run `ansible-test sanity` on the collection: python scripts/sanity.py [OPTION...]
 
 ansible-test wants a real folder named ansible_collections/NAMESPACE/NAME (it resolves links), so the files that
-git knows, or would add, are copied there. It keeps its virtual environments in the home folder: a home of its own
-under .cache leaves the user's alone.
+git knows, or would add, are copied there. It keeps a virtual environment for each of its tests in the home folder: a
+home of its own in the user's cache folder leaves the user's alone, and all checkouts share what takes a minute to make.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-HOME = ROOT / ".cache" / "ansible-test-home"
+USER_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+HOME = USER_CACHE / "mlplatform-gcp" / "ansible-test"
 PIP_VERSION = "24.2"
 LEFT_OUT = ("sandbox/", "clients/", "scripts/", "tests/conformance/", "tests/integration/", "inventories/sandbox/")
 
@@ -73,8 +77,22 @@ def copy_collection(target: pathlib.Path) -> int:
     return copied
 
 
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Wait while another checkout uses HOME: ansible-test makes its environments without a lock."""
+    HOME.mkdir(parents=True, exist_ok=True)
+    with (HOME / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def main(options: list[str]) -> int:
-    prepare_pip()
+    with one_at_a_time():
+        prepare_pip()
+        return check(options)
+
+
+def check(options: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="sanity-") as folder:
         collection = pathlib.Path(folder) / "ansible_collections" / "mlplatform" / "gcp"
         if not copy_collection(collection):
@@ -85,7 +103,11 @@ def main(options: list[str]) -> int:
             subprocess.run(["git", *command], cwd=collection, check=True)
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         env = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "PYTHON", "VIRTUAL_ENV"))}
-        env |= {"HOME": str(HOME), "PATH": f"{pathlib.Path(sys.executable).parent}:{env['PATH']}"}
+        env |= {
+            "HOME": str(HOME),
+            "PIP_CACHE_DIR": str(USER_CACHE / "pip"),
+            "PATH": f"{pathlib.Path(sys.executable).parent}:{env['PATH']}",
+        }
         done = subprocess.run(
             ["ansible-test", "sanity", "--color", "no", "--python", version, *options],
             cwd=collection,

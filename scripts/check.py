@@ -69,11 +69,13 @@ OTHER_DEPLOYMENTS = [
     for path in sorted(file.relative_to(ROOT) for file in (ROOT / INTEGRATION / "target").glob("test_*.py"))
     if path not in (*ONE_DEPLOYMENT, SECRECY)
 ]
-OTHER_INTEGRATION = sorted(
-    path.relative_to(ROOT)
-    for path in (ROOT / INTEGRATION).iterdir()
-    if path.name not in ("modules", "target") and (path.name.startswith("test_") or any(path.glob("test_*.py")))
-)
+
+
+def others(folder: str, *names: str) -> list[pathlib.Path]:
+    """Return what has tests in a folder, but for what is named."""
+    found = ((ROOT / folder) / name for name in sorted(os.listdir(ROOT / folder)) if name not in names)
+    tested = (path for path in found if path.match("test_*.py") or any(path.rglob("test_*.py")))
+    return [path.relative_to(ROOT) for path in tested]
 
 
 PARTS: dict[str, list[Step]] = {
@@ -101,10 +103,12 @@ PARTS: dict[str, list[Step]] = {
     "unit": [
         pytest(
             "unit tests of the collection",
-            "tests/unit",
-            weight=4,
+            *others("tests/unit", "image"),
+            weight=2,
             args=("--cov", "--cov-config=pyproject.toml", "--cov-report=term:skip-covered", "--cov-fail-under=90"),
-        )
+        ),
+        # Real servers and databases, and nothing of plugins/.
+        pytest("the image's entrypoint", "tests/unit/image", weight=3),
     ],
     "client-test": [
         pytest(
@@ -118,7 +122,7 @@ PARTS: dict[str, list[Step]] = {
     "conformance": [pytest("recorded traffic", "tests/conformance", weight=1, args=("-s",))],
     "integration": [
         pytest("modules in a sandbox", INTEGRATION / "modules", weight=10),
-        pytest("clients in a sandbox", *OTHER_INTEGRATION, weight=6),
+        pytest("clients in a sandbox", *others("tests/integration", "modules", "target"), weight=6),
         pytest("one deployment in a sandbox", *ONE_DEPLOYMENT, SECRECY, weight=12),
         pytest("other deployments in a sandbox", *OTHER_DEPLOYMENTS, SECRECY, weight=14),
     ],

@@ -6,17 +6,16 @@
 
 from __future__ import annotations
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import SERVICE
 
 
 def instances(remote):
     """The machines of a version."""
     try:
-        page = remote.task.client.get(f"{remote.url}/instances", permission="appengine.instances.list")
+        return list(_verbs.pages(remote.task, "appengine.apps.services.versions.instances.list", **remote.names))
     except _errors.NotFound:
         return []
-    return page.get("instances") or []
 
 
 def healthy(instance):

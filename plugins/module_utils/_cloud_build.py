@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import hashlib
-from urllib.parse import quote
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._build_context import pack
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import Conflict, NotFound, OperationFailed
 
-BASE = "https://cloudbuild.googleapis.com/v1"
+# The methods of builds in the table of _catalogue/verbs.py.
+_BUILDS = "cloudbuild.projects.locations.builds"
 STORAGE = "https://storage.googleapis.com"
 _RUNNING = ("PENDING", "QUEUED", "WORKING", "STATUS_UNKNOWN")
 _LOG_LINES = 30
@@ -30,7 +31,7 @@ class CloudBuild:
     def __init__(self, task, image):
         self.task = task
         self.image = image
-        self.builds = f"{BASE}/projects/{task.project}/locations/{task.params['location']}/builds"
+        self.location = task.params["location"]
         # The tag of a build by which later runs find it. Cloud Build's tags do not allow all characters of an image.
         self.mark = "image-" + hashlib.sha256(image.encode()).hexdigest()[:32]
 
@@ -42,13 +43,11 @@ class CloudBuild:
         if self.task.check_mode:
             return None
         running = " OR ".join(f'status="{status}"' for status in _RUNNING[:3])
-        found = self.task.client.get(
-            self.builds, {"filter": f'tags="{self.mark}" AND ({running})'}, permission="cloudbuild.builds.list"
-        )
-        return next(iter(found.get("builds") or []), None)
+        query = {"filter": f'tags="{self.mark}" AND ({running})'}
+        return next(_verbs.pages(self.task, f"{_BUILDS}.list", query=query, location=self.location), None)
 
     def _get(self, build_id):
-        return self.task.client.get(f"{self.builds}/{build_id}", permission="cloudbuild.builds.get")
+        return _verbs.call(self.task, f"{_BUILDS}.get", location=self.location, build=build_id)
 
     def start(self):
         """Start a build and return it."""
@@ -70,7 +69,7 @@ class CloudBuild:
         if params["machine_type"]:
             body["options"]["machineType"] = params["machine_type"]
         operation = self.task.waiter.tolerate(
-            lambda: self.task.client.post(self.builds, body, permission="cloudbuild.builds.create"),
+            lambda: _verbs.call(self.task, f"{_BUILDS}.create", body, location=self.location),
             _TRANSIENT,
             what=f"building {self.image}",
         )
@@ -78,10 +77,11 @@ class CloudBuild:
 
     def _upload(self, archive):
         """Upload the context under a name that is the hash of its content, and return a ``storageSource``."""
-        client, bucket = self.task.client, self.task.params["source_bucket"]
+        bucket = self.task.params["source_bucket"]
         name = f"source/{hashlib.sha256(archive).hexdigest()}.tar.gz"
         try:
-            found = client.request(
+            # An upload has another address than its API, and its body is not JSON.
+            found = self.task.client.request(
                 "POST",
                 f"{STORAGE}/upload/storage/v1/b/{bucket}/o",
                 query={"uploadType": "media", "name": name, "ifGenerationMatch": "0"},
@@ -91,9 +91,7 @@ class CloudBuild:
                 permission="storage.objects.create",
             )
         except Conflict:  # an object of this name, and so of this content, exists
-            found = client.get(
-                f"{STORAGE}/storage/v1/b/{bucket}/o/{quote(name, safe='')}", permission="storage.objects.get"
-            )
+            found = _verbs.call(self.task, "storage.objects.get", bucket=bucket, object=name)
         return {"bucket": bucket, "object": name, "generation": found["generation"]}
 
     def join(self, build):
@@ -120,6 +118,7 @@ class CloudBuild:
         bucket, name = (build.get("logsBucket") or "").removeprefix("gs://"), f"log-{build['id']}.txt"
         where = f"gs://{bucket}/{name}"
         try:
+            # What is read is text, and not JSON.
             response = self.task.client.request(
                 "GET",
                 f"{STORAGE}/storage/v1/b/{bucket}/o/{name}",

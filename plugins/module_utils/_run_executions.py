@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.run import BASE, OPERATION, rules
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.run import rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import plan
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
+_JOBS = "run.projects.locations.jobs"
 # How an execution's copy of the job's template is compared.
 _EXECUTED = rules("template")
 
@@ -51,14 +53,13 @@ class Executions:
         reference = (job or {}).get("latestCreatedExecution") or {}
         if not reference.get("name"):
             return None
-        name = reference["name"]
-        if "/" not in name:
-            name = f"{self.job.path}/executions/{name}"
-        return self._get(name)
+        return self._get(reference["name"])
 
     def _get(self, name):
         try:
-            return self.task.client.get(f"{BASE}/{name}", permission="run.executions.get")
+            return _verbs.call(
+                self.task, f"{_JOBS}.executions.get", execution=name.rsplit("/", 1)[-1], **self.job.names
+            )
         except NotFound:  # deleted since
             return None
 
@@ -69,7 +70,7 @@ class Executions:
         return not plan({"template": template}, execution, _EXECUTED).changed
 
     def _start(self, result):
-        operation = self.task.client.post(f"{self.job.url}:run", {}, permission="run.jobs.run")
+        operation = _verbs.call(self.task, f"{_JOBS}.run", **self.job.names)
         name = (operation.get("metadata") or {}).get("name") or ""
         result.extra["execution"] = name
         if not self.task.wait:
@@ -77,10 +78,10 @@ class Executions:
             return
         what = f"executing {self.job.title}"
         try:
-            last = self.task.waiter.operation(self.task.client, OPERATION, operation, what=what)
+            _last, execution = _verbs.finish(self.task, f"{_JOBS}.run", operation, what)
         except OperationFailed as error:
             raise OperationFailed(error.message, self._hint(name), **error.facts) from error
-        self._refuse_failed(OPERATION.result(last) or self._get(name))
+        self._refuse_failed(execution or self._get(name))
 
     def _join(self, execution, result):
         """Wait for an execution of another run."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _secrets
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _secrets, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import (
     MADE_OF,
     MADE_VERSION,
@@ -19,6 +19,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secret_sources import NEW
 
+_SECRETS = "secretmanager.projects.secrets"
 # Seconds after which a concurrent run that created a secret has added the first version.
 _FIRST_VERSION_SECONDS = 3
 # Stands for the number of a version that is not added in check mode.
@@ -33,6 +34,7 @@ class Versions:
     def __init__(self, task, remote):
         self._task = task
         self._remote = remote
+        self._names = {"project": remote.names["project"], "secret": remote.names["name"]}
 
     def name(self, number):
         return f"{self._remote.path}/versions/{number}"
@@ -84,26 +86,23 @@ class Versions:
         if len(value) > _LARGEST:
             raise UserError(f"The value for {self._remote.title} has {len(value)} bytes; {_LARGEST} are allowed.")
         body = {"payload": {"data": base64.b64encode(value).decode()}}
-        version = self._task.client.post(
-            f"{self._remote.url}:addVersion", body, permission="secretmanager.versions.add"
-        )
+        version = self._call("addVersion", body)
         return version["name"].rsplit("/", 1)[-1]
 
     def retire(self):
         """Disable or destroy old versions, as ``old_versions`` and ``keep_versions`` say."""
-        verb, keep = self._task.params["old_versions"], max(1, self._task.params["keep_versions"])
-        if verb == "keep":
+        action, keep = self._task.params["old_versions"], max(1, self._task.params["keep_versions"])
+        if action == "keep":
             return
-        states = {"disable": ("ENABLED",), "destroy": ("ENABLED", "DISABLED")}[verb]
+        states = {"disable": ("ENABLED",), "destroy": ("ENABLED", "DISABLED")}[action]
         query = {"pageSize": 1000, "filter": " OR ".join(f"state:{state}" for state in states)}
-        page = self._task.client.get(f"{self._remote.url}/versions", query, permission="secretmanager.versions.list")
-        numbers = [
-            int(item["name"].rsplit("/", 1)[-1]) for item in page.get("versions") or [] if item["state"] in states
-        ]
+        found = _verbs.pages(self._task, f"{_SECRETS}.versions.list", query=query, **self._names)
+        numbers = [int(item["name"].rsplit("/", 1)[-1]) for item in found if item["state"] in states]
         for number in sorted(numbers, reverse=True)[keep:]:
-            self._task.client.post(
-                f"{self._remote.url}/versions/{number}:{verb}", safe=True, permission=f"secretmanager.versions.{verb}"
-            )
+            self._call(f"versions.{action}", version=number)
+
+    def _call(self, method, body=None, **names):
+        return _verbs.call(self._task, f"{_SECRETS}.{method}", body, **self._names, **names)
 
 
 def ensure_value(task, remote, resource, source, fresh):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import BASE
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 
 _NAME = re.compile(
@@ -34,17 +34,21 @@ def version_name(text, project=""):
 
 def read_version(task, name):
     """Return a version's metadata without its payload: ``{name, state, ...}``, where ``name`` has the number."""
-    full = version_name(name, lambda: task.project)
-    return task.client.get(f"{BASE}/{full}", permission="secretmanager.versions.get")
+    return _call(task, "get", name)
 
 
 def read_bytes(task, name):
     """Return the payload of a version as bytes."""
-    full = version_name(name, lambda: task.project)
-    body = task.client.get(f"{BASE}/{full}:access", permission="secretmanager.versions.access")
+    body = _call(task, "access", name)
     return base64.b64decode((body.get("payload") or {}).get("data") or "")
 
 
 def read_secret(task, name):
     """Return the payload of a version as text."""
     return read_bytes(task, name).decode()
+
+
+def _call(task, method, name):
+    _projects, project, _collection, secret, _versions, version = version_name(name, lambda: task.project).split("/")
+    names = {"project": project, "secret": secret, "version": version}
+    return _verbs.call(task, f"secretmanager.projects.secrets.versions.{method}", **names)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _secrets
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _secrets, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import sql
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import SECRET
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import USER
@@ -109,7 +109,7 @@ class User:
         result.resource = existing
         if not self.task.check_mode:
             body = {"name": existing["name"], "password": _secrets.read_secret(self.task, version)}
-            self._change("PUT", existing, body, "cloudsql.users.update", "updating")
+            self._change("sql.users.update", existing, body, "updating")
             self.password.record(version)
         return _with_version(result, version)
 
@@ -118,18 +118,16 @@ class User:
         existing = self.remote.read()
         plan = self.remote.plan(None, existing)
         if plan.changed and not self.task.check_mode:
-            self._change("DELETE", existing, None, "cloudsql.users.delete", "deleting")
+            self._change("sql.users.delete", existing, None, "deleting")
         return self.remote.result(plan)
 
-    def _change(self, method, existing, body, permission, verb):
+    def _change(self, method, existing, body, verb):
         """Change or delete the user. The API has these methods on the collection of users, with the name as a query."""
-        client = self.task.client
+        names = {"project": self.remote.names["project"], "instance": self.remote.names["instance"]}
         # With MySQL a user is identified by name and host.
         query = {key: existing[key] for key in ("name", "host") if existing.get(key)}
-        operation = client.request(
-            method, self.remote.url.rsplit("/", 1)[0], query=query, body=body, permission=permission
-        )
-        self.task.waiter.operation(client, sql.OPERATION, operation, what=f"{verb} {self.remote.title}")
+        operation = _verbs.call(self.task, method, body, query=query, **names)
+        _verbs.finish(self.task, method, operation, f"{verb} {self.remote.title}")
 
 
 class PasswordVersion:

@@ -51,6 +51,7 @@ OPTIONS = GCP + Options({"resource": {"type": "str", "required": True}})
 
 
 def run(task):
+    # Where a policy is read differs from service to service; the table of _policy has it.
     return {"changed": False, "policy": PolicyAddress(task.params["resource"]).read(task.client)}
 
 

@@ -78,14 +78,13 @@ resource:
     name: projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _iap, _oauth_client
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _iap, _oauth_client, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiDisabled, NotFound
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules, plan
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
-BASE = "https://iap.googleapis.com/v1"
 RULES = Rules(unordered=("accessSettings.oauthSettings.programmaticClients",))
 
 OPTIONS = (
@@ -104,7 +103,7 @@ OPTIONS = (
 
 
 def desired(params, client_id, digest):
-    """The settings that the options describe. Google tells the client's secret as a SHA-256 only."""
+    """The settings that the options describe. The API returns the client's secret as a SHA-256 only."""
     return {
         "accessSettings": {
             "oauthSettings": {
@@ -123,10 +122,9 @@ def run(task):
     params = task.params
     client_id, secret = _oauth_client.read(task)
     wanted = desired(params, client_id, _oauth_client.digest(secret))
-    permissions = _iap.permissions(params["resource"])
-    url = f"{BASE}/{params['resource']}:iapSettings"
+    names = {"resource": params["resource"], "permissions": _iap.permissions(params["resource"])}
     title = f"IAP settings of {params['resource']}"
-    changes = plan(wanted, read(task, url, permissions), RULES, name=title)
+    changes = plan(wanted, read(task, names), RULES, name=title)
     result = Result(
         changes.changed, changes.diff(title), changes.after, changes=changes.record(_iap.KIND, params["resource"])
     )
@@ -134,21 +132,17 @@ def run(task):
         # Fields are named three deep: a message that is sent whole would reset its other fields.
         body, mask = changes.patch(3), changes.changed_paths(3)
         send_secret(body, mask, secret)
-        result.resource = task.client.request(
-            "PATCH",
-            url,
-            query={"updateMask": ",".join(f"iapSettings.{path}" for path in mask)},
-            body=dict(body, name=params["resource"]),
-            permission=f"{permissions}.updateSettings",
-        )
+        query = {"updateMask": ",".join(f"iapSettings.{path}" for path in mask)}
+        body["name"] = params["resource"]
+        result.resource = _verbs.call(task, "iap.updateIapSettings", body, query=query, **names)
     return result
 
 
-def read(task, url, permissions):
+def read(task, names):
+    """Return the settings; none in check mode for a service that does not exist yet."""
     try:
-        return task.client.get(url, permission=f"{permissions}.getSettings")
+        return _verbs.call(task, "iap.getIapSettings", **names)
     except (NotFound, ApiDisabled) as error:
-        # In check mode the service need not be there yet.
         if not task.check_mode:
             raise
         if isinstance(error, ApiDisabled):
@@ -157,7 +151,7 @@ def read(task, url, permissions):
 
 
 def send_secret(body, mask, secret):
-    """Where a plan would change the hash, send the secret itself: the hash is Google's to compute."""
+    """Replace the hash in a request by the secret itself: the service computes the hash."""
     path = "accessSettings.oauthSettings.clientSecretSha256"
     if path not in mask:
         return

@@ -67,7 +67,7 @@ operation:
   elements: str
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.project import API
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
@@ -90,44 +90,29 @@ OPTIONS = (
 
 
 def enabled(task):
-    """The names of all services that are enabled in the project."""
-    url, names = f"{API.base}/projects/{task.project}/services", set()
+    """Return the names of all services that are enabled in the project."""
     query = {"filter": "state:ENABLED", "pageSize": 200, "fields": "services/name,nextPageToken"}
-    while True:
-        page = task.client.get(url, query, permission="serviceusage.services.list")
-        names.update(item["name"].rsplit("/", 1)[-1] for item in page.get("services") or [])
-        if not page.get("nextPageToken"):
-            return names
-        query = dict(query, pageToken=page["nextPageToken"])
+    return {item["name"].rsplit("/", 1)[-1] for item in _verbs.pages(task, "serviceusage.services.list", query=query)}
 
 
 def enable(task, names):
     """Start enabling and return the operations."""
-    url = f"{API.base}/projects/{task.project}/services:batchEnable"
     batches = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
-    return [
-        task.client.post(url, {"serviceIds": batch}, safe=True, permission="serviceusage.services.enable")
-        for batch in batches
-    ]
+    return [_verbs.call(task, "serviceusage.services.batchEnable", {"serviceIds": batch}) for batch in batches]
 
 
 def disable(task, names):
     """Start disabling and return the operations."""
     body = {"disableDependentServices": task.params["disable_dependents"]}
-    return [
-        task.client.post(
-            f"{API.base}/projects/{task.project}/services/{name}:disable",
-            body,
-            safe=True,
-            permission="serviceusage.services.disable",
-        )
-        for name in names
-    ]
+    return [_verbs.call(task, "serviceusage.services.disable", body, name=name) for name in names]
 
 
 def finish(task, operations, verb):
+    """Wait for the operations. Errors: :class:`OperationFailed` with the services that failed and their reasons."""
     for operation in operations:
-        last = task.waiter.operation(task.client, API.operation, operation, what=f"{verb} APIs in {task.project}")
+        last, _result = _verbs.finish(
+            task, "serviceusage.services.batchEnable", operation, f"{verb} APIs in {task.project}"
+        )
         failures = (last.get("response") or {}).get("failures") or []
         if failures:
             reasons = "; ".join(f"{item.get('serviceId')}: {item.get('errorMessage')}" for item in failures)

@@ -75,6 +75,7 @@ member:
   sample: serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.accounts import ACCOUNT, address
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, Options
@@ -101,7 +102,7 @@ def switch(task, remote, account):
         return Result()
     if not task.check_mode:
         verb = "disable" if wanted else "enable"
-        task.client.post(f"{remote.url}:{verb}", safe=True, permission=f"iam.serviceAccounts.{verb}")
+        _verbs.call(task, f"iam.projects.serviceAccounts.{verb}", **remote.names)
     account["disabled"] = wanted
     return Result.of(ACCOUNT.kind, remote.path, {"disabled": now}, {"disabled": wanted})
 

@@ -63,16 +63,13 @@ resource:
   type: dict
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _project
-from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.project import USAGE
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _project, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, WAIT, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
-BASE = f"{USAGE}/v1beta1"
-OPERATION = long_running(BASE)
+GENERATE = "serviceusage.services.generateServiceIdentity"
 # https://cloud.google.com/iam/docs/service-agents
 AGENTS = {
     "artifactregistry.googleapis.com": "gcp-sa-artifactregistry",
@@ -88,7 +85,7 @@ OPTIONS = GCP + WAIT + Options({"service": {"type": "str", "required": True}})
 
 
 def expected(task):
-    """The account as it would be, for check mode."""
+    """Return the account that the service would have, for check mode."""
     try:
         number = _project.number(_project.read(task))
     except ApiError as error:
@@ -104,14 +101,10 @@ def run(task):
     if task.check_mode:
         identity = expected(task)
     else:
-        operation = task.client.post(
-            f"{BASE}/projects/{task.project}/services/{service}:generateServiceIdentity",
-            safe=True,
-            permission="serviceusage.services.enable",
-        )
-        last = task.waiter.operation(task.client, OPERATION, operation, what=f"identity of {service} in {task.project}")
-        # Some services have no account to show: their operation ends without one.
-        identity = OPERATION.result(last) or {}
+        operation = _verbs.call(task, GENERATE, name=service)
+        _last, identity = _verbs.finish(task, GENERATE, operation, f"identity of {service} in {task.project}")
+        # Some services have no account: their operation ends without one.
+        identity = identity or {}
     result = Result(resource=identity)
     email = identity.get("email") or ""
     result.extra = {"email": email, "member": f"serviceAccount:{email}" if email else ""}

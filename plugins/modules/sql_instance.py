@@ -224,7 +224,8 @@ operation:
 
 import dataclasses
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import BASE, INSTANCE, is_mysql
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import INSTANCE, is_mysql
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
@@ -388,8 +389,8 @@ def complete(task, plan):
 
 def running_operation(task):
     query = {"instance": task.params["name"], "maxResults": 1}
-    found = task.client.get(f"{BASE}/projects/{task.project}/operations", query).get("items") or []
-    return found[0]["name"] if found and found[0].get("status") != "DONE" else None
+    latest = next(_verbs.pages(task, "sql.operations.list", query=query), {"status": "DONE"})
+    return None if latest.get("status") == "DONE" else latest["name"]
 
 
 def absent(task):

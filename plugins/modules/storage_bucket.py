@@ -134,8 +134,8 @@ resource:
     storageClass: STANDARD
 """
 
-from urllib.parse import quote
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.storage import BUCKET
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
@@ -219,15 +219,17 @@ def run(task):
 
 def empty(task):
     """Delete the bucket's objects with all their versions, if the task allows it."""
-    client, name = task.client, quote(task.params["name"])
-    url = f"{BUCKET.base}/b/{name}/o"
-    query = {"versions": "true", "fields": "items(name,generation),nextPageToken"}
+    name, force = task.params["name"], task.params["force"]
+    query = {
+        "versions": "true",
+        "fields": "items(name,generation),nextPageToken",
+        "maxResults": 1000 if force else 1,
+    }
     while True:
-        page = client.get(
-            url, dict(query, maxResults=1000 if task.params["force"] else 1), permission="storage.objects.list"
-        )
+        # The first page, again and again: what was on it before is deleted.
+        page = _verbs.call(task, "storage.objects.list", query=query, bucket=name)
         objects = page.get("items") or []
-        if objects and not task.params["force"]:
+        if objects and not force:
             raise UserError(
                 f"The bucket {name} holds objects (the first is {objects[0]['name']}) and is not deleted.",
                 "Set force: true to delete the objects with it.",
@@ -235,11 +237,12 @@ def empty(task):
         if task.check_mode or not objects:
             return
         for item in objects:
-            client.request(
-                "DELETE",
-                f"{url}/{quote(item['name'], safe='')}",
+            _verbs.call(
+                task,
+                "storage.objects.delete",
                 query={"generation": item["generation"]},
-                permission="storage.objects.delete",
+                bucket=name,
+                object=item["name"],
             )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Everything a contributor or CI runs. `make help` lists it.
+# The commands for contributors and CI. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -11,21 +11,22 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help demo down clean venv venv-dev lock test lint unit client-test sandbox-test conformance integration molecule docs build measure
 
-help:  ## this list
+help:  ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: venv  ## deploy MLflow into the sandbox, verify it, say how to use it (target=cloudrun)
-	@$(BIN)/python scripts/demo.py --target $(target)
+demo:  ## deploy MLflow into the sandbox and verify it (target=cloudrun or target=appengine)
+	@$(PYTHON) scripts/demo.py --target '$(target)'
 
-down: ## stop the sandbox; its data stay
+down: ## stop the sandbox; its data is kept
 	@if [ -x $(BIN)/gcp-sandbox ]; then $(BIN)/gcp-sandbox down; fi
 
-clean:  ## stop the sandbox and remove it, the virtual environment and what was built
+clean:  ## delete the sandbox, the virtual environment and all build results
 	@if [ -x $(BIN)/gcp-sandbox ]; then $(BIN)/gcp-sandbox reset; fi
 	rm -rf .sandbox $(VENV) build .cache tests/output .pytest_cache .ruff_cache .coverage .ansible collections
+	@scripts/caches.sh
 
-venv: $(VENV)/.demo  ## the virtual environment of the demonstration, .venv
-venv-dev: $(VENV)/.dev  ## the same with everything that the checks need
+venv: $(VENV)/.demo  ## create the virtual environment of the demonstration, .venv
+venv-dev: $(VENV)/.dev  ## add the packages that the checks need
 
 $(VENV)/.demo: requirements/demo.txt sandbox/pyproject.toml clients/python/pyproject.toml scripts/venv.sh
 	@scripts/venv.sh $(VENV) requirements/demo.txt
@@ -35,11 +36,11 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.demo
 	@scripts/venv.sh $(VENV) requirements/dev.txt
 	@touch $@
 
-lock: venv  ## resolve requirements/*.in into the exact versions of requirements/*.txt
+lock: venv  ## resolve requirements/*.in to exact versions in requirements/*.txt
 	cd requirements && uv pip compile -q --upgrade --universal --python-version 3.11 --no-annotate --no-header demo.in -o demo.txt
 	cd requirements && uv pip compile -q --upgrade --universal --python-version 3.11 --no-annotate --no-header -c demo.txt dev.in -o dev.txt
 
-test: venv-dev  ## every check below, with the time that each part took
+test: venv-dev  ## run all checks and print the duration of each
 	@$(BIN)/python scripts/check.py all
 
 lint unit client-test sandbox-test conformance integration molecule docs build: venv-dev
@@ -50,8 +51,8 @@ unit:  ## unit tests of the collection, with coverage
 client-test:  ## tests of the Python package mlflow-google-auth
 sandbox-test:  ## the sandbox's own tests
 conformance:  ## recorded traffic of the real services, replayed against the sandbox
-integration:  ## modules and roles against a sandbox of their own
-molecule:  ## the scenarios of the roles and of the target
+integration:  ## tests of modules, roles and playbooks against a sandbox
+molecule:  ## the Molecule scenarios
 docs:  ## the documentation pages, in build/site
 build:  ## the collection's artifact, checked by galaxy-importer; the wheel of mlflow-google-auth
 

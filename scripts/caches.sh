@@ -12,3 +12,4 @@ kept() { # FOLDER CONTENTS
 
 kept "${GCP_SANDBOX_CACHE:-$caches/gcp-sandbox}" "servers and image environments of all sandboxes"
 kept "${UV_CACHE_DIR:-$caches/uv}" "downloaded Python packages, shared with other projects"
+kept "$caches/mlplatform-gcp" "environments of ansible-test, shared by all checkouts"

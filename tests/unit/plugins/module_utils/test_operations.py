@@ -279,9 +279,7 @@ def test_a_regional_address_gets_labels_with_their_fingerprint(cloud, remote):
 def test_what_no_request_changes_is_refused_before_the_first_one(cloud, remote):
     address = {"name": "a", "networkTier": "STANDARD", "labels": {}, "labelFingerprint": "x"}
     cloud.expect("GET", f"{COMPUTE}/projects/p/regions/r1/addresses/a", body=address)
-    with pytest.raises(
-        _errors.ImmutableFieldError, match=r"addresses/a cannot be changed; what differs: networkTier\."
-    ):
+    with pytest.raises(_errors.ImmutableFieldError, match=r"/a cannot be changed; what differs: networkTier\."):
         remote(ADDRESS, "a", region="r1").ensure({"networkTier": "PREMIUM", "labels": {"a": "b"}})
     cloud.done()
 

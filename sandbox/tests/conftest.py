@@ -20,7 +20,7 @@ from gcp_sandbox.backends.home import purge
 from gcp_sandbox.backends.servers import SqlServers
 from gcp_sandbox.backends.sql import SqlError
 from gcp_sandbox.config import Settings
-from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.store import Store
 from gcp_sandbox.testing import Client
 

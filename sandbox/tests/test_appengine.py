@@ -7,8 +7,8 @@ import hashlib
 import time
 
 import pytest
-from gcp_sandbox.gateway.sandbox import Sandbox
-from gcp_sandbox.services.appengine.testing import BASE, Deployments
+from gcp_sandbox.sandbox import Sandbox
+from gcp_sandbox.testing.appengine import BASE, Deployments
 
 BOB = "bob@example.com"
 
@@ -522,7 +522,7 @@ def test_mysql_is_at_its_socket_for_whom_iam_admits(app):
 
 def test_a_killed_daemons_instances_are_adopted(app, sandbox):
     from gcp_sandbox.services.appengine.runtime import Runtime
-    from gcp_sandbox.services.iap.access import WebRequest
+    from gcp_sandbox.serving.web import WebRequest
 
     app.deploy("v1")
     app.deploy("v2")

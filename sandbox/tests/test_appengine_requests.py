@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from gcp_sandbox.gateway import tokens
-from gcp_sandbox.services.appengine.testing import Deployments
-from gcp_sandbox.services.iap.access import WebRequest
+from gcp_sandbox.serving.web import WebRequest
+from gcp_sandbox.testing.appengine import Deployments
 
 ROOT = "https://iap.googleapis.com/v1"
 ACCESSOR = "roles/iap.httpsResourceAccessor"

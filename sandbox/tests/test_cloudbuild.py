@@ -10,7 +10,7 @@ import time
 import pytest
 from gcp_sandbox.config import Settings
 from gcp_sandbox.gateway.errors import ApiError
-from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.services.cloudbuild import filters
 from gcp_sandbox.testing import Client
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.identity import ANONYMOUS
-from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.sandbox import Sandbox
 
 PROJECT = "//cloudresourcemanager.googleapis.com/projects/mlflow-sandbox"
 SERVICE = "//run.googleapis.com/projects/mlflow-sandbox/locations/europe-west1/services/mlflow"

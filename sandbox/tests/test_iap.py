@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from gcp_sandbox.gateway import tokens
-from gcp_sandbox.services.run.testing import Deployments
+from gcp_sandbox.testing.run import Deployments
 
 ROOT = "https://iap.googleapis.com/v1"
 ACCESSOR = "roles/iap.httpsResourceAccessor"
@@ -208,7 +208,7 @@ def test_signing_out(run, protected):
 
 def test_the_door_brings_the_browser_back_to_where_it_was(run, protected):
     """What the front door does is its own; IAP returns to the origin that the browser sees."""
-    from gcp_sandbox.services.iap.access import Protected, WebRequest
+    from gcp_sandbox.serving.web import Protected, WebRequest
 
     access = run.sandbox.services["iap"].access
     request = WebRequest("GET", "h", "/x", "", {"accept": "text/html"}, door="http://hello.localhost:8080")

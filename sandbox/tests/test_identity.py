@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from gcp_sandbox.gateway import tokens
-from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.sandbox import Sandbox
 
 TOKEN = "https://oauth2.googleapis.com/token"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"

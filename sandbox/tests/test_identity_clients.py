@@ -16,9 +16,9 @@ import google.oauth2.credentials
 import google.oauth2.id_token
 import pytest
 import requests
+from gcp_sandbox.backends.metadata import MetadataServer
 from gcp_sandbox.config import Settings
-from gcp_sandbox.gateway.sandbox import Sandbox
-from gcp_sandbox.services.metadata import MetadataServer
+from gcp_sandbox.sandbox import Sandbox
 from google.auth import jwt
 from google.auth.compute_engine import _metadata
 from google.cloud import iam_credentials_v1

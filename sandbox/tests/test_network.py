@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 import requests
 from gcp_sandbox.environment import variables
+from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.gateway.pipeline import Drop
 from gcp_sandbox.gateway.requestlog import RequestReader
-from gcp_sandbox.gateway.sandbox import Sandbox
-from gcp_sandbox.gateway.service import Response, Service, route
+from gcp_sandbox.gateway.service import Service, route
 from gcp_sandbox.network.listeners import Listeners, bind
+from gcp_sandbox.sandbox import Sandbox
 
 REAL = "app-abc123.cloudfunctions.net"
 

@@ -8,8 +8,8 @@ import pytest
 from gcp_sandbox.config import Settings
 from gcp_sandbox.gateway.errors import failed_precondition
 from gcp_sandbox.gateway.resource import Resource, Resources
-from gcp_sandbox.gateway.sandbox import Sandbox
 from gcp_sandbox.gateway.service import job
+from gcp_sandbox.sandbox import Sandbox
 
 BASE = "https://certificatemanager.googleapis.com/v1"
 

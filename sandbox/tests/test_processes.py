@@ -15,7 +15,7 @@ import urllib.request
 import pytest
 from gcp_sandbox.backends.pools import Exhausted, Limits, Pool, Probe, StartFailed
 from gcp_sandbox.backends.processes import Processes, Spec, Volume, free_port, replace_mounts, start_ticks
-from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.sandbox import Sandbox
 
 SERVE = "import http.server, os; http.server.test(http.server.SimpleHTTPRequestHandler, port=int(os.environ['PORT']))"
 SHOW = "import json, os, sys; print(json.dumps({'env': dict(os.environ), 'argv': sys.argv[1:]}), flush=True)"

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from gcp_sandbox.services.run.testing import BASE, Deployments
+from gcp_sandbox.testing.run import BASE, Deployments
 
 RUN = "//run.googleapis.com"
 

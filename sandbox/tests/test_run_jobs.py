@@ -7,7 +7,7 @@ import json
 import time
 
 import pytest
-from gcp_sandbox.services.run.testing import BASE, Deployments
+from gcp_sandbox.testing.run import BASE, Deployments
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import google_crc32c
 import pytest
 from gcp_sandbox.config import Settings
 from gcp_sandbox.gateway.errors import ApiError
-from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.services import secretmanager
 from gcp_sandbox.services.secretmanager import compile_filter
 from google.api_core import exceptions

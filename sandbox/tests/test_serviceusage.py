@@ -5,7 +5,7 @@ import dataclasses
 import time
 
 import pytest
-from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.testing import Client
 
 USAGE = "https://serviceusage.googleapis.com/v1"

@@ -603,7 +603,7 @@ def test_lists_are_filtered_and_paged(api):
 
 def test_a_restart_of_the_sandbox_in_the_middle_of_everything(settings):
     """Creation is resumed; what was there is there."""
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.sandbox import Sandbox
     from gcp_sandbox.testing import Client
 
     first = Sandbox(settings)

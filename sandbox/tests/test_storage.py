@@ -8,8 +8,8 @@ import shutil
 import pytest
 from gcp_sandbox.backends import objects
 from gcp_sandbox.config import Settings
-from gcp_sandbox.gateway.call import timestamp
-from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.gateway.times import timestamp
+from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.services.storage.buckets import DELETED
 
 HOST = "https://storage.googleapis.com"

@@ -63,8 +63,8 @@ def running_pid(state: Path) -> int | None:
 async def serve(settings: Settings, port: int | None, ready: int | None) -> None:
     """Serve until told to stop; the proxy on `port`, where one is given."""
     from gcp_sandbox.gateway.media import free_spool
-    from gcp_sandbox.gateway.sandbox import Sandbox
     from gcp_sandbox.network.listeners import Listeners, bind
+    from gcp_sandbox.sandbox import Sandbox
 
     began = time.monotonic()
     loop = asyncio.get_running_loop()

@@ -31,17 +31,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from uv import find_uv_bin
 
 from gcp_sandbox.backends import dockerfile
 from gcp_sandbox.backends.cache import cache, locked
 from gcp_sandbox.backends.dockerfile import BuildError, Ignore, Instruction
-from gcp_sandbox.gateway.call import timestamp
+from gcp_sandbox.gateway.times import timestamp
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.config import Settings
+    from gcp_sandbox.gateway.identity import Principal
+    from gcp_sandbox.store import Store
 
 __all__ = ["BuildError", "Image", "ImageStore", "Reference", "Version"]
 
@@ -201,10 +203,24 @@ class Image:
         return re.sub(r"(?<![\w./-])/(?!/)[\w.@+/-]+", here, text)
 
 
+class ImagePusher(Protocol):
+    """A port (`gateway.ports`): pushes images to a registry."""
+
+    def push(self, caller: Principal, reference: Reference, digest: str) -> None:
+        """Point a reference at an image; ApiError where the caller may not upload to the repository."""
+
+
+class Host(Protocol):
+    """What `ImageStore` needs of the sandbox."""
+
+    settings: Settings
+    store: Store
+
+
 class ImageStore:
     """All images of a sandbox, and the references that point at them."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Host) -> None:
         self._store = sandbox.store
         self._folder = sandbox.settings.state / "images"
         #: Environments outlive a sandbox: making MLflow's takes 20 s, and all sandboxes of a user may share it.

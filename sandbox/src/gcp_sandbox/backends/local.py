@@ -17,13 +17,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from gcp_sandbox.backends.sockets import Way
 from gcp_sandbox.backends.sql import Configuration, Server, SqlError
 
 if TYPE_CHECKING:
-    from gcp_sandbox.backends.servers import SqlServers
+    from gcp_sandbox.backends.home import Home
+    from gcp_sandbox.backends.sockets import Sockets
+    from gcp_sandbox.store import Store
 
 KIND = "sql.server"  # by connection name
 
@@ -35,6 +37,23 @@ STOP_TIMEOUT = 30.0
 
 class PortTaken(SqlError):
     """Somebody else took the server's port between the look and the start."""
+
+
+class Servers(Protocol):
+    """What a server needs of those that it belongs to (`servers.SqlServers`)."""
+
+    store: Store
+    home: Home
+    sockets: Sockets
+
+    def logfile(self, name: str) -> Path:
+        """Return the path of a server's log."""
+
+    def free_port(self, first: int) -> int:
+        """Return the first port from `first` on that no server has."""
+
+    def noted(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Record the SqlError or OSError of the block as the server's problem, until a block succeeds."""
 
 
 class LocalServer(Server):
@@ -49,7 +68,7 @@ class LocalServer(Server):
     #: What ends it at once, when its data are not needed any more.
     abort: ClassVar[signal.Signals]
 
-    def __init__(self, servers: SqlServers, name: str, record: dict[str, Any]) -> None:
+    def __init__(self, servers: Servers, name: str, record: dict[str, Any]) -> None:
         self._servers = servers
         self._home = servers.home
         self._name = name

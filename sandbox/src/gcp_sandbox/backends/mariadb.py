@@ -29,17 +29,14 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pymysql
 
 from gcp_sandbox.backends import mariadbbuilds as builds
-from gcp_sandbox.backends.local import PORT_ATTEMPTS, LocalServer
+from gcp_sandbox.backends.local import PORT_ATTEMPTS, LocalServer, Servers
 from gcp_sandbox.backends.sockets import Listener, Refused, Way
 from gcp_sandbox.backends.sql import Configuration, Database, Flag, Missing, SqlError, Stopped, User
-
-if TYPE_CHECKING:
-    from gcp_sandbox.backends.servers import SqlServers
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +78,7 @@ class MariaDb(LocalServer):
     endings = (signal.SIGTERM, signal.SIGKILL)
     abort = signal.SIGKILL
 
-    def __init__(self, servers: SqlServers, name: str, record: dict[str, Any]) -> None:
+    def __init__(self, servers: Servers, name: str, record: dict[str, Any]) -> None:
         super().__init__(servers, name, record)
         self._door: Listener | None = None
         self._making = False

@@ -24,13 +24,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 import google_crc32c
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.config import Settings
+    from gcp_sandbox.store import Store
 
 BUCKET = "storage.bucket"  # live buckets, by name
 LIVE = "storage.object"  # the current generation of each object
@@ -130,10 +131,17 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
     return re.compile(out, re.DOTALL)
 
 
+class Host(Protocol):
+    """What `ObjectStore` needs of the sandbox."""
+
+    settings: Settings
+    store: Store
+
+
 class ObjectStore:
     """What services/storage keeps its objects in, and other services read and write them by (`read`, `write`)."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Host) -> None:
         self.sandbox = sandbox
         self.store = sandbox.store
         root = Path(sandbox.settings.state) / "objects"

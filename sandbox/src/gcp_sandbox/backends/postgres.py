@@ -29,20 +29,17 @@ import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 from psycopg2 import sql
 
-from gcp_sandbox.backends.local import LocalServer, PortTaken, environment, port_is_free
+from gcp_sandbox.backends.local import LocalServer, PortTaken, Servers, environment, port_is_free
 from gcp_sandbox.backends.pgbuilds import EXTENSION_PREFIXES, Build, installed, nearest, parameters
 from gcp_sandbox.backends.sockets import Way
 from gcp_sandbox.backends.sql import Configuration, Database, Flag, Missing, SqlError, Stopped, User
-
-if TYPE_CHECKING:
-    from gcp_sandbox.backends.servers import SqlServers
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +68,7 @@ class Postgres(LocalServer):
     endings = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
     abort = signal.SIGQUIT
 
-    def __init__(self, servers: SqlServers, name: str, record: dict[str, Any]) -> None:
+    def __init__(self, servers: Servers, name: str, record: dict[str, Any]) -> None:
         super().__init__(servers, name, record)
         self._written: Configuration | None = None
 

@@ -36,15 +36,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gcp_sandbox import environment
+from gcp_sandbox.backends.metadata import MetadataServer
 from gcp_sandbox.backends.sql import SqlError
 from gcp_sandbox.config import write_private
 from gcp_sandbox.gateway.errors import ApiError
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.backends.servers import SqlServers
+    from gcp_sandbox.config import Settings
+    from gcp_sandbox.gateway.identity import Identities
+    from gcp_sandbox.gateway.projects import Projects
+    from gcp_sandbox.store import Store
 
 KIND = "processes.process"
 
@@ -201,10 +206,20 @@ class Process:
         return found or [self.pid]
 
 
+class Host(Protocol):
+    """What `Processes` needs of the sandbox."""
+
+    settings: Settings
+    store: Store
+    projects: Projects
+    identities: Identities
+    sql: SqlServers
+
+
 class Processes:
     """Starts, finds and stops containers."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Host) -> None:
         self.sandbox = sandbox
         self._lock = threading.Lock()
         self._running: dict[str, Process] = {}
@@ -388,8 +403,6 @@ class Processes:
 
     def _attach(self, record: dict[str, Any]) -> contextlib.ExitStack:
         """Open what the daemon serves to one container: its metadata server and its Cloud SQL sockets."""
-        from gcp_sandbox.services.metadata import MetadataServer
-
         stack = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             undo.push(stack)

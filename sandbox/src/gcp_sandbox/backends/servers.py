@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gcp_sandbox.backends.home import Home
 from gcp_sandbox.backends.local import KIND, LocalServer, port_is_free, running_in
@@ -23,8 +23,9 @@ from gcp_sandbox.backends.sql import Configuration, Server, SqlError
 from gcp_sandbox.backends.stored import Stored
 
 if TYPE_CHECKING:
+    from gcp_sandbox.config import Settings
+    from gcp_sandbox.gateway.iam import Iam
     from gcp_sandbox.gateway.identity import Principal
-    from gcp_sandbox.gateway.sandbox import Sandbox
     from gcp_sandbox.store import Store
 
 log = logging.getLogger(__name__)
@@ -34,10 +35,18 @@ BACKUPS = "backups"
 ENGINES: dict[str, type[LocalServer]] = {"POSTGRES": Postgres, "MYSQL": MariaDb}
 
 
+class Host(Protocol):
+    """What `SqlServers` needs of the sandbox."""
+
+    settings: Settings
+    store: Store
+    iam: Iam
+
+
 class SqlServers:
     """All instances' servers, by connection name (`project:region:instance`), and the sockets that are mounted."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Host) -> None:
         self.sandbox = sandbox
         self.store: Store = sandbox.store
         self.home = Home.of(sandbox.settings)

@@ -1,88 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request is on its way in (`Request`) and what a handler gets (`Call`)."""
+"""A checked request, as a handler receives it."""
 
 from __future__ import annotations
 
 import base64
-import datetime
-import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gcp_sandbox.gateway import errors
+from gcp_sandbox.gateway.messages import Headers, Media, Request
+from gcp_sandbox.gateway.times import timestamp
 
 if TYPE_CHECKING:
+    from gcp_sandbox.gateway.core import Core
     from gcp_sandbox.gateway.identity import Principal
     from gcp_sandbox.gateway.projects import Project
-    from gcp_sandbox.gateway.sandbox import Sandbox
-    from gcp_sandbox.gateway.service import Service
 
 
-class Headers(Mapping[str, str]):
-    """Request headers; names in any case. Of a repeated header the values are joined by ", "."""
+class ServiceFacts(Protocol):
+    """What a call needs to know about its service (`service.Service`)."""
 
-    def __init__(self, pairs: Mapping[str, str] | list[tuple[str, str]] | None = None) -> None:
-        self._values: dict[str, str] = {}
-        items = pairs.items() if isinstance(pairs, Mapping) else pairs or ()
-        for name, value in items:
-            key = name.lower()
-            self._values[key] = f"{self._values[key]}, {value}" if key in self._values else value
-
-    def __getitem__(self, name: str) -> str:
-        return self._values[name.lower()]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-
-@dataclass
-class Media:
-    """An upload, on disk. The file is removed after the call unless the handler has moved it away.
-
-    `size` is in bytes; `metadata` is the JSON part of a multipart upload ({} otherwise).
-    """
-
-    path: Path
-    size: int
-    content_type: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    def take(self, target: Path) -> Path:
-        """Move the file to `target` (same file system as `settings.spool`) and keep it."""
-        return self.path.replace(target)
-
-
-@dataclass
-class Request:
-    """An HTTP request as it arrived. `raw_path` is still percent-encoded; the body is in memory or spooled to disk."""
-
-    method: str
-    host: str
-    raw_path: str
-    query_string: str = ""
-    headers: Headers = field(default_factory=Headers)
-    body: bytes = b""
-    file: Path | None = None
-    size: int = 0
-    scheme: str = "https"
+    name: str
 
     @property
-    def url(self) -> str:
-        query = f"?{self.query_string}" if self.query_string else ""
-        return f"{self.scheme}://{self.host}{self.raw_path}{query}"
+    def api_name(self) -> str | None:
+        """Host name under which the API is enabled."""
 
 
 @dataclass
 class Call:
     """A checked request: parameters typed, body in the schema's camelCase, caller known."""
 
-    sandbox: Sandbox
-    service: Service
+    sandbox: Core
+    service: ServiceFacts
     method_id: str
     http_method: str
     host: str
@@ -98,7 +48,7 @@ class Call:
     raw: bytes = b""
     #: The request as it arrived; `raw` and `media` are what most handlers want of it.
     request: Request | None = None
-    now: str = field(default_factory=lambda: timestamp())
+    now: str = field(default_factory=timestamp)
 
     def require(self, permission: str, resource: str) -> None:
         """ApiError 403 unless the caller has `permission` on `resource` (a full resource name)."""
@@ -139,14 +89,3 @@ class Call:
             return int(value)
         except ValueError as error:
             raise errors.invalid("Invalid page token.") from error
-
-
-def timestamp(seconds: float | None = None) -> str:
-    """RFC 3339 in UTC with microseconds, as Google writes times; `seconds` since the epoch, now by default."""
-    moment = datetime.datetime.fromtimestamp(time.time() if seconds is None else seconds, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def epoch(text: str) -> float:
-    """Seconds since the epoch of an RFC 3339 time."""
-    return datetime.datetime.fromisoformat(text).timestamp()

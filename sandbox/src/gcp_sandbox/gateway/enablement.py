@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gcp_sandbox.gateway import catalog
 from gcp_sandbox.gateway.catalog import host_of
 from gcp_sandbox.gateway.errors import ApiError, error_info
 
 if TYPE_CHECKING:
+    from gcp_sandbox.gateway.identity import Identities
+    from gcp_sandbox.gateway.latency import Latency
     from gcp_sandbox.gateway.projects import Project
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.store import Store
 
 KIND = "serviceusage.service"
 
@@ -21,10 +23,18 @@ KIND = "serviceusage.service"
 SEED_SERVICES = (*catalog.DEFAULT_SERVICES, "cloudresourcemanager.googleapis.com", "cloudbilling.googleapis.com")
 
 
+class Host(Protocol):
+    """What `Enablement` needs of the sandbox."""
+
+    store: Store
+    latency: Latency
+    identities: Identities
+
+
 class Enablement:
     """API enablement by project. Services are named by host: `run.googleapis.com`; a bare `run` is understood too."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Host) -> None:
         self.sandbox = sandbox
 
     def state(self, project: Project, service: str) -> str:

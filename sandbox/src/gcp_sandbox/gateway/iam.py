@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IAM: policies on resources, who may do what because of them, and the three IAM methods that services share."""
+"""IAM: allow and deny policies on resources, and which permissions they grant to a principal."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
-from gcp_sandbox.gateway import conditions
+from gcp_sandbox.gateway import conditions, etags
 from gcp_sandbox.gateway.errors import ApiError, aborted, error_info, invalid
 from gcp_sandbox.gateway.identity import ANONYMOUS, Principal
 from gcp_sandbox.gateway.projects import MANAGER
 from gcp_sandbox.gateway.roles import BASIC, ROLES
-from gcp_sandbox.gateway.service import Handler, MethodSpec, Service
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.call import Call
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.gateway.identity import Identities
+    from gcp_sandbox.gateway.latency import Latency
+    from gcp_sandbox.gateway.projects import Projects
+    from gcp_sandbox.store import Store
 
 KIND = "iam.policy"
 DENY_KIND = "iam.denyPolicy"
@@ -50,10 +51,19 @@ TYPES = {
 OBJECT = re.compile(r"//storage\.googleapis\.com/projects/_/buckets/[^/]+/objects/")
 
 
+class Host(Protocol):
+    """What `Iam` needs of the sandbox."""
+
+    store: Store
+    latency: Latency
+    projects: Projects
+    identities: Identities
+
+
 class Iam:
     """Allow policies by full resource name, and their evaluation up to the organization."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Host) -> None:
         self.sandbox = sandbox
         self.store = sandbox.store
         self._parents: list[tuple[str, Callable[[str], str | None]]] = []
@@ -110,7 +120,8 @@ class Iam:
         if version not in (0, 1, 3):
             raise invalid(f"Invalid policy version {version}. {VERSIONS_HELP}")
         if policy.get("etag"):
-            _check_etag(policy["etag"], current["etag"])
+            if not etags.matches(policy["etag"], current["etag"]):
+                raise _concurrent_change(policy["etag"], current["etag"])
             # Without an etag the write is blind, and no version check is made (google.iam.v1.Policy.version).
             if current["version"] == 3 and version < 3:
                 raise invalid(
@@ -502,10 +513,8 @@ def _new_etag() -> str:
     return base64.b64encode(b"\x07" + (time.time_ns() // 1000).to_bytes(7, "big")[1:] + secrets.token_bytes(1)).decode()
 
 
-def _check_etag(sent: str, current: str) -> None:
-    if sent.rstrip("=").replace("-", "+").replace("_", "/") == current.rstrip("="):
-        return
-    raise aborted(
+def _concurrent_change(sent: str, current: str) -> ApiError:
+    return aborted(
         "There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff. "
         f"The request's ETag '{_octal(sent)}' did not match the current policy's ETag '{_octal(current)}'."
     )
@@ -518,71 +527,3 @@ def _octal(etag: str) -> str:
     except ValueError as error:
         raise invalid("Invalid value at 'policy.etag' (TYPE_BYTES), Base64 decoding failed") from error
     return "".join(chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}" for byte in raw)
-
-
-class IamPolicies(Service):
-    """Mixin: serves getIamPolicy, setIamPolicy and testIamPermissions wherever the discovery document has them.
-
-    `iam_resources` names the collections and the first part of their permissions:
-
-        iam_resources = {"projects.secrets": "secretmanager.secrets"}
-
-    Override `iam_resource` where the resource's full name is not //<api>/{resource}, and `iam_exists` to answer 404 for
-    what does not exist.
-    """
-
-    iam_resources: dict[str, str] = {}
-    #: Whether policies may name allUsers and allAuthenticatedUsers.
-    iam_public: bool = True
-
-    def iam_resource(self, call: Call) -> str:
-        """Full resource name of what the call is about."""
-        return f"//{self.api_name}/{call.params['resource']}"
-
-    def iam_exists(self, call: Call, resource: str) -> None:
-        """Raise the service's 404 when there is no such resource; called after the permission was checked."""
-
-    def extra_methods(self, ids: frozenset[str]) -> Iterator[tuple[MethodSpec, Handler]]:
-        yield from super().extra_methods(ids)
-        for collection, prefix in self.iam_resources.items():
-            verbs = {
-                "getIamPolicy": (self._get_iam_policy, f"{prefix}.getIamPolicy"),
-                "setIamPolicy": (self._set_iam_policy, f"{prefix}.setIamPolicy"),
-                "testIamPermissions": (self._test_iam_permissions, None),
-            }
-            for verb, (handler, permission) in verbs.items():
-                if f"{collection}.{verb}" in ids:
-                    yield MethodSpec(f"{collection}.{verb}", permission, self.iam_resource), handler
-
-    def _get_iam_policy(self, call: Call) -> dict[str, Any]:
-        resource = self.iam_resource(call)
-        self.iam_exists(call, resource)
-        return self.sandbox.iam.get_policy(resource, requested_version=requested_version(call))
-
-    def _set_iam_policy(self, call: Call) -> dict[str, Any]:
-        resource = self.iam_resource(call)
-        self.iam_exists(call, resource)
-        mask = call.body.get("updateMask", "")
-        return self.sandbox.iam.set_policy(resource, call.body.get("policy", {}), mask, public=self.iam_public)
-
-    def _test_iam_permissions(self, call: Call) -> dict[str, Any]:
-        resource = self.iam_resource(call)
-        return test_iam_permissions(call, resource)
-
-
-def requested_version(call: Call) -> int:
-    """`options.requestedPolicyVersion` of a getIamPolicy, from the query (GET) or the body (POST)."""
-    return call.query.get("options.requestedPolicyVersion") or call.body.get("options", {}).get(
-        "requestedPolicyVersion", 0
-    )
-
-
-def test_iam_permissions(call: Call, resource: str) -> dict[str, Any]:
-    """The answer of testIamPermissions: those of the permissions asked for that the caller has, in the order asked."""
-    asked = call.body.get("permissions", call.query.get("permissions", []))
-    for permission in asked:
-        if "*" in permission or not re.fullmatch(r"[\w./-]+", permission):
-            raise invalid(f"Permission {permission} is not valid for this resource.")
-    granted = call.sandbox.iam.test(call.caller, resource, asked)
-    held = [permission for permission in asked if permission in granted]
-    return {"permissions": held} if held else {}

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -20,10 +20,12 @@ from gcp_sandbox.config import LONGEST_TOKEN, private_folder, write_private
 from gcp_sandbox.gateway import catalog, tokens
 from gcp_sandbox.gateway.errors import ApiError, error_info, permission_denied, unauthenticated
 from gcp_sandbox.gateway.projects import Project
-from gcp_sandbox.gateway.seed import USERS, seed
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.config import Settings
+    from gcp_sandbox.gateway.latency import Latency
+    from gcp_sandbox.gateway.projects import Projects
+    from gcp_sandbox.store import Store
 
 USER_KIND = "identity.user"
 ACCOUNT_KIND = "iam.serviceAccount"
@@ -89,20 +91,45 @@ class Principal:
 ANONYMOUS = Principal()
 
 
+class Policies(Protocol):
+    """What changes of service accounts do to IAM policies (`iam.Iam`)."""
+
+    def add_binding(self, resource: str, role: str, member: str) -> None:
+        """Grant a role without any check."""
+
+    def delete_policy(self, resource: str) -> None:
+        """Forget the policies of a deleted resource."""
+
+    def member_deleted(self, email: str, unique_id: str) -> None:
+        """Rename a deleted service account in every policy."""
+
+    def member_undeleted(self, email: str, unique_id: str) -> None:
+        """Undo `member_deleted`."""
+
+
+class Host(Protocol):
+    """What `Identities` needs of the sandbox."""
+
+    settings: Settings
+    store: Store
+    latency: Latency
+    projects: Projects
+
+    @property
+    def iam(self) -> Policies:
+        """The policies that name its accounts."""
+
+
 class Identities:
     """Users and service accounts of the sandbox and every kind of token about them. State is in the store."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Host) -> None:
         self.sandbox = sandbox
 
     def start(self) -> None:
-        """Make what every sandbox has, once: signing keys, users, organization, default project, its deployer."""
+        """Make the keys that Google signs with, once."""
         with self.sandbox.store.transaction():
             self._seed_keys()
-            for email, name in USERS.items():
-                if self.sandbox.store.get(USER_KIND, email) is None:
-                    self.sandbox.store.put(USER_KIND, email, {"email": email, "id": _unique_id(), "name": name})
-            seed(self.sandbox)
 
     # --- principals ---------------------------------------------------------------------------------------------
 
@@ -110,6 +137,11 @@ class Identities:
         """The people of the organization, by address."""
         rows = self.sandbox.store.list(USER_KIND)
         return [Principal(body["email"], "user", body["id"]) for _, body in rows]
+
+    def create_user(self, email: str, name: str) -> None:
+        """Store a user of the organization; does nothing where the address exists."""
+        if self.sandbox.store.get(USER_KIND, email) is None:
+            self.sandbox.store.put(USER_KIND, email, {"email": email, "id": _unique_id(), "name": name})
 
     def user_name(self, email: str) -> str:
         """A user's display name, "" for one who is not known."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gcp_sandbox.gateway import errors
-from gcp_sandbox.gateway.call import Media
+from gcp_sandbox.gateway.messages import Media
 
 _CHUNK = 1 << 20
 # The JSON part and both headers stand before the file; Google limits metadata far below this.

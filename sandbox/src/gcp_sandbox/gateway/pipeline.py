@@ -10,31 +10,31 @@ return a Response or raise an ApiError in their place, sleep, or raise `Drop` to
 
 from __future__ import annotations
 
+import contextlib
 import html
 import itertools
 import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote
 
 from gcp_sandbox.gateway import errors, media
-from gcp_sandbox.gateway.call import Call, Media, Request
+from gcp_sandbox.gateway.call import Call
+from gcp_sandbox.gateway.core import Core
 from gcp_sandbox.gateway.discovery import DiscoveryMethod, Document, Match, known_apis, load_document
 from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.identity import ANONYMOUS, Principal
 from gcp_sandbox.gateway.ingress import host_pattern
 from gcp_sandbox.gateway.masks import BadMask, parse_fields, select
+from gcp_sandbox.gateway.messages import Media, Request, Response
 from gcp_sandbox.gateway.requestlog import Entry
 from gcp_sandbox.gateway.schema import Checker, body_field, encode_enums, parse_body, unexpected
-from gcp_sandbox.gateway.service import Handler, MethodSpec, Response, RouteSpec, Service
-
-if TYPE_CHECKING:
-    from gcp_sandbox.gateway.identity import Principal
-    from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.gateway.service import Handler, MethodSpec, RouteSpec, Service
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +50,19 @@ class Drop(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """Where a request goes: a service's discovery method, or one of its routes."""
+    """Where a request goes: a service's discovery method (`match`, with `spec` where it is served), or a route."""
 
     service: Service
+    handler: Handler | None
+    params: dict[str, str]
     match: Match | None = None
     spec: MethodSpec | None = None
     route: RouteSpec | None = None
-    handler: Handler | None = None
-    route_params: dict[str, str] | None = None
+
+    @property
+    def method(self) -> DiscoveryMethod | None:
+        """The discovery method; None for a route."""
+        return self.match.method if self.match else None
 
     @property
     def spool(self) -> bool:
@@ -65,6 +70,19 @@ class Target:
         if self.route:
             return self.route.spool
         return self.match is not None and self.match.kind in ("upload", "resumable")
+
+    @property
+    def auth(self) -> str:
+        """Which credentials it needs: "required", "optional" or "none", as in RouteSpec."""
+        if self.route:
+            return self.route.auth
+        return "optional" if self.spec and self.spec.anonymous else "required"
+
+    @property
+    def transaction(self) -> bool:
+        """Whether the handler runs in one store transaction."""
+        spec = self.route or self.spec
+        return spec is not None and spec.transaction
 
     @property
     def method_id(self) -> str:
@@ -86,10 +104,20 @@ class _Served:
     routes: list[tuple[RouteSpec, Handler, list[re.Pattern[str]]]]
 
 
+class Host(Core, Protocol):
+    """What `Gateway` needs of the sandbox."""
+
+    services: dict[str, Service]
+    broken: dict[str, str]
+
+    def broke(self, name: str, error: Exception) -> None:
+        """Record that a service cannot be used."""
+
+
 class Gateway:
     """All services of a sandbox behind one function, `answer`."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Host) -> None:
         self.sandbox = sandbox
         #: The seam for faults, see the module's head.
         self.hooks: list[Hook] = []
@@ -199,58 +227,13 @@ class Gateway:
         )
 
     def _answer(self, request: Request, target: Target, caller: Principal | None, progress: _Progress) -> Response:
-        if target.route:
-            return self._answer_route(request, target, caller, progress)
-        assert target.match
-        discovered, service = target.match.method, target.service
         pairs = parse_qsl(request.query_string, keep_blank_values=True)
-        who = caller or self.sandbox.identities.authenticate(request.headers, dict(pairs))
-        progress.caller = who
-        if target.spec is None or target.handler is None:
-            raise errors.unimplemented(f"{discovered.full_id} ({discovered.version})")
-        if who.anonymous and not target.spec.anonymous:
-            raise _credentials_missing(target, request)
-        self.sandbox.identities.require_scope(who, discovered.scopes, request.host, discovered.full_id)
-        call = Call(
-            sandbox=self.sandbox,
-            service=service,
-            method_id=discovered.full_id,
-            http_method=request.method,
-            host=request.host,
-            path=unquote(request.raw_path),
-            url=request.url,
-            params=target.match.params,
-            query={},
-            body={},
-            headers=request.headers,
-            caller=who,
-            version=discovered.version,
-            request=request,
-        )
-        self._require_api(call, dict(pairs))
-        fields = self._check(call, target, request, pairs, progress)
-        with _maybe(target.spec.transaction, self.sandbox):
-            response = self._run(call, target.spec, target.handler)
-        return self._render(call, discovered, response, fields)
-
-    def _run(self, call: Call, spec: MethodSpec, handler: Handler) -> Any:
-        for hook in self.hooks:
-            if (replaced := hook(call)) is not None:
-                return replaced
-        if spec.permission is not None:
-            call.require(spec.permission, _resource(spec, call))
-        return handler(call)
-
-    def _answer_route(
-        self, request: Request, target: Target, caller: Principal | None, progress: _Progress
-    ) -> Response:
-        spec, handler = target.route, target.handler
-        assert spec and handler
-        pairs = parse_qsl(request.query_string, keep_blank_values=True)
-        credentials = request.headers if spec.auth != "none" else {}
-        who = caller or self.sandbox.identities.authenticate(credentials, dict(pairs) if spec.auth != "none" else {})
-        progress.caller = who
-        if who.anonymous and spec.auth == "required":
+        who = progress.caller = caller or self._authenticate(request, target, dict(pairs))
+        method = target.method
+        if target.handler is None:
+            assert method
+            raise errors.unimplemented(f"{method.full_id} ({method.version})")
+        if who.anonymous and target.auth == "required":
             raise _credentials_missing(target, request)
         call = Call(
             sandbox=self.sandbox,
@@ -260,26 +243,42 @@ class Gateway:
             host=request.host,
             path=unquote(request.raw_path),
             url=request.url,
-            params=target.route_params or {},
+            params=target.params,
             query=dict(pairs),
             body={},
             headers=request.headers,
             caller=who,
+            version=method.version if method else "",
             raw=request.body,
             request=request,
         )
-        if spec.spool:
+        fields = None
+        if method:
+            self.sandbox.identities.require_scope(who, method.scopes, request.host, method.full_id)
+            self._require_api(call)
+            fields = self._check(call, target, request, pairs, progress)
+        elif target.spool:
             call.media = progress.media = self._spooled(request)
+        return self._render(call, method, self._run(call, target), fields)
+
+    def _authenticate(self, request: Request, target: Target, query: dict[str, str]) -> Principal:
+        if target.auth == "none":
+            return ANONYMOUS
+        return self.sandbox.identities.authenticate(request.headers, query)
+
+    def _run(self, call: Call, target: Target) -> Any:
         for hook in self.hooks:
             if (replaced := hook(call)) is not None:
-                return _encode(replaced, pretty=True)
-        with _maybe(spec.transaction, self.sandbox):
-            result = handler(call)
-        return _encode(result if isinstance(result, Response) else Response(json=result), pretty=True)
+                return replaced
+        assert target.handler
+        with self.sandbox.store.transaction() if target.transaction else contextlib.nullcontext():
+            if target.spec and target.spec.permission is not None:
+                call.require(target.spec.permission, _resource(target.spec, call))
+            return target.handler(call)
 
     # -- checks -------------------------------------------------------------------------------------------------
 
-    def _require_api(self, call: Call, query: dict[str, str]) -> None:
+    def _require_api(self, call: Call) -> None:
         """The consumer's project exists, the caller may use it, and it has the API enabled.
 
         The consumer is the quota project that the request names, or the resource's project, or the caller's own
@@ -288,10 +287,10 @@ class Gateway:
         api = call.service.api_name
         if api is None or call.caller.anonymous:
             return
-        quota = call.headers.get("x-goog-user-project") or query.get("$userProject")
+        quota = call.headers.get("x-goog-user-project") or call.query.get("$userProject")
         named = quota
         if not named and call.service.consumer == "resource":
-            named = _project_of(call.params) or query.get("project")
+            named = _project_of(call.params) or call.query.get("project")
         if not named:
             found = re.fullmatch(r"[^@]+@([^.]+)\.iam\.gserviceaccount\.com", call.caller.email or "")
             named = found[1] if found else call.sandbox.settings.project
@@ -374,10 +373,12 @@ class Gateway:
 
     # -- rendering ----------------------------------------------------------------------------------------------
 
-    def _render(self, call: Call, discovered: DiscoveryMethod, result: Any, fields: dict[str, Any] | None) -> Response:
+    def _render(
+        self, call: Call, discovered: DiscoveryMethod | None, result: Any, fields: dict[str, Any] | None
+    ) -> Response:
         response = result if isinstance(result, Response) else Response(json=result)
-        if response.json is None:
-            return response
+        if discovered is None or response.json is None:
+            return _encode(response, pretty=True)
         if response.status < 400:
             self._compare(discovered, response.json)
             # Clients write "$alt=json;enum-encoding=int".
@@ -419,21 +420,6 @@ class _Progress:
 _serial = itertools.count()
 
 
-class _maybe:
-    """A store transaction, or nothing."""
-
-    def __init__(self, wanted: bool, sandbox: Sandbox) -> None:
-        self._context = sandbox.store.transaction() if wanted else None
-
-    def __enter__(self) -> None:
-        if self._context:
-            self._context.__enter__()
-
-    def __exit__(self, *failure: Any) -> None:
-        if self._context:
-            self._context.__exit__(*failure)
-
-
 def _serve(service: Service) -> _Served:
     documents = [load_document(service.name, version) for version in service.versions]
     names = set(service.hosts).union(*(document.hosts() for document in documents))
@@ -468,11 +454,11 @@ def _match(served: _Served, method: str, host: str, raw_path: str) -> Target | N
                 found = spec.pattern.fullmatch(raw_path)
                 if found:
                     params = {key: unquote(value) for key, value in found.groupdict().items()}
-                    return Target(served.service, route=spec, handler=handler, route_params=params)
+                    return Target(served.service, handler, params, route=spec)
         for document in served.documents:
             if match := document.match(verb, raw_path):
                 spec, handler = served.methods.get((document.version, match.method.id), (None, None))
-                return Target(served.service, match=match, spec=spec, handler=handler)
+                return Target(served.service, handler, match.params, match=match, spec=spec)
     return None
 
 
@@ -564,18 +550,3 @@ def not_found_page(request: Request) -> Response:
         "  <ins>That&rsquo;s all we know.</ins>\n"
     )
     return Response(404, {"Content-Type": "text/html; charset=UTF-8"}, body=page.encode())
-
-
-def chunks(response: Response, size: int = 1 << 20) -> Iterator[bytes]:
-    """The content of a response, piece by piece."""
-    if response.path is not None:
-        remaining = response.length if response.length is not None else response.path.stat().st_size - response.start
-        with response.path.open("rb") as file:
-            file.seek(response.start)
-            while remaining > 0 and (data := file.read(min(size, remaining))):
-                remaining -= len(data)
-                yield data
-    elif response.stream is not None:
-        yield from response.stream
-    elif response.body:
-        yield response.body

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gcp_sandbox.gateway.errors import ApiError, error_info, permission_denied
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.config import Settings
+    from gcp_sandbox.store import Store
 
 KIND = "cloudresourcemanager.project"
 NUMBER_KIND = "cloudresourcemanager.projectNumber"
@@ -53,10 +54,17 @@ class Project:
         return self.body.get("billingAccountName", "")
 
 
+class Host(Protocol):
+    """What `Projects` needs of the sandbox."""
+
+    settings: Settings
+    store: Store
+
+
 class Projects:
     """The projects of the sandbox: one organization, one folder in it, any number of projects."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Host) -> None:
         self.sandbox = sandbox
         #: The organization and its folder have the number of the default project: one number to remember.
         self.organization = f"organizations/{sandbox.settings.project_number}"

@@ -25,8 +25,9 @@ from typing import Any
 from gcp_sandbox.gateway import errors
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.discovery import Document
+from gcp_sandbox.gateway.longrunning import LongRunning
 from gcp_sandbox.gateway.masks import merge_mask
-from gcp_sandbox.gateway.operations import LongRunning, Op
+from gcp_sandbox.gateway.operations import Op
 from gcp_sandbox.gateway.service import Handler, MethodSpec, job
 
 # Fields a service sets; taken from the request nowhere.

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gcp_sandbox.gateway.call import timestamp
 from gcp_sandbox.gateway.enablement import SEED_SERVICES
 from gcp_sandbox.gateway.projects import CUSTOMER, DOMAIN, MANAGER
+from gcp_sandbox.gateway.times import timestamp
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.gateway.core import Core
 
 DEPLOYER = "deployer"
 ADMIN = f"admin@{DOMAIN}"
@@ -46,9 +46,14 @@ DEPLOYER_ROLES = (
 )
 
 
-def seed(sandbox: Sandbox) -> None:
-    """Make it, once; later starts find the project and leave everything alone. Runs in a store transaction."""
+def seed(sandbox: Core) -> None:
+    """Make users, organization, default project and deployer, once; later starts find the project and change nothing.
+
+    Runs in a store transaction.
+    """
     projects, store = sandbox.projects, sandbox.store
+    for email, name in USERS.items():
+        sandbox.identities.create_user(email, name)
     if projects.get(sandbox.settings.project):
         return
     now = timestamp()

@@ -14,32 +14,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.call import Call
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.gateway.core import Core
 
 Handler = Callable[..., Any]
-
-
-@dataclass
-class Response:
-    """An answer that is not plain JSON with status 200.
-
-    Exactly one of `json`, `body`, `path` and `stream` is the content; `start` and `length` cut a range out of `path`.
-    """
-
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    json: Any = None
-    path: Path | None = None
-    start: int = 0
-    length: int | None = None
-    stream: Iterable[bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +150,7 @@ class Service:
     #: Keep JSON nulls of a body: PATCH of the storage API clears a field with null, other services drop it.
     keep_nulls: bool = False
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Core) -> None:
         self.sandbox = sandbox
         self.store = sandbox.store
 

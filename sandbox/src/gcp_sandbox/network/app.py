@@ -12,14 +12,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from gcp_sandbox.gateway.call import Headers, Request
+from gcp_sandbox.config import Settings
 from gcp_sandbox.gateway.errors import ApiError
-from gcp_sandbox.gateway.pipeline import Drop, Target, chunks
-from gcp_sandbox.gateway.requestlog import Entry
-from gcp_sandbox.gateway.sandbox import Sandbox
-from gcp_sandbox.gateway.service import Response
+from gcp_sandbox.gateway.ingress import Ingress
+from gcp_sandbox.gateway.messages import Headers, Request, Response, chunks
+from gcp_sandbox.gateway.pipeline import Drop, Gateway, Target
+from gcp_sandbox.gateway.requestlog import Entry, RequestLog
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +35,19 @@ _THREADS = 64
 _serial = itertools.count()
 
 
+class Host(Protocol):
+    """What `App` needs of the sandbox; `gateway` is None until the sandbox has started."""
+
+    settings: Settings
+    ingress: Ingress
+    requests: RequestLog
+    gateway: Gateway | None
+
+
 class App:
     """The sandbox's services and what is deployed to them, by host."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Host) -> None:
         self._sandbox = sandbox
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="request")
 

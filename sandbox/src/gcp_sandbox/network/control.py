@@ -8,17 +8,28 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
-from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.gateway.identity import Identities
+from gcp_sandbox.gateway.requestlog import RequestLog
 from gcp_sandbox.network.app import Receive, Scope, Send
+
+
+class Host(Protocol):
+    """What `Control` needs of the sandbox."""
+
+    identities: Identities
+    requests: RequestLog
+
+    def health(self) -> dict[str, Any]:
+        """Return what is served, what could not be loaded, and what is deployed."""
 
 
 class Control:
     """ASGI application: GET /health, GET /credentials?email=, POST /flush, POST /stop."""
 
-    def __init__(self, sandbox: Sandbox, stop: Callable[[], None]) -> None:
+    def __init__(self, sandbox: Host, stop: Callable[[], None]) -> None:
         self._sandbox = sandbox
         self._stop = stop
         self._started = time.time()
@@ -43,17 +54,7 @@ class Control:
         await send({"type": "http.response.body", "body": body})
 
     def _health(self) -> dict[str, Any]:
-        sandbox = self._sandbox
-        ready = sandbox.gateway is not None
-        return {
-            "ready": ready,
-            "pid": os.getpid(),
-            "started": self._started,
-            "services": sorted(sandbox.services),
-            "broken": sandbox.broken,
-            "deployed": {label: f"https://{sandbox.ingress.locate(label)}" for label in sandbox.ingress.labels()},
-            "databases": sandbox.sql.endpoints() if ready and "sql" not in sandbox.broken else [],
-        }
+        return {"pid": os.getpid(), "started": self._started, **self._sandbox.health()}
 
     def _credentials(self, email: str) -> tuple[int, dict[str, Any]]:
         try:

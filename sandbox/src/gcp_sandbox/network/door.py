@@ -11,19 +11,27 @@ from __future__ import annotations
 
 import html
 import re
-from typing import Any
+from typing import Any, Protocol
 
-from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.config import Settings
+from gcp_sandbox.gateway.ingress import Ingress
 from gcp_sandbox.network.app import App, Receive, Scope, Send
 from gcp_sandbox.network.proxy import is_google
 
 _SUFFIX = ".localhost"
 
 
+class Host(Protocol):
+    """What `Door` needs of the sandbox."""
+
+    settings: Settings
+    ingress: Ingress
+
+
 class Door:
     """ASGI application in front of `App`."""
 
-    def __init__(self, sandbox: Sandbox, app: App) -> None:
+    def __init__(self, sandbox: Host, app: App) -> None:
         self._sandbox = sandbox
         self._app = app
         self._port = sandbox.settings.ports.door

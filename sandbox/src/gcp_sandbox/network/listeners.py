@@ -9,14 +9,14 @@ import errno
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from gcp_sandbox.config import HOST, ConfigError, Ports, Settings
-from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.network import app, control
 from gcp_sandbox.network.app import App
 from gcp_sandbox.network.ca import Authority
 from gcp_sandbox.network.control import Control
@@ -89,10 +89,14 @@ def _listen(ports: Iterable[int]) -> socket.socket:
     raise ConfigError(taken)
 
 
+class Host(app.Host, control.Host, Protocol):
+    """What the listeners need of the sandbox."""
+
+
 class Listeners:
     """Serves on the sandbox's sockets, as `bind` gives them."""
 
-    def __init__(self, sandbox: Sandbox, sockets: dict[str, socket.socket], stop: Callable[[], None]) -> None:
+    def __init__(self, sandbox: Host, sockets: dict[str, socket.socket], stop: Callable[[], None]) -> None:
         self._sandbox = sandbox
         self._sockets = sockets
         self._authority = Authority(sandbox.settings)

@@ -1,2 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One module or package a Google service. Every `Service` subclass with a name found in here is served."""
+"""One module or package for each Google service, and the table of them.
+
+A module that is not in the table is not served.
+"""
+
+from __future__ import annotations
+
+#: Name of the service -> module and class that serve it. They are loaded and started in this order.
+SERVICES = {
+    "appengine": "gcp_sandbox.services.appengine:AppEngine",
+    "artifactregistry": "gcp_sandbox.services.artifactregistry:ArtifactRegistry",
+    "certificates": "gcp_sandbox.services.certificates:Certificates",
+    "cloudbilling": "gcp_sandbox.services.cloudbilling:CloudBilling",
+    "cloudbuild": "gcp_sandbox.services.cloudbuild:CloudBuild",
+    "cloudresourcemanager": "gcp_sandbox.services.cloudresourcemanager:ResourceManager",
+    "iam": "gcp_sandbox.services.iam:IamApi",
+    "iamcredentials": "gcp_sandbox.services.iamcredentials:IamCredentials",
+    "iap": "gcp_sandbox.services.iap:Iap",
+    "oauth2": "gcp_sandbox.services.oauth2:OAuth2",
+    "run": "gcp_sandbox.services.run:Run",
+    "secretmanager": "gcp_sandbox.services.secretmanager:SecretManager",
+    "serviceusage": "gcp_sandbox.services.serviceusage:ServiceUsage",
+    "sqladmin": "gcp_sandbox.services.sqladmin:SqlAdmin",
+    "storage": "gcp_sandbox.services.storage:Storage",
+    "storage_xml": "gcp_sandbox.services.storage:StorageXml",
+}

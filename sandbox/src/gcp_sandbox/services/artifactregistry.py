@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
-from gcp_sandbox.backends.images import Reference, Version
-from gcp_sandbox.gateway import errors
-from gcp_sandbox.gateway.iam import IamPolicies
+from gcp_sandbox.backends.images import ImagePusher, Reference, Version
+from gcp_sandbox.backends.platform import Platform
+from gcp_sandbox.gateway import errors, filters
+from gcp_sandbox.gateway.filters import Predicate, Restriction
+from gcp_sandbox.gateway.iam_methods import IamPolicies
+from gcp_sandbox.gateway.longrunning import LongRunning
 from gcp_sandbox.gateway.masks import mask_paths
-from gcp_sandbox.gateway.operations import LongRunning, Op
-from gcp_sandbox.gateway.service import Response, job, method, route
+from gcp_sandbox.gateway.messages import Response
+from gcp_sandbox.gateway.operations import Op
+from gcp_sandbox.gateway.service import job, method, route
 from gcp_sandbox.services.storage.locations import REGIONS
 
 if TYPE_CHECKING:
@@ -48,6 +52,12 @@ class ArtifactRegistry(LongRunning, IamPolicies):
     # gcloud asks v1beta2 for locations.
     versions = ("v1", "v1beta2")
     iam_resources = {"projects.locations.repositories": "artifactregistry.repositories"}
+
+    sandbox: Platform
+
+    def __init__(self, sandbox: Platform) -> None:
+        super().__init__(sandbox)
+        sandbox.ports.offer(ImagePusher, self)
 
     def iam_exists(self, call: Call, resource: str) -> None:
         self._get(call.params["resource"])
@@ -563,20 +573,20 @@ def _assign(target: dict[str, Any], source: dict[str, Any], path: list[str]) -> 
 
 
 def _filtered(call: Call, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What `filter` selects: FIELD="VALUE", where the value may begin or end with *."""
-    text = call.query.get("filter", "").strip()
-    if not text:
-        return items
-    found = re.fullmatch(r'(name|version|annotations|labels\.[\w-]+)\s*=\s*"([^"]*)"', text)
-    if not found:
-        raise errors.unimplemented(f"the filter {text!r} in {call.method_id}")
-    pattern = re.compile(re.escape(found[2]).replace(r"\*", ".*"))
+    """Return what `filter` selects: FIELD="VALUE", where the value may begin or end with *."""
+    text = call.query.get("filter", "")
+    refused = errors.unimplemented(f"the filter {text.strip()!r} in {call.method_id}")
+    wanted = filters.compile(text, _restriction, lambda rest: refused, words=())
+    return [item for item in items if wanted(item)]
 
-    def value(item: dict[str, Any]) -> str:
-        field, _, label = found[1].partition(".")
-        return item.get("labels", {}).get(label, "") if label else item.get(field, "")
 
-    return [item for item in items if pattern.fullmatch(value(item))]
+def _restriction(term: Restriction) -> Predicate | None:
+    field, _, label = term.field.partition(".")
+    known = field == "labels" if label else field in ("name", "version", "annotations")
+    if not known or term.operator != "=" or not term.quoted:
+        return None
+    pattern = filters.wildcard(term.value)
+    return lambda item: pattern.fullmatch(item.get("labels", {}).get(label, "") if label else item.get(field, ""))
 
 
 def _ordered(call: Call, items: list[dict[str, Any]]) -> list[dict[str, Any]]:

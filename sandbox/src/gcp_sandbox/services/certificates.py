@@ -8,7 +8,8 @@ from typing import Any
 from gcp_sandbox.gateway import tokens
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.identity import ISSUER, TOKEN_URIS
-from gcp_sandbox.gateway.service import Response, Service, route
+from gcp_sandbox.gateway.messages import Response
+from gcp_sandbox.gateway.service import Service, route
 
 WWW = ("www.googleapis.com",)
 GSTATIC = ("www.gstatic.com",)

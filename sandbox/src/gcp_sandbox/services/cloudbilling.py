@@ -7,7 +7,7 @@ from typing import Any
 
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import failed_precondition, permission_denied
-from gcp_sandbox.gateway.iam import IamPolicies
+from gcp_sandbox.gateway.iam_methods import IamPolicies
 from gcp_sandbox.gateway.projects import Project
 from gcp_sandbox.gateway.seed import BILLING_KIND
 from gcp_sandbox.gateway.service import method

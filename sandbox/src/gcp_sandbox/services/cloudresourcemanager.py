@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from gcp_sandbox.gateway import catalog
+from gcp_sandbox.gateway import catalog, etags, filters
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import (
     ApiError,
@@ -19,8 +17,10 @@ from gcp_sandbox.gateway.errors import (
     invalid,
     permission_denied,
 )
-from gcp_sandbox.gateway.iam import IamPolicies
-from gcp_sandbox.gateway.operations import LongRunning, Op
+from gcp_sandbox.gateway.filters import Predicate, Restriction
+from gcp_sandbox.gateway.iam_methods import IamPolicies
+from gcp_sandbox.gateway.longrunning import LongRunning
+from gcp_sandbox.gateway.operations import Op
 from gcp_sandbox.gateway.projects import MANAGER, PROJECT_ID, Project
 from gcp_sandbox.gateway.seed import FOLDER_KIND, ORGANIZATION_KIND
 from gcp_sandbox.gateway.service import job, method
@@ -30,7 +30,6 @@ SECONDS = 8.0
 
 V1_TYPE = "type.googleapis.com/google.cloudresourcemanager.v1."
 V3_TYPE = "type.googleapis.com/google.cloud.resourcemanager.v3."
-TERM = re.compile(r'([\w.-]+)\s*[:=]\s*("[^"]*"|[^\s"]+)')
 
 
 class ResourceManager(IamPolicies, LongRunning):
@@ -229,9 +228,7 @@ class ResourceManager(IamPolicies, LongRunning):
             if self.sandbox.iam.allowed(call.caller, f"{MANAGER}{name}", "resourcemanager.organizations.get")
         ]
         text = call.body.get("filter", "") or call.query.get("query", "")
-        for key, value in TERM.findall(text):
-            field = {"domain": "displayName", "owner.directorycustomerid": "directoryCustomerId"}.get(key.lower(), key)
-            found = [body for body in found if _field(body, field) in (value.strip('"'), None)]
+        found = _organizations(found, text)
         return {"organizations": found} if found else {}
 
     @method("folders.get", permission="resourcemanager.folders.get", on="{name}", only=("v3",))
@@ -338,31 +335,39 @@ def _folder(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _etag(body: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
-    return f'W/"{digest}"'
-
-
-def _field(body: Mapping[str, Any], path: str) -> Any:
-    """A field by its dotted path; names in any case. None when it is not there."""
-    value: Any = body
-    for part in path.split("."):
-        if not isinstance(value, Mapping):
-            return None
-        value = next((v for k, v in value.items() if k.lower() == part.lower()), None)
-    return value
+    return f'W/"{etags.digest(body).hex()[:32]}"'
 
 
 def _filtered(items: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
-    """Items for which every term `field:value` holds; `*` in a value matches anything, AND may stand between."""
-    rest = TERM.sub("", re.sub(r"\s+AND\s+", " ", text)).strip()
-    if rest:
-        raise invalid(details=[bad_request(("filter", f"unsupported filter: {rest}"))])
-    for key, value in TERM.findall(text):
-        names = {"id": "projectId", "projectid": "projectId"}
-        field = names.get(key.lower(), key)
-        pattern = re.compile(re.escape(value.strip('"')).replace(r"\*", ".*"), re.IGNORECASE)
-        items = [item for item in items if pattern.fullmatch(str(_field(item, field) or ""))]
-    return items
+    """Return the items that every restriction `field:value` fits, with `*` for any text; names in any case."""
+
+    def restriction(term: Restriction) -> Predicate | None:
+        if term.operator not in (":", "="):
+            return None
+        field = {"id": "projectId", "projectid": "projectId"}.get(term.field.lower(), term.field)
+        pattern = filters.wildcard(term.value, any_case=True)
+        return lambda item: pattern.fullmatch(str(filters.value_at(item, field, any_case=True) or "")) is not None
+
+    wanted = filters.compile(text, restriction, _unsupported, words=("AND",))
+    return [item for item in items if wanted(item)]
+
+
+def _organizations(items: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    """Return the organizations that a filter by domain or customer selects; other fields select nothing."""
+    names = {"domain": "displayName", "owner.directorycustomerid": "directoryCustomerId"}
+
+    def restriction(term: Restriction) -> Predicate | None:
+        if term.operator not in (":", "="):
+            return None
+        field = names.get(term.field.lower(), term.field)
+        return lambda item: filters.value_at(item, field, any_case=True) in (term.value, None)
+
+    wanted = filters.compile(text, restriction, _unsupported, words=("AND",))
+    return [item for item in items if wanted(item)]
+
+
+def _unsupported(rest: str) -> ApiError:
+    return invalid(details=[bad_request(("filter", f"unsupported filter: {rest}"))])
 
 
 def _bad_id(project_id: str) -> ApiError:

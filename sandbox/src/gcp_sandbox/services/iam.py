@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from gcp_sandbox.gateway import tokens
+from gcp_sandbox.gateway import etags, tokens
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import (
     ApiError,
@@ -26,7 +26,8 @@ from gcp_sandbox.gateway.errors import (
     permission_denied,
     resource_exhausted,
 )
-from gcp_sandbox.gateway.iam import DENY_KIND, IamPolicies
+from gcp_sandbox.gateway.iam import DENY_KIND
+from gcp_sandbox.gateway.iam_methods import IamPolicies
 from gcp_sandbox.gateway.projects import MANAGER, Project
 from gcp_sandbox.gateway.roles import BASIC, ROLES, Role
 from gcp_sandbox.gateway.service import method
@@ -112,7 +113,7 @@ class IamApi(IamPolicies):
         return _account(body)
 
     def _change(self, body: dict[str, Any], fields: dict[str, str], etag: str | None) -> None:
-        if etag and etag != body["etag"]:
+        if not etags.matches(etag, body["etag"]):
             raise aborted(
                 "There were concurrent changes to the service account. Please retry the whole read-modify-write."
             )
@@ -375,7 +376,7 @@ class IamApi(IamPolicies):
         if body is None:
             raise not_found("Requested entity was not found.")
         etag = call.query.get("etag") or call.body.get("etag")
-        if verb in ("update", "delete") and etag and etag != body["etag"]:
+        if verb in ("update", "delete") and not etags.matches(etag, body["etag"]):
             raise aborted("The policy was changed concurrently: its etag is not the one given.")
         return key, body
 

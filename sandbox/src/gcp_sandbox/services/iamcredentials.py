@@ -9,9 +9,10 @@ import re
 import time
 from typing import Any
 
-from gcp_sandbox.gateway.call import Call, timestamp
+from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import ApiError, failed_precondition, invalid, not_found
 from gcp_sandbox.gateway.service import Service, method
+from gcp_sandbox.gateway.times import timestamp
 
 LONGEST = 3600
 #: Latest expiry of a JWT to be signed, in seconds from now (signJwt's documentation).

@@ -23,7 +23,8 @@ from gcp_sandbox.gateway.identity import (
     TOKEN_URIS,
     Principal,
 )
-from gcp_sandbox.gateway.service import Response, Service, method, route
+from gcp_sandbox.gateway.messages import Response
+from gcp_sandbox.gateway.service import Service, method, route
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 LIFETIME = 3600

@@ -10,18 +10,22 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 from cryptography.fernet import Fernet
 
 from gcp_sandbox.config import write_private
-from gcp_sandbox.gateway.call import epoch, timestamp
+from gcp_sandbox.gateway import etags, filters
+from gcp_sandbox.gateway.core import Core
 from gcp_sandbox.gateway.errors import ApiError, already_exists, bad_request, failed_precondition, invalid, not_found
-from gcp_sandbox.gateway.iam import IamPolicies
+from gcp_sandbox.gateway.filters import Predicate, Restriction
+from gcp_sandbox.gateway.iam_methods import IamPolicies
 from gcp_sandbox.gateway.masks import mask_paths, merge_mask
+from gcp_sandbox.gateway.ports import SecretReader
 from gcp_sandbox.gateway.service import method
+from gcp_sandbox.gateway.times import epoch, timestamp
 from gcp_sandbox.services.storage.locations import REGIONS
 
 if TYPE_CHECKING:
@@ -75,6 +79,10 @@ class SecretManager(IamPolicies):
     name = "secretmanager"
     versions = ("v1",)
     iam_resources = {"projects.secrets": "secretmanager.secrets", "projects.locations.secrets": "secretmanager.secrets"}
+
+    def __init__(self, sandbox: Core) -> None:
+        super().__init__(sandbox)
+        sandbox.ports.offer(SecretReader, self)
 
     def start(self) -> None:
         file = self.sandbox.settings.state / "secretmanager.key"
@@ -377,106 +385,46 @@ class SecretManager(IamPolicies):
 
 # --- filters
 
-TERM = re.compile(r"""\s*(?:(?P<mark>[()])|(?P<word>(?:"(?:[^"\\]|\\.)*"|[^\s()"])+))""")
-COMPARISON = re.compile(r"(?P<field>[\w./-]+)\s*(?P<op>!=|>=|<=|=|:|<|>)\s*(?P<value>.*)", re.DOTALL)
-OPERATORS = ("=", "!=", ":", "<", ">", "<=", ">=")
+
+def compile_filter(expression: str) -> Predicate:
+    """Return the predicate of a filter of list calls (cloud.google.com/secret-manager/docs/filtering).
+
+    Comparisons with = != : < >; a bare word is looked for in the name. ApiError 400 for what cannot be read.
+    """
+    return filters.compile(expression, _restriction, lambda rest: _bad_filter(expression), or_first=False)
 
 
-def compile_filter(expression: str) -> Callable[[dict], bool]:
-    """The filter of list calls (cloud.google.com/secret-manager/docs/filtering): comparisons with = != : < > joined by
-    AND, OR, NOT and parentheses; a bare word is looked for in the name. ApiError 400 when it cannot be read."""
-    words, position = [], 0
-    while position < len(expression.rstrip()):
-        found = TERM.match(expression, position)
-        if not found:
-            raise _bad_filter(expression)
-        words.append(found["mark"] or found["word"])
-        position = found.end()
-    # `labels.a = b` is one comparison, whatever the spaces.
-    joined: list[str] = []
-    for word in words:
-        if joined and (word in OPERATORS or joined[-1].endswith(OPERATORS)) and word not in "()":
-            joined[-1] += word
+def _restriction(term: Restriction) -> Predicate:
+    op, value = term.operator, term.value
+    if not term.field:
+        return lambda row: value.lower() in _short(row["name"]).lower()
+    path = re.sub(r"_([a-z])", lambda found: found[1].upper(), term.field)
+    of_map = term.field.partition(".")[0] in ("labels", "annotations")
+
+    def fits(row: Mapping[str, Any]) -> bool:
+        if of_map:  # a key may contain dots
+            first, _, key = term.field.partition(".")
+            have = row.get(first, {}).get(key) if key else row.get(first)
         else:
-            joined.append(word)
-
-    def either() -> Callable[[dict], bool]:
-        terms = [both()]
-        while joined and joined[0] == "OR":
-            joined.pop(0)
-            terms.append(both())
-        return lambda row: any(term(row) for term in terms)
-
-    def both() -> Callable[[dict], bool]:
-        terms = [single()]
-        while joined and joined[0] not in ("OR", ")"):
-            if joined[0] == "AND":
-                joined.pop(0)
-            terms.append(single())
-        return lambda row: all(term(row) for term in terms)
-
-    def single() -> Callable[[dict], bool]:
-        if not joined:
-            raise _bad_filter(expression)
-        word = joined.pop(0)
-        if word == "NOT":
-            term = single()
-            return lambda row: not term(row)
-        if word == "(":
-            term = either()
-            if not joined or joined.pop(0) != ")":
-                raise _bad_filter(expression)
-            return term
-        if word.startswith("-"):
-            term = _comparison(word[1:])
-            return lambda row: not term(row)
-        return _comparison(word)
-
-    result = either()
-    if joined:
-        raise _bad_filter(expression)
-    return result
-
-
-def _comparison(word: str) -> Callable[[dict], bool]:
-    found = COMPARISON.fullmatch(word)
-    if not found:
-        text = _unquote(word).lower()
-        return lambda row: text in _short(row["name"]).lower()
-    path, op, value = re.sub(r"_([a-z])", lambda m: m[1].upper(), found["field"]), found["op"], _unquote(found["value"])
-    if path.startswith("labels.") or path.startswith("annotations."):
-        path = found["field"]
-
-    def matches(row: dict) -> bool:
-        have: Any = row
-        first, _, rest = path.partition(".")
-        for part in (first, rest) if first in ("labels", "annotations") and rest else path.split("."):
-            have = have.get(part) if isinstance(have, dict) else None
+            have = filters.value_at(row, path)
         if op == "!=":
             return have is None or str(have) != value
         if have is None:
             return False
         if op == ":":
-            return (
-                value == "*" or value in have
-                if isinstance(have, dict)
-                else value == "*" or value.lower() in str(have).lower()
-            )
+            if value == "*":
+                return True
+            return value in have if isinstance(have, dict) else value.lower() in str(have).lower()
         text = _short(have) if path == "name" and "/" not in value else str(have)
         if path.endswith("Time"):
             return _compare(epoch(text), op, epoch(value if "T" in value else f"{value}T00:00:00Z"))
         return _compare(text, op, value)
 
-    return matches
+    return fits
 
 
 def _compare(a: Any, op: str, b: Any) -> bool:
     return {"=": a == b, "<": a < b, ">": a > b, "<=": a <= b, ">=": a >= b}[op]
-
-
-def _unquote(text: str) -> str:
-    text = text.strip()
-    return re.sub(r"\\(.)", r"\1", text[1:-1]) if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
 def _bad_filter(expression: str) -> ApiError:
@@ -517,7 +465,7 @@ def _field_error(field: str, description: str) -> ApiError:
 
 
 def _check_etag(sent: str | None, resource: dict) -> None:
-    if sent and sent.strip('"') != resource["etag"].strip('"'):
+    if not etags.matches(sent, resource["etag"]):
         raise failed_precondition(
             f"The provided etag [{sent}] does not match the latest etag [{resource['etag']}] of [{resource['name']}]."
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from gcp_sandbox.gateway import catalog
+from gcp_sandbox.gateway import catalog, filters
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import (
     ApiError,
@@ -16,7 +16,9 @@ from gcp_sandbox.gateway.errors import (
     not_found,
     permission_denied,
 )
-from gcp_sandbox.gateway.operations import LongRunning, Op
+from gcp_sandbox.gateway.filters import Predicate, Restriction
+from gcp_sandbox.gateway.longrunning import LongRunning
+from gcp_sandbox.gateway.operations import Op
 from gcp_sandbox.gateway.projects import Project
 from gcp_sandbox.gateway.service import job, method
 
@@ -114,15 +116,9 @@ class ServiceUsage(LongRunning):
         denied = f"Permission denied to list services for consumer container [projects/{project.number}]"
         self._require(call, project, "list", denied)
         enabled = self.sandbox.enablement.enabled(project)
-        match call.query.get("filter", "").replace(" ", ""):
-            case "":
-                services = sorted({*catalog.names(), *enabled})
-            case "state:ENABLED":
-                services = enabled
-            case "state:DISABLED":
-                services = sorted(set(catalog.names()) - set(enabled))
-            case other:
-                raise invalid(f"Invalid filter: {other}. The allowed filters are state:ENABLED and state:DISABLED.")
+        states = dict.fromkeys(catalog.names(), "DISABLED") | dict.fromkeys(enabled, "ENABLED")
+        wanted = _filter(call.query.get("filter", ""))
+        services = [service for service, state in sorted(states.items()) if wanted({"state": state})]
         answer = call.page(services, key="services", default=50, maximum=200)
         if "services" in answer:
             answer["services"] = [self._shown(project, service, config=True) for service in answer["services"]]
@@ -254,6 +250,16 @@ class ServiceUsage(LongRunning):
         if state == "ENABLED" or config:
             shown["parent"] = parent
         return {**shown, "state": state}
+
+
+def _filter(text: str) -> Predicate:
+    def restriction(term: Restriction) -> Predicate | None:
+        if (term.field, term.operator) != ("state", ":") or term.value not in ("ENABLED", "DISABLED"):
+            return None
+        return lambda service: service["state"] == term.value
+
+    message = f"Invalid filter: {text}. The allowed filters are state:ENABLED and state:DISABLED."
+    return filters.compile(text, restriction, lambda rest: invalid(message), words=())
 
 
 def _unknown(services: list[str]) -> ApiError:

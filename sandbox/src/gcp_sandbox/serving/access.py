@@ -6,13 +6,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gcp_sandbox.backends.platform import Platform
     from gcp_sandbox.gateway.identity import Principal
-    from gcp_sandbox.gateway.sandbox import Sandbox
 
 PULL = "artifactregistry.repositories.downloadArtifacts"
 
 
-def may_act_as(sandbox: Sandbox, caller: Principal, email: str, project: str) -> bool:
+def may_act_as(sandbox: Platform, caller: Principal, email: str, project: str) -> bool:
     """Whether there is such a service account and the caller may deploy something that runs as it.
 
     :param project: id of the project that the account belongs to where its address does not tell.
@@ -32,7 +32,7 @@ def repository_of(ref: str) -> str | None:
     return f"projects/{parts[0]}/locations/{host.removesuffix('-docker.pkg.dev')}/repositories/{parts[1]}"
 
 
-def guarded(sandbox: Sandbox, ref: str) -> str | None:
+def guarded(sandbox: Platform, ref: str) -> str | None:
     """Full name of the repository whose policy says who may pull an image; None where none of the sandbox's does."""
     repository = repository_of(ref)
     if repository is None or sandbox.projects.get(repository.split("/")[1]) is None:
@@ -40,7 +40,7 @@ def guarded(sandbox: Sandbox, ref: str) -> str | None:
     return f"//artifactregistry.googleapis.com/{repository}"
 
 
-def may_pull(sandbox: Sandbox, principal: Principal, ref: str) -> bool:
+def may_pull(sandbox: Platform, principal: Principal, ref: str) -> bool:
     """Whether the principal may pull an image."""
     resource = guarded(sandbox, ref)
     return resource is None or sandbox.iam.allowed(principal, resource, PULL)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gcp_sandbox.backends.pools import TICK, Limits, Pool
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.backends.platform import Platform
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Fleet:
     #: Key of `Process.facts` that holds that name.
     fact: str = ""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Platform) -> None:
         self.sandbox = sandbox
         self._lock = threading.RLock()
         self._pools: dict[str, Pool] = {}

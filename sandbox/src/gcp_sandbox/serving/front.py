@@ -21,11 +21,11 @@ import httpx
 
 from gcp_sandbox.backends.pools import Exhausted, Instance, Pool, StartFailed
 from gcp_sandbox.gateway.errors import ApiError
-from gcp_sandbox.gateway.service import Response
-from gcp_sandbox.services.iap.access import OWN_HEADERS, Granted, WebRequest
+from gcp_sandbox.gateway.messages import Response
+from gcp_sandbox.serving.web import OWN_HEADERS, Granted, WebRequest
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.backends.platform import Platform
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class Front:
     #: Seconds that a request waits for an instance, where that is not what an instance takes to start.
     max_wait: float | None = None
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Platform) -> None:
         self.sandbox = sandbox
         self._client: httpx.AsyncClient | None = None
 

@@ -14,7 +14,7 @@ from gcp_sandbox.services.appengine.services import Services
 from gcp_sandbox.services.appengine.versions import Versions
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.backends.platform import Platform
 
 
 class AppEngine(Applications, Services, Versions, Firewall):
@@ -23,7 +23,7 @@ class AppEngine(Applications, Services, Versions, Firewall):
     name = "appengine"
     versions = ("v1", "v1beta")
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Platform) -> None:
         super().__init__(sandbox)
         self.runtime = Runtime(sandbox)
         self.front = AppIngress(sandbox, self.runtime)

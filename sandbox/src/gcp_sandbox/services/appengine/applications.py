@@ -8,9 +8,11 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.gateway import errors, masks
+from gcp_sandbox.gateway.ports import BucketProvider
 from gcp_sandbox.gateway.service import job, method
 from gcp_sandbox.services.appengine import names
-from gcp_sandbox.services.appengine.common import APP_KIND, SERVICE_KIND, TYPE, Common, on_project, shown
+from gcp_sandbox.services.appengine.base import APP_KIND, SERVICE_KIND, TYPE, on_project, shown
+from gcp_sandbox.services.appengine.common import Common
 from gcp_sandbox.serving.access import may_act_as
 
 if TYPE_CHECKING:
@@ -182,7 +184,7 @@ class Applications(Common):
         project = self.sandbox.projects.get(body["id"])
         location = MULTI_REGIONS.get(body["locationId"]) or body["locationId"].upper()
         for bucket in (body["codeBucket"], body["defaultBucket"]):
-            self.sandbox.services["storage"].provide_bucket(project, bucket, location)
+            self.sandbox.ports.get(BucketProvider).provide_bucket(project, bucket, location)
 
     def _completed(self, call: Call, project: Project, body: Json, existing: Json) -> Json:
         """The application as it is stored, after what Google checks of it."""

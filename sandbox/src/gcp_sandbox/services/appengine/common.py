@@ -3,44 +3,28 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gcp_sandbox.gateway import errors, masks, proto3
-from gcp_sandbox.gateway.errors import ApiError
-from gcp_sandbox.gateway.operations import LongRunning, Op
+from gcp_sandbox.gateway import errors, filters, masks
+from gcp_sandbox.gateway.filters import Predicate, Restriction
+from gcp_sandbox.gateway.longrunning import LongRunning
+from gcp_sandbox.gateway.operations import Op
+from gcp_sandbox.services.appengine.base import (
+    APP_KIND,
+    METADATA,
+    SERVICE_KIND,
+    TYPE,
+    VERSION_KIND,
+    Json,
+    on_project,
+    shown,
+)
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.call import Call
     from gcp_sandbox.services.appengine.runtime import Runtime
-
-Json = dict[str, Any]
-
-APP_KIND = "appengine.application"
-SERVICE_KIND = "appengine.service"
-VERSION_KIND = "appengine.version"
-RULE_KIND = "appengine.firewallRule"
-
-TYPE = "type.googleapis.com/google.appengine."
-# How the message of an operation's metadata ends in each version of the API.
-METADATA = {"v1": "V1", "v1beta": "V1Beta"}
-
-
-def on_project(call: Call) -> str:
-    """Permissions of App Engine are checked on the project: it has no policies of its own."""
-    return f"//cloudresourcemanager.googleapis.com/projects/{call.params['appsId']}"
-
-
-# Fields that are maps.
-MAPS = ("allocations", "betaSettings", "buildEnvVariables", "envVariables", "labels")
-
-
-def shown(body: Json) -> Json:
-    """A resource as the API gives it back, without what only the sandbox knows of it."""
-    own = {key: value for key, value in body.items() if not key.startswith("_")}
-    return proto3.without_zeros(own, maps=MAPS)
 
 
 class Common(LongRunning):
@@ -145,19 +129,16 @@ class Common(LongRunning):
         return on_project(call)
 
     def operation_matches(self, call: Call, op: Op) -> bool:
-        """gcloud asks for `done:false`."""
+        """Return whether an operation fits the filter; gcloud sends `done:false`."""
         text = call.query.get("filter", "")
-        if not text:
-            return True
-        found = re.fullmatch(r"\s*done\s*[:=]\s*(true|false)\s*", text)
-        if found is None:
-            raise errors.invalid(f"Unsupported filter {text!r}: the sandbox understands done:true and done:false.")
-        return op.done == (found[1] == "true")
+        message = f"Unsupported filter {text!r}: the sandbox understands done:true and done:false."
+        return filters.compile(text, _restriction, lambda rest: errors.invalid(message), words=())({"done": op.done})
 
     def _app_name(self, call: Call) -> str:
         return f"apps/{call.project(call.params['appsId']).id}"
 
 
-def not_served(what: str) -> ApiError:
-    """501 for a part of App Engine that the sandbox does not have."""
-    return errors.unimplemented(f"{what} of App Engine")
+def _restriction(term: Restriction) -> Predicate | None:
+    if term.field != "done" or term.operator not in (":", "=") or term.value not in ("true", "false"):
+        return None
+    return lambda operation: operation["done"] == (term.value == "true")

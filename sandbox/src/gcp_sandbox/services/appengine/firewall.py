@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.gateway import errors, masks
 from gcp_sandbox.gateway.service import method
-from gcp_sandbox.services.appengine.common import RULE_KIND, Common, on_project
+from gcp_sandbox.services.appengine.base import RULE_KIND, on_project
+from gcp_sandbox.services.appengine.common import Common
 from gcp_sandbox.services.appengine.runtime import matches
 
 if TYPE_CHECKING:

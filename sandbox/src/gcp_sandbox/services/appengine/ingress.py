@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gcp_sandbox.gateway.service import Response
-from gcp_sandbox.services.iap.access import Granted, Protected, WebRequest
+from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.serving.front import Front, Refusal, not_found
+from gcp_sandbox.serving.web import Granted, Protected, WebAuthorizer, WebRequest
 
 if TYPE_CHECKING:
+    from gcp_sandbox.backends.platform import Platform
     from gcp_sandbox.backends.pools import Pool
-    from gcp_sandbox.gateway.sandbox import Sandbox
     from gcp_sandbox.services.appengine.runtime import Route, Runtime
 
 INSIDE_ONLY = ("INGRESS_TRAFFIC_ALLOWED_INTERNAL_ONLY", "INGRESS_TRAFFIC_ALLOWED_INTERNAL_AND_LB")
@@ -28,7 +28,7 @@ class AppIngress(Front):
     # Google's load balancer does not wait at all; a process that was just restarted gets a moment.
     max_wait = 20.0
 
-    def __init__(self, sandbox: Sandbox, runtime: Runtime) -> None:
+    def __init__(self, sandbox: Platform, runtime: Runtime) -> None:
         super().__init__(sandbox)
         self.runtime = runtime
 
@@ -54,7 +54,7 @@ class AppIngress(Front):
         iap = app.body.get("iap", {})
         if not iap.get("enabled"):
             return Granted(None, own)
-        decision = self.sandbox.services["iap"].access.authorize(self._protected(route, iap), request)
+        decision = self.sandbox.ports.get(WebAuthorizer).authorize(self._protected(route, iap), request)
         if isinstance(decision, Response):
             return decision
         return Granted(decision.principal, decision.remove | own, decision.headers)

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.backends.pools import Limits, Pool, StartFailed
 from gcp_sandbox.backends.processes import Process, Spec
-from gcp_sandbox.gateway.call import timestamp
 from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.times import timestamp
 from gcp_sandbox.services.appengine import names, template
-from gcp_sandbox.services.appengine.common import APP_KIND, RULE_KIND, SERVICE_KIND, VERSION_KIND
+from gcp_sandbox.services.appengine.base import APP_KIND, RULE_KIND, SERVICE_KIND, VERSION_KIND
 from gcp_sandbox.serving.access import PULL, guarded, may_pull
 from gcp_sandbox.serving.fleet import LEAST_WINDOW, Fleet
 
 if TYPE_CHECKING:
     from gcp_sandbox.backends.images import Image
-    from gcp_sandbox.gateway.sandbox import Sandbox
-    from gcp_sandbox.services.iap.access import WebRequest
+    from gcp_sandbox.backends.platform import Platform
+    from gcp_sandbox.serving.web import WebRequest
 
 Json = dict[str, Any]
 
@@ -110,7 +110,7 @@ class Runtime(Fleet):
 
     fact = "deployment"
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Platform) -> None:
         super().__init__(sandbox)
         self._apps: dict[str, App] = {}
         self._candidates: dict[str, Json] = {}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.gateway import errors, masks
 from gcp_sandbox.gateway.service import job, method
-from gcp_sandbox.services.appengine.common import SERVICE_KIND, VERSION_KIND, Common, on_project, shown
+from gcp_sandbox.services.appengine.base import SERVICE_KIND, VERSION_KIND, on_project, shown
+from gcp_sandbox.services.appengine.common import Common
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.call import Call

@@ -13,7 +13,7 @@ from typing import Any
 from gcp_sandbox.backends.pools import Limits, Probe
 from gcp_sandbox.backends.processes import Volume
 from gcp_sandbox.gateway import errors, masks
-from gcp_sandbox.services.appengine.common import not_served
+from gcp_sandbox.services.appengine.base import not_served
 
 Json = dict[str, Any]
 

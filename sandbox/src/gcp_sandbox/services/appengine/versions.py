@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from gcp_sandbox.gateway import errors
 from gcp_sandbox.gateway.service import job, method
 from gcp_sandbox.services.appengine import names, template
-from gcp_sandbox.services.appengine.common import SERVICE_KIND, VERSION_KIND, Common, not_served, on_project, shown
+from gcp_sandbox.services.appengine.base import SERVICE_KIND, VERSION_KIND, not_served, on_project, shown
+from gcp_sandbox.services.appengine.common import Common
 from gcp_sandbox.serving.access import may_act_as
 
 if TYPE_CHECKING:

@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from gcp_sandbox.backends.images import BuildError, Image, Reference, extract
+from gcp_sandbox.backends.images import BuildError, Image, ImagePusher, Reference, extract
 from gcp_sandbox.config import write_private
 from gcp_sandbox.gateway import errors
-from gcp_sandbox.gateway.call import timestamp
 from gcp_sandbox.gateway.errors import ApiError
-from gcp_sandbox.gateway.operations import LongRunning, Op, Stopping
+from gcp_sandbox.gateway.longrunning import LongRunning
+from gcp_sandbox.gateway.operations import Op, Stopping
 from gcp_sandbox.gateway.service import job, method
+from gcp_sandbox.gateway.times import timestamp
 from gcp_sandbox.services.cloudbuild import filters, substitutions
 from gcp_sandbox.services.cloudbuild.docker import BUILDERS, Docker
 
@@ -471,7 +472,7 @@ class Run:
 
     def upload(self, reference: Reference, digest: str) -> None:
         """Push one image as the build's service account."""
-        self.sandbox.services["artifactregistry"].push(self.account, reference, digest)  # type: ignore[attr-defined]  # found by its name
+        self.sandbox.ports.get(ImagePusher).push(self.account, reference, digest)
 
 
 @contextlib.contextmanager

@@ -9,15 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.gateway import errors
-from gcp_sandbox.gateway.iam import requested_version, test_iam_permissions
-from gcp_sandbox.gateway.service import Response, Service, method, route
+from gcp_sandbox.gateway.iam_methods import requested_version, test_iam_permissions
+from gcp_sandbox.gateway.messages import Response
+from gcp_sandbox.gateway.service import Service, method, route
 from gcp_sandbox.services.iap import settings
 from gcp_sandbox.services.iap.access import Access
 from gcp_sandbox.services.iap.settings import Settings
+from gcp_sandbox.serving.web import WebAuthorizer
 
 if TYPE_CHECKING:
+    from gcp_sandbox.backends.platform import Platform
     from gcp_sandbox.gateway.call import Call
-    from gcp_sandbox.gateway.sandbox import Sandbox
 
 Json = dict[str, Any]
 
@@ -43,10 +45,11 @@ class Iap(Service):
 
     name = "iap"
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Platform) -> None:
         super().__init__(sandbox)
         self.settings = Settings(sandbox)
         self.access = Access(sandbox, self.settings)
+        sandbox.ports.offer(WebAuthorizer, self.access)
 
     # -- policies
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Identity-Aware Proxy's decision about one request to an application, in its own words.
 
-    decision = sandbox.services["iap"].access.authorize(protected, request)
+    decision = sandbox.ports.get(WebAuthorizer).authorize(protected, request)
     if isinstance(decision, Response): answer with it
     else: pass the request on, without `decision.remove` and with `decision.headers`
 
@@ -15,87 +15,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from gcp_sandbox.gateway import tokens
 from gcp_sandbox.gateway.identity import ANONYMOUS, ISSUER, Principal
-from gcp_sandbox.gateway.service import Response
+from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.services.iap.settings import Settings
 from gcp_sandbox.services.iap.signin import SignIn
+from gcp_sandbox.serving.web import OWN_HEADERS, Granted, Protected, WebRequest
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.projects import Project
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.backends.platform import Platform
 
 PERMISSION = "iap.webServiceVersions.accessViaIAP"
 ASSERTION_LIFETIME = 600
 SELF_SIGNED_LIFETIME = 3600
 SKEW = 30
 
-# What IAP itself adds; whatever a client sends under these names does not reach the application.
-OWN_HEADERS = ("x-goog-iap-jwt-assertion", "x-goog-authenticated-user-email", "x-goog-authenticated-user-id")
 GENERATED = {"X-Goog-IAP-Generated-Response": "true", "Cache-Control": "no-store"}
 
 EMPTY_CLIENT = "Empty Google Account OAuth client ID(s)."
-
-
-@dataclass(frozen=True)
-class Protected:
-    """An application behind IAP.
-
-    :param resource: IAP's name of it, projects/NUMBER/iap_web/cloud_run-REGION/services/SERVICE.
-    :param audience: of the assertion that it gets, /projects/NUMBER/locations/REGION/services/SERVICE.
-    :param client_id: of the custom OAuth client that the application itself names, where a product has such a field;
-        IapSettings go before it.
-    """
-
-    resource: str
-    audience: str
-    project: Project
-    client_id: str = ""
-
-
-@dataclass(frozen=True)
-class WebRequest:
-    """The parts of a request that IAP looks at; header names in lower case. `door`: origin that the browser sees, if
-    another.
-    """
-
-    method: str
-    host: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    door: str | None = None
-
-    @property
-    def url(self) -> str:
-        return f"https://{self.host}{self.path}" + (f"?{self.query}" if self.query else "")
-
-    @property
-    def shown(self) -> str:
-        """The address that a browser shows."""
-        return f"{self.door}{self.path}" if self.door else self.url
-
-    @property
-    def browser(self) -> bool:
-        """Whether the client can be sent to a sign-in page: it follows redirects and shows HTML
-        (cloud.google.com/iap/docs/faq).
-        """
-        accepted = self.headers.get("accept", "")
-        ajax = self.headers.get("x-requested-with", "").lower() == "xmlhttprequest"
-        return self.method in ("GET", "HEAD") and not ajax and ("text/html" in accepted or "*/*" in accepted)
-
-
-@dataclass(frozen=True)
-class Granted:
-    """Let through: who it is (None for nobody in particular), headers to remove and to add."""
-
-    principal: Principal | None
-    remove: frozenset[str] = frozenset(OWN_HEADERS)
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Refused(Exception):
@@ -105,7 +45,7 @@ class Refused(Exception):
 class Access:
     """IAP's decisions."""
 
-    def __init__(self, sandbox: Sandbox, settings: Settings) -> None:
+    def __init__(self, sandbox: Platform, settings: Settings) -> None:
         self.sandbox = sandbox
         self.settings = settings
         self.sign_in = SignIn(sandbox)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gcp_sandbox.gateway import errors, masks
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.backends.platform import Platform
 
 Json = dict[str, Any]
 
@@ -47,7 +47,7 @@ def kind(name: str) -> str:
     raise errors.invalid(f"Invalid resource name: {name!r}.")
 
 
-def numbered(sandbox: Sandbox, name: str) -> str:
+def numbered(sandbox: Platform, name: str) -> str:
     """The name with the project's number, as IAP answers."""
     first, _, rest = name.partition("/")
     project, slash, tail = rest.partition("/")
@@ -58,7 +58,7 @@ def numbered(sandbox: Sandbox, name: str) -> str:
 class Settings:
     """IapSettings by resource."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Platform) -> None:
         self.sandbox = sandbox
 
     def get(self, name: str) -> Json:

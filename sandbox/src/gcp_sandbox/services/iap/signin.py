@@ -19,12 +19,12 @@ from urllib.parse import parse_qsl, urlencode
 import jinja2
 
 from gcp_sandbox.gateway import tokens
-from gcp_sandbox.gateway.service import Response
+from gcp_sandbox.gateway.messages import Response
 
 if TYPE_CHECKING:
+    from gcp_sandbox.backends.platform import Platform
     from gcp_sandbox.gateway.call import Call
-    from gcp_sandbox.gateway.sandbox import Sandbox
-    from gcp_sandbox.services.iap.access import Protected, WebRequest
+    from gcp_sandbox.serving.web import Protected, WebRequest
 
 KEY_KIND = "iap.sessionKey"
 
@@ -38,7 +38,7 @@ HTML = {**GENERATED, "Content-Type": "text/html; charset=utf-8"}
 class SignIn:
     """The sign-in flow and its sessions."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Platform) -> None:
         self.sandbox = sandbox
         loader = jinja2.PackageLoader("gcp_sandbox.services.iap", "pages")
         self._pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)

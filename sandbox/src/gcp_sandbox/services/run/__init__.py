@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gcp_sandbox.gateway.iam import IamPolicies
-from gcp_sandbox.gateway.operations import LongRunning
+from gcp_sandbox.gateway.iam_methods import IamPolicies
+from gcp_sandbox.gateway.longrunning import LongRunning
 from gcp_sandbox.services.run.ingress import RunIngress
 from gcp_sandbox.services.run.jobs import JOB_KIND, Jobs
 from gcp_sandbox.services.run.knative import Knative
@@ -16,8 +16,8 @@ from gcp_sandbox.services.run.runtime import SERVICE_KIND, Runtime
 from gcp_sandbox.services.run.services import Services
 
 if TYPE_CHECKING:
+    from gcp_sandbox.backends.platform import Platform
     from gcp_sandbox.gateway.call import Call
-    from gcp_sandbox.gateway.sandbox import Sandbox
 
 
 class Run(Services, Jobs, Knative, IamPolicies, LongRunning):
@@ -28,7 +28,7 @@ class Run(Services, Jobs, Knative, IamPolicies, LongRunning):
     operation_permission = "run.operations.{verb}"
     iam_resources = {"projects.locations.services": "run.services", "projects.locations.jobs": "run.jobs"}
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Platform) -> None:
         super().__init__(sandbox)
         self.runtime = Runtime(sandbox)
         self.halting = threading.Event()

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.gateway import errors
-from gcp_sandbox.gateway.call import timestamp
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.service import Service
+from gcp_sandbox.gateway.times import timestamp
 from gcp_sandbox.services.run import resources
 from gcp_sandbox.services.run.names import Name
 

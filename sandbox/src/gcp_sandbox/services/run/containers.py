@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from gcp_sandbox.backends.processes import Spec, Volume
 from gcp_sandbox.gateway import errors
 from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.ports import SecretReader
 from gcp_sandbox.services.run.names import Name
 from gcp_sandbox.serving.access import PULL, guarded, may_act_as, may_pull
 
 if TYPE_CHECKING:
     from gcp_sandbox.backends.images import Image
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.backends.platform import Platform
 
 Json = dict[str, Any]
 
@@ -40,7 +41,7 @@ def without_tag(ref: str) -> str:
     return re.sub(r"(:[\w.-]+)?(@sha256:[0-9a-f]+)?$", "", ref)
 
 
-def image(sandbox: Sandbox, ref: str, digest: str = "") -> Image:
+def image(sandbox: Platform, ref: str, digest: str = "") -> Image:
     """The image that a template names, or the one that its tag named when the revision was made; Failure if there is
     none.
     """
@@ -52,7 +53,7 @@ def image(sandbox: Sandbox, ref: str, digest: str = "") -> Image:
 
 
 def spec(
-    sandbox: Sandbox,
+    sandbox: Platform,
     name: Name,
     template: Mapping[str, Any],
     *,
@@ -96,7 +97,7 @@ def spec(
     )
 
 
-def _environment(sandbox: Sandbox, name: Name, container: Mapping[str, Any], email: str) -> dict[str, str]:
+def _environment(sandbox: Platform, name: Name, container: Mapping[str, Any], email: str) -> dict[str, str]:
     env = {}
     for index, item in enumerate(container.get("env", [])):
         selector = item.get("valueSource", {}).get("secretKeyRef")
@@ -113,7 +114,7 @@ def _environment(sandbox: Sandbox, name: Name, container: Mapping[str, Any], ema
     return env
 
 
-def volumes(sandbox: Sandbox, name: Name, template: Mapping[str, Any], email: str) -> list[Volume]:
+def volumes(sandbox: Platform, name: Name, template: Mapping[str, Any], email: str) -> list[Volume]:
     """The volumes that the container mounts, secrets read. Raises Failure as `spec` does."""
     mounts = {item["name"]: item["mountPath"] for item in template["containers"][0].get("volumeMounts", [])}
     found = []
@@ -137,7 +138,7 @@ def volumes(sandbox: Sandbox, name: Name, template: Mapping[str, Any], email: st
     return found
 
 
-def secret(sandbox: Sandbox, name: Name, ref: str, version: str, email: str, at: str) -> bytes:
+def secret(sandbox: Platform, name: Name, ref: str, version: str, email: str, at: str) -> bytes:
     """The payload of a secret version, read as the service account `email`.
 
     :param ref: the secret's id, or projects/P/secrets/S for one of another project.
@@ -146,7 +147,7 @@ def secret(sandbox: Sandbox, name: Name, ref: str, version: str, email: str, at:
     full = ref if ref.startswith("projects/") else f"projects/{name.project}/secrets/{ref}"
     resource = f"{full}/versions/{version}"
     try:
-        return sandbox.services["secretmanager"].read_version(resource, sandbox.identities.service_account(email))
+        return sandbox.ports.get(SecretReader).read_version(resource, sandbox.identities.service_account(email))
     except ApiError as error:
         number = sandbox.projects.get(full.split("/")[1])
         shown = (
@@ -171,7 +172,7 @@ def secret(sandbox: Sandbox, name: Name, ref: str, version: str, email: str, at:
         raise Failure("FAILED_PRECONDITION", f"{at}: {error.message}", reason="SECRETS_ACCESS_CHECK_FAILED") from error
 
 
-def check_access(sandbox: Sandbox, caller: Any, name: Name, template: Mapping[str, Any]) -> None:
+def check_access(sandbox: Platform, caller: Any, name: Name, template: Mapping[str, Any]) -> None:
     """What must hold of the caller and the project's service agent before a template is accepted.
 
     :raises ApiError: 403 in Google's words: the caller may not act as the service account, or nobody may read the
@@ -186,7 +187,7 @@ def check_access(sandbox: Sandbox, caller: Any, name: Name, template: Mapping[st
         _check_image(sandbox, caller, name, container["image"])
 
 
-def _check_image(sandbox: Sandbox, caller: Any, name: Name, ref: str) -> None:
+def _check_image(sandbox: Platform, caller: Any, name: Name, ref: str) -> None:
     resource = guarded(sandbox, ref)
     if resource is None:
         return

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from gcp_sandbox.gateway import tokens
 from gcp_sandbox.gateway.identity import ANONYMOUS, Principal
-from gcp_sandbox.gateway.service import Response
-from gcp_sandbox.services.iap.access import Granted, Protected, WebRequest
+from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.services.run import names
 from gcp_sandbox.serving.front import MAX_BODY, Front, Refusal, not_found
+from gcp_sandbox.serving.web import Granted, Protected, WebAuthorizer, WebRequest
 
 if TYPE_CHECKING:
+    from gcp_sandbox.backends.platform import Platform
     from gcp_sandbox.backends.pools import Pool
-    from gcp_sandbox.gateway.sandbox import Sandbox
     from gcp_sandbox.services.run.runtime import Route, Runtime
 
 UNSIGNED = "SIGNATURE_REMOVED_BY_GOOGLE"
@@ -51,7 +51,7 @@ class RunIngress(Front):
     # cloud.google.com/run/quotas: responses that say their length instead of being streamed.
     max_answer = MAX_BODY
 
-    def __init__(self, sandbox: Sandbox, runtime: Runtime) -> None:
+    def __init__(self, sandbox: Platform, runtime: Runtime) -> None:
         super().__init__(sandbox)
         self.runtime = runtime
 
@@ -120,7 +120,7 @@ class RunIngress(Front):
             audience=f"/projects/{route.number}/locations/{name.region}/services/{name.id}",
             project=project,
         )
-        decision = self.sandbox.services["iap"].access.authorize(protected, request)
+        decision = self.sandbox.ports.get(WebAuthorizer).authorize(protected, request)
         if isinstance(decision, Response):
             return decision
         if route.service.get("invokerIamDisabled"):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.backends.processes import Process
 from gcp_sandbox.gateway import errors
-from gcp_sandbox.gateway.call import epoch
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.operations import Stopping
 from gcp_sandbox.gateway.service import Service, job, method
+from gcp_sandbox.gateway.times import epoch
 from gcp_sandbox.services.run import containers, names, resources, template
 from gcp_sandbox.services.run.common import Common
 from gcp_sandbox.services.run.containers import Failure

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import base64
 import copy
-import hashlib
 import random
 import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from gcp_sandbox.gateway import errors, masks, proto3
+from gcp_sandbox.gateway import errors, etags, masks, proto3
 from gcp_sandbox.services.run import names
 from gcp_sandbox.services.run.names import Name
 
@@ -114,13 +113,13 @@ def merge(existing: Json, body: Json, mask: str, fields: Iterable[str]) -> Json:
 
 def etag(body: Json) -> str:
     """Changes with every write. Quoted, as Cloud Run's are."""
-    digest = hashlib.sha256(f"{body['name']} {body['generation']} {body['updateTime']}".encode()).digest()
+    digest = etags.digest([body["name"], body["generation"], body["updateTime"]])
     return f'"{base64.b64encode(digest[:18]).decode()}"'
 
 
 def check_etag(given: str | None, body: Json) -> None:
     """ApiError 409 ABORTED when the caller's etag is not the resource's. A mangled quote is still the same etag."""
-    if given and given.strip('"') != body["etag"].strip('"'):
+    if not etags.matches(given, body["etag"]):
         raise errors.aborted(
             f"Conflict for resource '{Name.parse(body['name']).id}': version '{given}' was specified but current "
             "version "

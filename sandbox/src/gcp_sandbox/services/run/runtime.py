@@ -18,7 +18,7 @@ from gcp_sandbox.services.run.template import probe, seconds
 from gcp_sandbox.serving.fleet import LEAST_WINDOW, Fleet
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.backends.platform import Platform
 
 Json = dict[str, Any]
 
@@ -82,7 +82,7 @@ class Runtime(Fleet):
 
     fact = "revision"
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Platform) -> None:
         super().__init__(sandbox)
         self._routes: dict[str, Route] = {}
 

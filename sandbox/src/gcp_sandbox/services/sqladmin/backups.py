@@ -8,10 +8,11 @@ import shutil
 from typing import Any
 
 from gcp_sandbox.backends.sql import SqlError
-from gcp_sandbox.gateway.call import Call, timestamp
+from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.operations import Op
 from gcp_sandbox.gateway.service import job, method
+from gcp_sandbox.gateway.times import timestamp
 from gcp_sandbox.services.sqladmin import refusals
 from gcp_sandbox.services.sqladmin.base import (
     BACKUP,

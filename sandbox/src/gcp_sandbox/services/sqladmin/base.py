@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
-import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gcp_sandbox.backends.sql import Configuration, Missing, Server, SqlError, Stopped
+from gcp_sandbox.gateway import etags, filters
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.filters import Predicate, Restriction
 from gcp_sandbox.gateway.operations import Op
 from gcp_sandbox.gateway.service import Service, method
 from gcp_sandbox.services.sqladmin import catalog, refusals
@@ -203,35 +203,28 @@ def asked(question: Callable[[], list[Any]]) -> list[Any]:
 
 
 def etag(body: dict[str, Any]) -> str:
-    return hashlib.sha256(repr(sorted(body.items())).encode()).hexdigest()
+    """Return an etag as Cloud SQL writes them: 64 hexadecimal digits."""
+    return etags.digest(body).hex()
 
 
-_TERM = re.compile(r'\s*(?:AND\s+)?([\w.-]+)\s*(!=|:|=)\s*("[^"]*"|\S+)')
+def matching(text: str) -> Predicate:
+    """Return the predicate of a `filter`: restrictions with `:`, `=` or `!=` on any field, all of which must hold.
 
-
-def matching(text: str) -> Callable[[dict[str, Any]], bool]:
-    """A predicate for `filter`: terms `field:value`, `field=value` or `field!=value`, all of which must hold.
-
-    `state`, `name`, `settings.userLabels.team` and any other path; a value may be quoted, `*` alone is anything.
+    `state`, `name`, `settings.userLabels.team` and any other path; the value `*` alone is anything.
     """
-    terms = []
-    position = 0
-    while position < len(text.rstrip()):
-        found = _TERM.match(text, position)
-        if found is None:
-            raise invalid(f"Invalid request: Invalid filter: {text}.")
-        terms.append((found[1].split("."), found[2], found[3].strip('"')))
-        position = found.end()
+    return filters.compile(
+        text, _restriction, lambda rest: invalid(f"Invalid request: Invalid filter: {text}."), words=("AND",)
+    )
 
-    def holds(body: dict[str, Any]) -> bool:
-        for path, operator, wanted in terms:
-            value: Any = body
-            for part in path:
-                value = value.get(part) if isinstance(value, dict) else None
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            equal = value is not None and (wanted == "*" or text == wanted)
-            if equal == (operator == "!="):
-                return False
-        return True
 
-    return holds
+def _restriction(term: Restriction) -> Predicate | None:
+    if term.operator not in (":", "=", "!="):
+        return None
+
+    def fits(body: Mapping[str, Any]) -> bool:
+        value = filters.value_at(body, term.field)
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        equal = value is not None and term.value in ("*", text)
+        return equal != (term.operator == "!=")
+
+    return fits

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from gcp_sandbox.backends.sql import Server, SqlError
-from gcp_sandbox.gateway.call import Call, timestamp
+from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import ApiError, unimplemented
 from gcp_sandbox.gateway.operations import Op
 from gcp_sandbox.gateway.service import job, method
+from gcp_sandbox.gateway.times import timestamp
 from gcp_sandbox.services.sqladmin import catalog, refusals
 from gcp_sandbox.services.sqladmin import settings as rules
 from gcp_sandbox.services.sqladmin.base import (

@@ -11,6 +11,8 @@ Bytes and generations are kept by backends/objects.py.
 
 from __future__ import annotations
 
+from gcp_sandbox.backends.platform import Platform
+from gcp_sandbox.gateway.ports import BucketProvider
 from gcp_sandbox.gateway.service import Service
 from gcp_sandbox.services.storage.batch import Batch
 from gcp_sandbox.services.storage.buckets import Buckets
@@ -29,6 +31,10 @@ class Storage(Buckets, Uploads, Batch, Service):
     error_style = "legacy"
     unknown_fields = "ignore"
     keep_nulls = True
+
+    def __init__(self, sandbox: Platform) -> None:
+        super().__init__(sandbox)
+        sandbox.ports.offer(BucketProvider, self)
 
     def start(self) -> None:
         self.sandbox.iam.register_parent("//storage.googleapis.com/projects/_/buckets/", self._project_of)

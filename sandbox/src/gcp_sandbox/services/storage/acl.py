@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from gcp_sandbox.gateway.service import Response
+from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.services.storage.common import (
     BUCKET_ROLES,
     TEAMS,

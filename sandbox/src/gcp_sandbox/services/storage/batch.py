@@ -11,8 +11,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gcp_sandbox.gateway.call import Headers, Request
-from gcp_sandbox.gateway.service import Response, route
+from gcp_sandbox.gateway.messages import Headers, Request, Response
+from gcp_sandbox.gateway.service import route
 from gcp_sandbox.services.storage.common import Access, invalid
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Batch(Access):
         if part.request is None:
             error = invalid(part.error, reason="badRequest")
             return Response(error.code, json=error.render("legacy"))
-        return self.sandbox.gateway.answer(part.request)
+        return self.sandbox.answer(part.request)
 
 
 def _parse(call: Call) -> list[Part]:

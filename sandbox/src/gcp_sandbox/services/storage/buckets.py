@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.backends.objects import BUCKET, etag, parse_time, timestamp
 from gcp_sandbox.gateway.errors import ApiError
-from gcp_sandbox.gateway.service import Response
+from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.services.storage.acl import (
     PREDEFINED_BUCKET,
     PREDEFINED_OBJECT,

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.backends.objects import ObjectStore
 from gcp_sandbox.gateway.errors import ApiError
-from gcp_sandbox.gateway.service import Response, method
+from gcp_sandbox.gateway.messages import Response
+from gcp_sandbox.gateway.service import method
 
 if TYPE_CHECKING:
+    from gcp_sandbox.backends.platform import Platform
     from gcp_sandbox.gateway.call import Call
     from gcp_sandbox.gateway.projects import Project
-    from gcp_sandbox.gateway.sandbox import Sandbox
     from gcp_sandbox.store import Store
 
 UNIFORM = "https://cloud.google.com/storage/docs/uniform-bucket-level-access"
@@ -103,7 +104,7 @@ def check_conditions(options: dict, current: dict | None, *, kind: str = "", rea
 class Access:
     """Base of the parts that `Storage` is put together from."""
 
-    sandbox: Sandbox
+    sandbox: Platform
     store: Store
 
     @property

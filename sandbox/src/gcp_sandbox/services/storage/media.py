@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gcp_sandbox.backends.objects import CHUNK, parse_time
 from gcp_sandbox.gateway.errors import ApiError
-from gcp_sandbox.gateway.service import Response
+from gcp_sandbox.gateway.messages import Response
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.call import Call

@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from gcp_sandbox.backends.objects import UPLOAD_GRANULARITY
 from gcp_sandbox.gateway.errors import ApiError
-from gcp_sandbox.gateway.service import Response, route
+from gcp_sandbox.gateway.messages import Response
+from gcp_sandbox.gateway.service import route
 from gcp_sandbox.services.storage.common import api, invalid, not_found
 from gcp_sandbox.services.storage.objects import Objects, check_object_name
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from gcp_sandbox.gateway.errors import ApiError, unimplemented
+from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.gateway.pipeline import not_found_page
-from gcp_sandbox.gateway.service import Response, Service, route
+from gcp_sandbox.gateway.service import Service, route
 from gcp_sandbox.services.storage.common import Access
 from gcp_sandbox.services.storage.media import download
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 
-from gcp_sandbox.gateway.sandbox import Sandbox
-from gcp_sandbox.serving.testing import Workbench
+from gcp_sandbox.sandbox import Sandbox
+from gcp_sandbox.testing.web import Workbench
 
 Json = dict[str, Any]
 

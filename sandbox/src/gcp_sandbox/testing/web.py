@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from gcp_sandbox.gateway.sandbox import Sandbox
 from gcp_sandbox.network.app import App
+from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.testing import Client
 
 Json = dict[str, Any]

@@ -18,9 +18,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from gcp_sandbox.gateway.call import Headers, Request
-from gcp_sandbox.gateway.pipeline import chunks
-from gcp_sandbox.gateway.sandbox import Sandbox
+from gcp_sandbox.gateway.messages import Headers, Request, chunks
+from gcp_sandbox.sandbox import Sandbox
 
 _DEPLOYER = "deployer"
 

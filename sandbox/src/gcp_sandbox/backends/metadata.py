@@ -13,16 +13,24 @@ import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from gcp_sandbox.gateway.identity import CLOUD_PLATFORM, EMAIL_SCOPE
 
 if TYPE_CHECKING:
-    from gcp_sandbox.gateway.sandbox import Sandbox
+    from gcp_sandbox.gateway.identity import Identities
+    from gcp_sandbox.gateway.projects import Projects
 
 ROOT = "/computeMetadata/v1/"
 SCOPES = (CLOUD_PLATFORM, EMAIL_SCOPE, "openid")
+
+
+class Host(Protocol):
+    """What a metadata server needs of the sandbox."""
+
+    projects: Projects
+    identities: Identities
 
 
 class MetadataServer:
@@ -36,7 +44,7 @@ class MetadataServer:
 
     def __init__(
         self,
-        sandbox: Sandbox,
+        sandbox: Host,
         *,
         email: str | Callable[[], str],
         project: str,

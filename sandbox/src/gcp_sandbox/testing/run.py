@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gcp_sandbox.gateway.sandbox import Sandbox
-from gcp_sandbox.serving.testing import Workbench
+from gcp_sandbox.sandbox import Sandbox
+from gcp_sandbox.testing.web import Workbench
 
 Json = dict[str, Any]
 

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interfaces that services offer to one another, found by their type and not by a service's name.
+
+A service offers what it implements when it is made; another one asks when it needs it:
+
+    sandbox.ports.offer(SecretReader, self)
+    payload = sandbox.ports.get(SecretReader).read_version(name, caller)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from gcp_sandbox.gateway.errors import unimplemented
+
+if TYPE_CHECKING:
+    from gcp_sandbox.gateway.identity import Principal
+    from gcp_sandbox.gateway.projects import Project
+
+Port = TypeVar("Port")
+
+
+class SecretReader(Protocol):
+    """Reads payloads of secrets (Secret Manager)."""
+
+    def read_version(self, name: str, caller: Principal) -> bytes:
+        """Return the payload of a secret version; ApiError where the caller may not read it."""
+
+
+class BucketProvider(Protocol):
+    """Makes buckets that belong to another service (Cloud Storage)."""
+
+    def provide_bucket(self, project: Project, name: str, location: str) -> None:
+        """Create a bucket unless it exists."""
+
+
+class Ports:
+    """What the services of one sandbox offer."""
+
+    def __init__(self) -> None:
+        self._offers: dict[type, Any] = {}
+
+    def offer(self, port: type[Port], implementation: Port) -> None:
+        """Make `implementation` the one that `get(port)` returns."""
+        self._offers[port] = implementation
+
+    def get(self, port: type[Port]) -> Port:
+        """Return what offers an interface; ApiError 501 where the service that has it could not be loaded."""
+        if port not in self._offers:
+            raise unimplemented(f"{port.__name__}, which no loaded service offers")
+        return self._offers[port]

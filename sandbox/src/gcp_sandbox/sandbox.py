@@ -111,6 +111,7 @@ class Sandbox:
     def add(self, service: Service) -> None:
         """Serve one more service; before `start`, which routes to it."""
         self.services[service.name] = service
+        self.iam.register_service(service.name, service.iam)
         for name, fn in service.marked("_jobs"):
             self.operations.register(service.name, name, fn)
 

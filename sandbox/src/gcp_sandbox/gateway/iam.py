@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gcp_sandbox.gateway import conditions, etags
-from gcp_sandbox.gateway.errors import ApiError, aborted, error_info, invalid
-from gcp_sandbox.gateway.identity import ANONYMOUS, Principal
+from gcp_sandbox.gateway.denials import IamFacts
+from gcp_sandbox.gateway.errors import ApiError, aborted, invalid
+from gcp_sandbox.gateway.identity import Principal
 from gcp_sandbox.gateway.projects import MANAGER
 from gcp_sandbox.gateway.roles import BASIC, ROLES
 
@@ -38,16 +39,7 @@ ROLE_NAME = re.compile(r"(organizations/[^/]+/|projects/[^/]+/)?roles/[\w.]+")
 CONVENIENCE = {"projectOwner": "roles/owner", "projectEditor": "roles/editor", "projectViewer": "roles/viewer"}
 EVERYBODY = ("allUsers", "allAuthenticatedUsers")
 
-#: Collections whose condition attribute `resource.name` has the project's number (conditions-attribute-reference).
-NUMBERED = ("//secretmanager.googleapis.com/", "//iap.googleapis.com/")
-TYPES = {
-    "//storage.googleapis.com/": {"buckets": "Bucket", "objects": "Object", "managedFolders": "ManagedFolder"},
-    "//secretmanager.googleapis.com/": {"secrets": "Secret", "versions": "SecretVersion"},
-    "//run.googleapis.com/": {"services": "Service", "jobs": "Job"},
-    "//iam.googleapis.com/": {"serviceAccounts": "ServiceAccount"},
-    "//sqladmin.googleapis.com/": {"instances": "Instance"},
-    "//artifactregistry.googleapis.com/": {"repositories": "Repository"},
-}
+DEFAULT = IamFacts()
 OBJECT = re.compile(r"//storage\.googleapis\.com/projects/_/buckets/[^/]+/objects/")
 
 
@@ -66,7 +58,16 @@ class Iam:
     def __init__(self, sandbox: Host) -> None:
         self.sandbox = sandbox
         self.store = sandbox.store
+        #: Predefined roles, with those that services declare.
+        self.roles = ROLES
         self._parents: list[tuple[str, Callable[[str], str | None]]] = []
+        self._facts: dict[str, IamFacts] = {}
+
+    def register_service(self, name: str, facts: IamFacts) -> None:
+        """Learn what a service says about its resources."""
+        self._facts[f"{name}.googleapis.com"] = facts
+        if facts.permissions:
+            self.roles = self.roles.extended(name, facts.permissions, facts.roles)
 
     def register_parent(self, prefix: str, project_of: Callable[[str], str | None]) -> None:
         """Say which project resources belong to whose names do not tell.
@@ -198,7 +199,7 @@ class Iam:
         context: dict[str, Any] | None = None
         for name in lineage:
             for binding in self._effective(name):
-                hit = (wanted - granted) & ROLES.permissions(binding["role"])
+                hit = (wanted - granted) & self.roles.permissions(binding["role"])
                 if not hit or not any(self.matches(principal, member) for member in binding["members"]):
                     continue
                 if "condition" in binding:
@@ -276,8 +277,7 @@ class Iam:
     def denied(self, principal: Principal, resource: str, permission: str) -> ApiError:
         """The 403 (401 for anonymous callers of Cloud Storage) of the resource's service."""
         host, _, name = resource.removeprefix("//").partition("/")
-        style = MESSAGES.get(host, _generic)
-        return style(principal, host, name, permission)
+        return self._facts.get(host, DEFAULT).denial(principal, host, name, permission)
 
     # --- private ------------------------------------------------------------------------------------------------
 
@@ -314,7 +314,7 @@ class Iam:
                 'The role name must be in the form "roles/{role}", '
                 '"organizations/{organization_id}/roles/{role}", or "projects/{project_id}/roles/{role}".'
             )
-        if not ROLES.exists(role):
+        if not self.roles.exists(role):
             raise invalid(f"Role {role} is not supported for this resource.")
         condition = binding.get("condition")
         if condition is not None:
@@ -364,13 +364,13 @@ class Iam:
 
     def _context(self, resource: str, attributes: dict[str, Any]) -> dict[str, Any]:
         host, _, name = resource.removeprefix("//").partition("/")
-        prefix = f"//{host}/"
-        if prefix in NUMBERED:
+        facts = self._facts.get(host, DEFAULT)
+        if facts.numbered:
             project = self.sandbox.projects.get(name.split("/")[1])
             if project:
                 name = "/".join(["projects", project.number, *name.split("/")[2:]])
         parts = name.split("/")
-        kind = TYPES.get(prefix, {}).get(parts[-2] if len(parts) > 1 else "", "")
+        kind = facts.types.get(parts[-2] if len(parts) > 1 else "", "")
         if OBJECT.match(resource):  # object names contain slashes
             kind = "Object"
         if host == "cloudresourcemanager.googleapis.com":
@@ -401,67 +401,6 @@ class Iam:
             return any(self.matches(principal, _v1_member(member)) for member in members)
 
         return named(deny.get("deniedPrincipals", ())) and not named(deny.get("exceptionPrincipals", ()))
-
-
-def _generic(principal: Principal, host: str, name: str, permission: str) -> ApiError:
-    message = f"Permission '{permission}' denied on resource '//{host}/{name}' (or it may not exist)."
-    return ApiError(403, message, details=[_iam_info(host, name, permission)])
-
-
-def _plain(principal: Principal, host: str, name: str, permission: str) -> ApiError:
-    return ApiError(403, "The caller does not have permission")
-
-
-def _short(text: str) -> Callable[[Principal, str, str, str], ApiError]:
-    """Words in which the service's name of the resource has no leading host."""
-
-    def build(principal: Principal, host: str, name: str, permission: str) -> ApiError:
-        message = text.format(permission=permission, name=name)
-        return ApiError(403, message, details=[_iam_info(host, name, permission)])
-
-    return build
-
-
-def _sql(principal: Principal, host: str, name: str, permission: str) -> ApiError:
-    return ApiError(403, "The client is not authorized to make this request.", reason="notAuthorized")
-
-
-def _storage(principal: Principal, host: str, name: str, permission: str) -> ApiError:
-    who = "Anonymous caller" if principal == ANONYMOUS else principal.email
-    of_object = permission.startswith("storage.objects.") and permission != "storage.objects.list"
-    what = "object" if "/objects/" in name or of_object else "bucket"
-    if name.startswith("projects/") and not name.startswith("projects/_"):
-        what = "project"
-    message = (
-        f"{who} does not have {permission} access to the Google Cloud {'Storage ' if what != 'project' else ''}{what}. "
-        f"Permission '{permission}' denied on resource (or it may not exist)."
-    )
-    if principal == ANONYMOUS:
-        return ApiError(401, message, reason="required", location="Authorization", location_type="header")
-    return ApiError(403, message, reason="forbidden")
-
-
-def _iam_info(host: str, name: str, permission: str) -> dict[str, Any]:
-    return error_info("IAM_PERMISSION_DENIED", "iam.googleapis.com", permission=permission, resource=name)
-
-
-#: How each service says no; the rest say it like `_generic`.
-MESSAGES: dict[str, Callable[[Principal, str, str, str], ApiError]] = {
-    "cloudresourcemanager.googleapis.com": _plain,
-    "cloudbilling.googleapis.com": _plain,
-    "cloudbuild.googleapis.com": _plain,
-    "iap.googleapis.com": _plain,
-    "sqladmin.googleapis.com": _sql,
-    "storage.googleapis.com": _storage,
-    "secretmanager.googleapis.com": _short(
-        "Permission '{permission}' denied for resource '{name}' (or it may not exist)."
-    ),
-    "artifactregistry.googleapis.com": _short(
-        'Permission "{permission}" denied on resource "{name}" (or it may not exist)'
-    ),
-    "run.googleapis.com": _short("Permission '{permission}' denied on resource '{name}' (or resource may not exist)."),
-    "iam.googleapis.com": _short("Permission '{permission}' denied on resource (or it may not exist)."),
-}
 
 
 def _noun(kind: str) -> str:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from gcp_sandbox.config import LONGEST_TOKEN, private_folder, write_private
 from gcp_sandbox.gateway import catalog, tokens
-from gcp_sandbox.gateway.errors import ApiError, error_info, permission_denied, unauthenticated
+from gcp_sandbox.gateway.errors import ApiError, error_info, invalid, permission_denied, unauthenticated
 from gcp_sandbox.gateway.projects import Project
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ SYSTEM_KEY_KIND = "iam.systemManagedKey"
 GOOGLE_KEY_KIND = "identity.signingKey"
 
 
+#: Latest expiry of a JWT to be signed, in seconds from now (signJwt's documentation).
+LONGEST_JWT = 12 * 3600
 # The etag of every service account on Google Cloud.
 ACCOUNT_ETAG = "MDEwMjE5MjA="
 
@@ -357,6 +359,20 @@ class Identities:
         """(key id, JWT) signed by the account's system-managed key, as iamcredentials.signJwt does."""
         key = self.system_key(account)
         return key["id"], tokens.encode(payload, _private(key["private"]), key["id"])
+
+    def sign_claims(self, account: Mapping[str, Any], payload: str) -> dict[str, str]:
+        """Return the answer of signJwt; ApiError 400 for what is no JSON object or expires in more than 12 hours."""
+        try:
+            claims = json.loads(payload)
+        except ValueError as error:
+            raise invalid("Invalid JWT payload: it must be a serialized JSON object.") from error
+        if not isinstance(claims, dict):
+            raise invalid("Invalid JWT payload: it must be a serialized JSON object.")
+        expires = claims.get("exp")
+        if expires is not None and (not isinstance(expires, int) or expires > time.time() + LONGEST_JWT):
+            raise invalid("Invalid JWT payload: exp must be an integer timestamp no more than 12 hours in the future.")
+        key_id, token = self.sign_jwt(account, payload)
+        return {"keyId": key_id, "signedJwt": token}
 
     def sign_blob(self, account: Mapping[str, Any], data: bytes) -> tuple[str, bytes]:
         """(key id, RSASSA-PKCS1-v1_5 signature with SHA-256) by the account's system-managed key."""

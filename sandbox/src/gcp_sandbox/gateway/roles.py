@@ -6,6 +6,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +46,11 @@ class Roles:
         """The roles of roles.toml."""
         with FILE.open("rb") as file:
             return cls(tomllib.load(file))
+
+    def extended(self, service: str, permissions: str, roles: Mapping[str, tuple[str, str]]) -> Roles:
+        """Return these roles and those of one more service, with permissions and roles as in roles.toml."""
+        section = {"permissions": permissions, "roles": {name: list(role) for name, role in roles.items()}}
+        return Roles({**self._document, "services": {**self._services, service: section}})
 
     @cached_property
     def all_permissions(self) -> frozenset[str]:

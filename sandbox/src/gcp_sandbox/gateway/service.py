@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gcp_sandbox.gateway.denials import IamFacts
+
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.call import Call
     from gcp_sandbox.gateway.core import Core
@@ -145,6 +147,8 @@ class Service:
     #: First part of the path that a bad field of a body is named by (`at 'secret.ttl'`) where the method's request is
     #: the resource itself. None: the snake_case name of the resource's schema.
     body_field: str | None = None
+    #: What IAM needs to know about its resources: errors, types in conditions, permissions that roles.toml lacks.
+    iam: IamFacts = IamFacts()
     #: What happens to names in a body or query that the schema does not have: "reject" or "ignore".
     unknown_fields: str = "reject"
     #: Keep JSON nulls of a body: PATCH of the storage API clears a field with null, other services drop it.

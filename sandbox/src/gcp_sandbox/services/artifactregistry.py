@@ -15,14 +15,15 @@ from uuid import uuid4
 from gcp_sandbox.backends.images import ImagePusher, Reference, Version
 from gcp_sandbox.backends.platform import Platform
 from gcp_sandbox.gateway import errors, filters
+from gcp_sandbox.gateway.denials import IamFacts, worded
 from gcp_sandbox.gateway.filters import Predicate, Restriction
 from gcp_sandbox.gateway.iam_methods import IamPolicies
+from gcp_sandbox.gateway.locations import REGIONS
 from gcp_sandbox.gateway.longrunning import LongRunning
 from gcp_sandbox.gateway.masks import mask_paths
 from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.gateway.operations import Op
 from gcp_sandbox.gateway.service import job, method, route
-from gcp_sandbox.services.storage.locations import REGIONS
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.call import Call
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 KIND = "artifactregistry.repository"
 TYPE = "type.googleapis.com/google.devtools.artifactregistry.v1"
-LOCATIONS = frozenset(region.lower() for region in REGIONS) | {"asia", "europe", "us"}
+LOCATIONS = REGIONS | {"asia", "europe", "us"}
 
 # Seconds that creating and deleting a repository take.
 CREATE_SECONDS, DELETE_SECONDS = 8, 6
@@ -49,6 +50,10 @@ class ArtifactRegistry(LongRunning, IamPolicies):
     """Repositories and Docker images."""
 
     name = "artifactregistry"
+    iam = IamFacts(
+        denial=worded('Permission "{permission}" denied on resource "{name}" (or it may not exist)'),
+        types={"repositories": "Repository"},
+    )
     # gcloud asks v1beta2 for locations.
     versions = ("v1", "v1beta2")
     iam_resources = {"projects.locations.repositories": "artifactregistry.repositories"}

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from gcp_sandbox.gateway.call import Call
+from gcp_sandbox.gateway.denials import IamFacts, plain
 from gcp_sandbox.gateway.errors import failed_precondition, permission_denied
 from gcp_sandbox.gateway.iam_methods import IamPolicies
 from gcp_sandbox.gateway.projects import Project
@@ -15,6 +16,7 @@ from gcp_sandbox.gateway.service import method
 
 class CloudBilling(IamPolicies):
     name = "cloudbilling"
+    iam = IamFacts(denial=plain)
     consumer = "caller"
     iam_resources = {"billingAccounts": "billing.accounts"}
     iam_public = False

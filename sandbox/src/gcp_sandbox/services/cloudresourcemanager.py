@@ -9,6 +9,7 @@ from typing import Any
 
 from gcp_sandbox.gateway import catalog, etags, filters
 from gcp_sandbox.gateway.call import Call
+from gcp_sandbox.gateway.denials import IamFacts, plain
 from gcp_sandbox.gateway.errors import (
     ApiError,
     already_exists,
@@ -34,6 +35,7 @@ V3_TYPE = "type.googleapis.com/google.cloud.resourcemanager.v3."
 
 class ResourceManager(IamPolicies, LongRunning):
     name = "cloudresourcemanager"
+    iam = IamFacts(denial=plain)
     versions = ("v1", "v3")
     consumer = "caller"
     iam_resources = {

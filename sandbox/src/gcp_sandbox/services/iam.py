@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from gcp_sandbox.gateway import etags, tokens
 from gcp_sandbox.gateway.call import Call
+from gcp_sandbox.gateway.denials import IamFacts, worded
 from gcp_sandbox.gateway.errors import (
     ApiError,
     aborted,
@@ -29,9 +30,8 @@ from gcp_sandbox.gateway.errors import (
 from gcp_sandbox.gateway.iam import DENY_KIND
 from gcp_sandbox.gateway.iam_methods import IamPolicies
 from gcp_sandbox.gateway.projects import MANAGER, Project
-from gcp_sandbox.gateway.roles import BASIC, ROLES, Role
+from gcp_sandbox.gateway.roles import BASIC, Role
 from gcp_sandbox.gateway.service import method
-from gcp_sandbox.services.iamcredentials import sign_jwt
 
 ACCOUNT_ID = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])")
 ACCOUNT_FIELDS = ("name", "projectId", "uniqueId", "email", "displayName", "description", "etag", "oauth2ClientId")
@@ -45,6 +45,10 @@ V2 = "type.googleapis.com/google.iam.v2."
 
 class IamApi(IamPolicies):
     name = "iam"
+    iam = IamFacts(
+        denial=worded("Permission '{permission}' denied on resource (or it may not exist)."),
+        types={"serviceAccounts": "ServiceAccount"},
+    )
     versions = ("v1", "v2")
     consumer = "caller"
     iam_resources = {"projects.serviceAccounts": "iam.serviceAccounts"}
@@ -170,7 +174,7 @@ class IamApi(IamPolicies):
     def sign_jwt(self, call: Call) -> dict[str, Any]:
         """Superseded by iamcredentials."""
         body = self._allowed(call, "iam.serviceAccounts.signJwt")
-        return sign_jwt(self.sandbox, body, call.body.get("payload", ""))
+        return self.sandbox.identities.sign_claims(body, call.body.get("payload", ""))
 
     # --- keys ---------------------------------------------------------------------------------------------------
 
@@ -268,7 +272,7 @@ class IamApi(IamPolicies):
     @method("roles.get", permission=None)
     def get_role(self, call: Call) -> dict[str, Any]:
         """A predefined role and its permissions."""
-        role = ROLES.get(call.params["name"])
+        role = self.sandbox.iam.roles.get(call.params["name"])
         if role is None:
             raise not_found(f"The role named {call.params['name']} was not found.")
         return _role(role, full=True)
@@ -277,7 +281,11 @@ class IamApi(IamPolicies):
     def list_roles(self, call: Call) -> dict[str, Any]:
         """The predefined roles that the sandbox knows."""
         full = call.query.get("view") == "FULL"
-        roles = [] if call.query.get("parent") else [_role(ROLES.get(name), full=full) for name in ROLES.names()]
+        roles = (
+            []
+            if call.query.get("parent")
+            else [_role(self.sandbox.iam.roles.get(name), full=full) for name in self.sandbox.iam.roles.names()]
+        )
         return call.page(roles, key="roles", default=300, maximum=1000)
 
     @method("projects.roles.get", permission="iam.roles.get", on=lambda call: _role_parent(call, "name"))
@@ -294,16 +302,20 @@ class IamApi(IamPolicies):
     def query_grantable_roles(self, call: Call) -> dict[str, Any]:
         """The roles that can be granted on a resource: basic ones on projects, a service's own on its resources."""
         resource = call.body.get("fullResourceName", "")
-        names = [name for name in ROLES.names() if _grantable(name, resource)]
+        names = [name for name in self.sandbox.iam.roles.names() if _grantable(name, resource)]
         full = call.body.get("view") == "FULL"
-        return self._paged(call, "roles", [_role(ROLES.get(name), full=full) for name in names], 300, 2000)
+        return self._paged(
+            call, "roles", [_role(self.sandbox.iam.roles.get(name), full=full) for name in names], 300, 2000
+        )
 
     @method("permissions.queryTestablePermissions", permission=None)
     def query_testable_permissions(self, call: Call) -> dict[str, Any]:
         """The permissions that testIamPermissions can be asked about on a resource."""
         service = _service_of(call.body.get("fullResourceName", ""))
         found = [
-            p for p in sorted(ROLES.all_permissions) if service == "resourcemanager" or p.startswith(f"{service}.")
+            p
+            for p in sorted(self.sandbox.iam.roles.all_permissions)
+            if service == "resourcemanager" or p.startswith(f"{service}.")
         ]
         return self._paged(call, "permissions", [{"name": name, "stage": "GA"} for name in found], 100, 1000)
 

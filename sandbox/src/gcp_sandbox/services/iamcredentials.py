@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import time
 from typing import Any
@@ -15,8 +14,6 @@ from gcp_sandbox.gateway.service import Service, method
 from gcp_sandbox.gateway.times import timestamp
 
 LONGEST = 3600
-#: Latest expiry of a JWT to be signed, in seconds from now (signJwt's documentation).
-LONGEST_JWT = 12 * 3600
 
 NAME = re.compile(r"projects/-/serviceAccounts/([^/]+)")
 
@@ -57,7 +54,7 @@ class IamCredentials(Service):
     def sign_jwt(self, call: Call) -> dict[str, Any]:
         """A JWT signed by the account's system-managed key."""
         account = self._account(call, "iam.serviceAccounts.signJwt")
-        return sign_jwt(self.sandbox, account, call.body.get("payload", ""))
+        return self.sandbox.identities.sign_claims(account, call.body.get("payload", ""))
 
     @method("projects.serviceAccounts.signBlob", permission=None)
     def sign_blob(self, call: Call) -> dict[str, Any]:
@@ -109,18 +106,3 @@ class IamCredentials(Service):
 def unknown_account(email: str) -> ApiError:
     """404 for an account that does not exist."""
     return not_found(f"Not found; Gaia id not found for email {email}")
-
-
-def sign_jwt(sandbox: Any, account: dict[str, Any], payload: str) -> dict[str, Any]:
-    """Sign a JWT claims set given as JSON text; 400 when it is none or expires in more than twelve hours."""
-    try:
-        claims = json.loads(payload)
-    except ValueError as error:
-        raise invalid("Invalid JWT payload: it must be a serialized JSON object.") from error
-    if not isinstance(claims, dict):
-        raise invalid("Invalid JWT payload: it must be a serialized JSON object.")
-    expires = claims.get("exp")
-    if expires is not None and (not isinstance(expires, int) or expires > time.time() + LONGEST_JWT):
-        raise invalid("Invalid JWT payload: exp must be an integer timestamp no more than 12 hours in the future.")
-    key_id, token = sandbox.identities.sign_jwt(account, payload)
-    return {"keyId": key_id, "signedJwt": token}

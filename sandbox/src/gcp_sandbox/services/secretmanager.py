@@ -19,14 +19,15 @@ from cryptography.fernet import Fernet
 from gcp_sandbox.config import write_private
 from gcp_sandbox.gateway import etags, filters
 from gcp_sandbox.gateway.core import Core
+from gcp_sandbox.gateway.denials import IamFacts, worded
 from gcp_sandbox.gateway.errors import ApiError, already_exists, bad_request, failed_precondition, invalid, not_found
 from gcp_sandbox.gateway.filters import Predicate, Restriction
 from gcp_sandbox.gateway.iam_methods import IamPolicies
+from gcp_sandbox.gateway.locations import REGIONS
 from gcp_sandbox.gateway.masks import mask_paths, merge_mask
 from gcp_sandbox.gateway.ports import SecretReader
 from gcp_sandbox.gateway.service import method
 from gcp_sandbox.gateway.times import epoch, timestamp
-from gcp_sandbox.services.storage.locations import REGIONS
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.call import Call
@@ -37,7 +38,6 @@ VERSION = "secretmanager.version"
 PAYLOAD = "secretmanager.payload"
 
 HOST = "//secretmanager.googleapis.com/"
-LOCATIONS = frozenset(region.lower() for region in REGIONS)
 MOST_BYTES = 64 * 1024
 PAGE = 25000
 
@@ -77,6 +77,11 @@ class SecretManager(IamPolicies):
     """secretmanager.googleapis.com."""
 
     name = "secretmanager"
+    iam = IamFacts(
+        denial=worded("Permission '{permission}' denied for resource '{name}' (or it may not exist)."),
+        types={"secrets": "Secret", "versions": "SecretVersion"},
+        numbered=True,
+    )
     versions = ("v1",)
     iam_resources = {"projects.secrets": "secretmanager.secrets", "projects.locations.secrets": "secretmanager.secrets"}
 
@@ -236,13 +241,13 @@ class SecretManager(IamPolicies):
     @method("projects.locations.list", permission="secretmanager.locations.list", on="{name}")
     def list_locations(self, call: Call) -> dict:
         project = call.project(call.params["name"].partition("/")[2])
-        rows = [_location(project.id, location) for location in sorted(LOCATIONS)]
+        rows = [_location(project.id, location) for location in sorted(REGIONS)]
         return call.page(rows, key="locations", default=1000, maximum=1000)
 
     @method("projects.locations.get", permission="secretmanager.locations.get", on="{name}")
     def get_location(self, call: Call) -> dict:
         _, project, _, location = call.params["name"].split("/")
-        if location not in LOCATIONS:
+        if location not in REGIONS:
             raise not_found(f"Location [{call.params['name']}] not found.")
         return _location(call.project(project).id, location)
 
@@ -490,7 +495,7 @@ def _check_replication(resource: dict, *, regional: bool) -> None:
         if not places:
             raise _field_error("secret.replication.user_managed.replicas", "At least one replica must be specified.")
         for place in places:
-            if place not in LOCATIONS:
+            if place not in REGIONS:
                 raise _field_error("secret.replication.user_managed.replicas", f"Location [{place}] is invalid.")
         if len(set(places)) < len(places):
             raise _field_error("secret.replication.user_managed.replicas", "Replica locations must be unique.")

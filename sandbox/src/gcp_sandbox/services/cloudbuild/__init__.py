@@ -24,6 +24,7 @@ from uuid import uuid4
 from gcp_sandbox.backends.images import BuildError, Image, ImagePusher, Reference, extract
 from gcp_sandbox.config import write_private
 from gcp_sandbox.gateway import errors
+from gcp_sandbox.gateway.denials import IamFacts, plain
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.longrunning import LongRunning
 from gcp_sandbox.gateway.operations import Op, Stopping
@@ -63,6 +64,7 @@ class CloudBuild(LongRunning):
     """Builds, global and regional."""
 
     name = "cloudbuild"
+    iam = IamFacts(denial=plain)
     body_field = "build"
 
     # --- methods

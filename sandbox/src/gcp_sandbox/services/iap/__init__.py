@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.gateway import errors
+from gcp_sandbox.gateway.denials import IamFacts, plain
 from gcp_sandbox.gateway.iam_methods import requested_version, test_iam_permissions
 from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.gateway.service import Service, method, route
@@ -44,6 +45,7 @@ class Iap(Service):
     """iap.googleapis.com, and the sign-in page at accounts.google.com."""
 
     name = "iap"
+    iam = IamFacts(denial=plain, numbered=True)
 
     def __init__(self, sandbox: Platform) -> None:
         super().__init__(sandbox)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gcp_sandbox.gateway.denials import IamFacts, worded
 from gcp_sandbox.gateway.iam_methods import IamPolicies
 from gcp_sandbox.gateway.longrunning import LongRunning
 from gcp_sandbox.services.run.ingress import RunIngress
@@ -24,6 +25,10 @@ class Run(Services, Jobs, Knative, IamPolicies, LongRunning):
     """run.googleapis.com and the regional hosts."""
 
     name = "run"
+    iam = IamFacts(
+        denial=worded("Permission '{permission}' denied on resource '{name}' (or resource may not exist)."),
+        types={"services": "Service", "jobs": "Job"},
+    )
     versions = ("v2", "v1")
     operation_permission = "run.operations.{verb}"
     iam_resources = {"projects.locations.services": "run.services", "projects.locations.jobs": "run.jobs"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.identity import Principal
 
 
 class WithStatus(ApiError):
@@ -91,3 +92,8 @@ def flag_name(name: str) -> ApiError:
 
 def flag_value(said: str) -> ApiError:
     return ApiError(400, f"Value requested is not valid. {said}", reason="invalidFlagValue")
+
+
+def denied(principal: Principal, host: str, name: str, permission: str) -> ApiError:
+    """Return the 403 for a missing permission."""
+    return ApiError(403, "The client is not authorized to make this request.", reason="notAuthorized")

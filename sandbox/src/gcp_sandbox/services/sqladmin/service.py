@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from gcp_sandbox.gateway.call import Call
+from gcp_sandbox.gateway.denials import IamFacts
 from gcp_sandbox.gateway.service import method
 from gcp_sandbox.services.sqladmin import catalog, refusals
 from gcp_sandbox.services.sqladmin.backups import Backups
@@ -26,6 +27,7 @@ class SqlAdmin(Instances, Databases, Users, Backups):
     """sqladmin.googleapis.com."""
 
     name = "sqladmin"
+    iam = IamFacts(denial=refusals.denied, types={"instances": "Instance"})
     versions = ("v1", "v1beta4")
     error_style = "legacy"
     keep_nulls = True

@@ -12,10 +12,12 @@ Bytes and generations are kept by backends/objects.py.
 from __future__ import annotations
 
 from gcp_sandbox.backends.platform import Platform
+from gcp_sandbox.gateway.denials import IamFacts
 from gcp_sandbox.gateway.ports import BucketProvider
 from gcp_sandbox.gateway.service import Service
 from gcp_sandbox.services.storage.batch import Batch
 from gcp_sandbox.services.storage.buckets import Buckets
+from gcp_sandbox.services.storage.common import denied
 from gcp_sandbox.services.storage.uploads import Uploads
 from gcp_sandbox.services.storage.xml import StorageXml
 
@@ -26,6 +28,7 @@ class Storage(Buckets, Uploads, Batch, Service):
     """storage.googleapis.com, and www.googleapis.com as older clients call it."""
 
     name = "storage"
+    iam = IamFacts(denial=denied, types={"buckets": "Bucket", "objects": "Object", "managedFolders": "ManagedFolder"})
     versions = ("v1",)
     hosts = ("www.googleapis.com",)
     error_style = "legacy"

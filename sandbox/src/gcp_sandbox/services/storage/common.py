@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.backends.objects import ObjectStore
 from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.identity import ANONYMOUS, Principal
 from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.gateway.service import method
 
@@ -99,6 +100,22 @@ def check_conditions(options: dict, current: dict | None, *, kind: str = "", rea
                 return Response(304, headers={"ETag": current["etag"]} if current else {})
             raise condition_not_met("If-None-Match")
     return None
+
+
+def denied(principal: Principal, host: str, name: str, permission: str) -> ApiError:
+    """Return the 403 for a missing permission, the 401 for an anonymous caller."""
+    who = "Anonymous caller" if principal == ANONYMOUS else principal.email
+    of_object = permission.startswith("storage.objects.") and permission != "storage.objects.list"
+    what = "object" if "/objects/" in name or of_object else "bucket"
+    if name.startswith("projects/") and not name.startswith("projects/_"):
+        what = "project"
+    message = (
+        f"{who} does not have {permission} access to the Google Cloud {'Storage ' if what != 'project' else ''}{what}. "
+        f"Permission '{permission}' denied on resource (or it may not exist)."
+    )
+    if principal == ANONYMOUS:
+        return ApiError(401, message, reason="required", location="Authorization", location_type="header")
+    return ApiError(403, message, reason="forbidden")
 
 
 class Access:

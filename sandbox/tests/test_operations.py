@@ -25,7 +25,7 @@ class Certificates(Resources):
         Resource(
             "projects.locations.certificateMaps",
             id_parameter="certificateMapId",
-            seconds=600,
+            seconds={"create": 600, "update": 600, "delete": 600},
             permission="artifactregistry.repositories",
         ),
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
-from uuid import uuid4
 
 from gcp_sandbox.backends.images import ImagePusher, Reference, Version
 from gcp_sandbox.backends.platform import Platform
@@ -19,10 +18,9 @@ from gcp_sandbox.gateway.denials import IamFacts, worded
 from gcp_sandbox.gateway.filters import Predicate, Restriction
 from gcp_sandbox.gateway.iam_methods import IamPolicies
 from gcp_sandbox.gateway.locations import REGIONS
-from gcp_sandbox.gateway.longrunning import LongRunning
-from gcp_sandbox.gateway.masks import mask_paths
 from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.gateway.operations import Op
+from gcp_sandbox.gateway.resource import Resource, Resources
 from gcp_sandbox.gateway.service import job, method, route
 
 if TYPE_CHECKING:
@@ -33,20 +31,33 @@ KIND = "artifactregistry.repository"
 TYPE = "type.googleapis.com/google.devtools.artifactregistry.v1"
 LOCATIONS = REGIONS | {"asia", "europe", "us"}
 
-# Seconds that creating and deleting a repository take.
-CREATE_SECONDS, DELETE_SECONDS = 8, 6
-
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-MUTABLE = {
-    *("cleanupPolicies", "cleanupPolicyDryRun", "description", "dockerConfig", "labels", "platformLogsConfig"),
-    *("remoteRepositoryConfig", "virtualRepositoryConfig", "vulnerabilityScanningConfig"),
-}
-OUTPUT_ONLY = {"createTime", "updateTime", "registryUri", "satisfiesPzi", "satisfiesPzs", "sizeBytes"}
-# What a repository's create, update and the operation's response leave out of what `get` shows.
+MUTABLE = frozenset(
+    {
+        *("cleanupPolicies", "cleanupPolicyDryRun", "description", "dockerConfig", "labels", "platformLogsConfig"),
+        *("remoteRepositoryConfig", "virtualRepositoryConfig", "vulnerabilityScanningConfig"),
+    }
+)
+# Fields that only `get` and `list` show.
 GET_ONLY = {"registryUri", "sizeBytes"}
 
+REPOSITORIES = Resource(
+    "projects.locations.repositories",
+    id_parameter="repositoryId",
+    seconds={"create": 8, "delete": 6},
+    kind=KIND,
+    id_pattern=r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?",
+    bad_id='invalid repository id "{id}": must start with a lowercase letter, contain only lowercase letters, numbers '
+    "and hyphens, end in a letter or number, and be at most 63 characters long.",
+    missing="Requested entity was not found.",
+    exists="the repository already exists",
+    output_only=frozenset({"registryUri", "satisfiesPzi", "satisfiesPzs", "sizeBytes"}),
+    mutable=MUTABLE,
+    page_sizes=(100, 1000),
+)
 
-class ArtifactRegistry(LongRunning, IamPolicies):
+
+class ArtifactRegistry(Resources, IamPolicies):
     """Repositories and Docker images."""
 
     name = "artifactregistry"
@@ -56,6 +67,7 @@ class ArtifactRegistry(LongRunning, IamPolicies):
     )
     # gcloud asks v1beta2 for locations.
     versions = ("v1", "v1beta2")
+    resources = (REPOSITORIES,)
     iam_resources = {"projects.locations.repositories": "artifactregistry.repositories"}
 
     sandbox: Platform
@@ -65,7 +77,7 @@ class ArtifactRegistry(LongRunning, IamPolicies):
         sandbox.ports.offer(ImagePusher, self)
 
     def iam_exists(self, call: Call, resource: str) -> None:
-        self._get(call.params["resource"])
+        self.load(REPOSITORIES, call.params["resource"])
 
     # --- locations
 
@@ -84,91 +96,38 @@ class ArtifactRegistry(LongRunning, IamPolicies):
 
     # --- repositories
 
-    @method("projects.locations.repositories.create", permission="artifactregistry.repositories.create", on="{parent}")
-    def create(self, call: Call) -> dict[str, Any]:
-        parent, body = self._canonical(call.params["parent"]), call.body
+    def check_parent(self, resource: Resource, call: Call, parent: str) -> None:
         location = parent.rpartition("/")[2]
         if location not in LOCATIONS:
             raise errors.permission_denied(f"Permission denied on 'locations/{location}' (or it may not exist).")
-        id = call.query.get("repositoryId", "")
-        if not re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", id):
-            raise errors.invalid(
-                f'invalid repository id "{id}": must start with a lowercase letter, contain only lowercase letters, '
-                "numbers and hyphens, end in a letter or number, and be at most 63 characters long."
-            )
+
+    def prepare(self, resource: Resource, call: Call, body: dict[str, Any], old: dict[str, Any] | None) -> None:
         if body.get("format", "FORMAT_UNSPECIFIED") == "FORMAT_UNSPECIFIED":
             raise errors.invalid("repository format must be specified.")
-        name = f"{parent}/repositories/{id}"
-        under_way = self.sandbox.operations.list(self.name, target=name, active=True)
-        if self.store.get(KIND, name) or under_way:
-            raise errors.already_exists("the repository already exists")
-        repository = {key: value for key, value in body.items() if key not in OUTPUT_ONLY}
-        repository["name"] = name
-        if repository.get("mode", "MODE_UNSPECIFIED") == "MODE_UNSPECIFIED":
-            repository["mode"] = "STANDARD_REPOSITORY"
-        _check(repository)
-        repository.update(createTime=call.now, updateTime=call.now)
-        return self._start(call, "create", name, CREATE_SECONDS, {"repository": repository})
+        if body.get("mode", "MODE_UNSPECIFIED") == "MODE_UNSPECIFIED":
+            body["mode"] = "STANDARD_REPOSITORY"
+        _check(body)
 
-    @job("artifactregistry.create")
-    def _create(self, op: Op) -> dict[str, Any]:
-        op.elapse()
-        repository = op.args["repository"]
-        with self.store.transaction():
-            if not self.store.get(KIND, repository["name"]):
-                self.store.put(KIND, repository["name"], repository, parent=repository["name"].rsplit("/", 2)[0])
-        shown = self._shown(repository)
-        hidden = GET_ONLY | {"createTime", "updateTime"}
-        return {"@type": f"{TYPE}.Repository", **{k: v for k, v in shown.items() if k not in hidden}}
+    def removed(self, resource: Resource, name: str) -> None:
+        repository, images = _uri(name), self.sandbox.images
+        for image in images.names(repository):
+            for version in images.versions(f"{repository}/{image}"):
+                images.delete(f"{repository}/{image}", version.digest)
+        self.sandbox.iam.delete_policy(f"//artifactregistry.googleapis.com/{name}")
 
-    @method("projects.locations.repositories.get", permission="artifactregistry.repositories.get", on="{name}")
-    def get(self, call: Call) -> dict[str, Any]:
-        return self._shown(self._get(call.params["name"]))
+    def selected(self, resource: Resource, call: Call, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return _filtered(call, bodies)
 
-    @method("projects.locations.repositories.list", permission="artifactregistry.repositories.list", on="{parent}")
-    def list(self, call: Call) -> dict[str, Any]:
-        parent = self._canonical(call.params["parent"])
-        call.project(parent.split("/")[1])
-        # Location "-" lists all of a project's.
-        wanted = re.compile(re.escape(parent).replace(r"locations/\-", "locations/[^/]+") + "/repositories/.*")
-        prefix = parent.partition("locations/")[0]
-        rows = [row for name, row in self.store.list(KIND, prefix=prefix) if wanted.fullmatch(name)]
-        found = [self._shown(row) for row in rows]
-        return call.page(_filtered(call, found), key="repositories", default=100, maximum=1000)
+    def metadata(self, call: Call, verb: str, name: str) -> dict[str, Any]:
+        return {"@type": f"{TYPE}.OperationMetadata"}
 
-    @method("projects.locations.repositories.patch", permission="artifactregistry.repositories.update", on="{name}")
-    def patch(self, call: Call) -> dict[str, Any]:
-        repository = self._get(call.params["name"])
-        paths = mask_paths(call.query.get("updateMask"))
-        if not paths or paths == [["*"]]:
-            paths = [[field] for field in sorted(MUTABLE & call.body.keys())]
-        for path in paths:
-            field = path[0]
-            if field not in MUTABLE:
-                raise errors.invalid(f"field {field!r} in the update mask cannot be updated.")
-            _assign(repository, call.body, path)
-        _check(repository)
-        repository["updateTime"] = call.now
-        self.store.put(KIND, repository["name"], repository, parent=repository["name"].rsplit("/", 2)[0])
-        return {k: v for k, v in self._shown(repository).items() if k not in GET_ONLY}
-
-    @method("projects.locations.repositories.delete", permission="artifactregistry.repositories.delete", on="{name}")
-    def delete(self, call: Call) -> dict[str, Any]:
-        name = self._get(call.params["name"])["name"]
-        return self._start(call, "delete", name, DELETE_SECONDS, {"name": name})
-
-    @job("artifactregistry.delete")
-    def _delete(self, op: Op) -> dict[str, Any]:
-        op.elapse()
-        name, images = op.args["name"], self.sandbox.images
-        with self.store.transaction():
-            repository = _uri(name)
-            for image in images.names(repository):
-                for version in images.versions(f"{repository}/{image}"):
-                    images.delete(f"{repository}/{image}", version.digest)
-            self.store.delete(KIND, name)
-            self.sandbox.iam.delete_policy(f"//artifactregistry.googleapis.com/{name}")
-        return {"@type": "type.googleapis.com/google.protobuf.Empty"}
+    def result(self, resource: Resource, verb: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        if body is None:
+            return {"@type": "type.googleapis.com/google.protobuf.Empty"}
+        shown = self.shown(resource, body, verb)
+        if verb == "update":
+            return shown
+        return {"@type": f"{TYPE}.Repository", **_without(shown, {"createTime", "updateTime"})}
 
     # --- images, as Docker images and as packages with versions and tags
 
@@ -379,15 +338,9 @@ class ArtifactRegistry(LongRunning, IamPolicies):
 
     # --- private
 
-    def _get(self, name: str) -> dict[str, Any]:
-        repository = self.store.get(KIND, self._canonical(name))
-        if repository is None:
-            raise errors.not_found()
-        return repository
-
     def _docker(self, name: str) -> tuple[str, str]:
         """(resource name, "LOCATION-docker.pkg.dev/P/R") of a repository that exists."""
-        name = self._get(name)["name"]
+        name = self.load(REPOSITORIES, name)["name"]
         return name, _uri(name)
 
     def _image(self, name: str) -> tuple[str, str, str]:
@@ -436,40 +389,27 @@ class ArtifactRegistry(LongRunning, IamPolicies):
     def _delete_versions(self, call: Call, image: str, digests: list[str]) -> dict[str, Any]:
         repository = _repository_of(next(iter(call.params.values())))
         args = {"image": image, "digests": digests}
-        return self._start(call, "deleteVersions", self._canonical(repository), 2, args)
-
-    def _start(self, call: Call, work: str, target: str, seconds: float, args: dict[str, Any]) -> dict[str, Any]:
-        location = "/".join(target.split("/")[:4])
-        op = self.sandbox.operations.start(
-            service=self.name,
-            name=f"{location}/operations/{uuid4()}",
-            seconds=seconds,
-            job=f"artifactregistry.{work}",
-            args=args,
-            project=target.split("/")[1],
-            body={"metadata": {"@type": f"{TYPE}.OperationMetadata"}},
-            target=target,
+        return self.begin(
+            call, "deleteVersions", self._canonical(repository), 2, "artifactregistry.deleteVersions", args
         )
-        return self.operation_json(op)
 
-    def _shown(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """A repository as it is answered."""
-        name = stored["name"]
-        repository = {key: value for key, value in stored.items() if value not in ("", {}, [], False, None)}
-        scanning = dict(stored.get("vulnerabilityScanningConfig") or {})
-        if stored["format"] == "DOCKER":
-            scanning.update(self._scanning(name.split("/")[1], scanning, stored.get("createTime", "")))
+    def shown(self, resource: Resource, body: dict[str, Any], verb: str) -> dict[str, Any]:
+        name = body["name"]
+        repository = {key: value for key, value in body.items() if value not in ("", {}, [], False, None)}
+        scanning = dict(body.get("vulnerabilityScanningConfig") or {})
+        if body["format"] == "DOCKER":
+            scanning.update(self._scanning(name.split("/")[1], scanning, body.get("createTime", "")))
             repository["vulnerabilityScanningConfig"] = scanning
             repository["registryUri"] = _uri(name)
         else:
-            format = stored["format"].lower()
+            format = body["format"].lower()
             repository["registryUri"] = _uri(name).replace("-docker.", f"-{format}.", 1)
         repository["satisfiesPzi"] = True
         images = self.sandbox.images
         sizes = [v.size for image in images.names(_uri(name)) for v in images.versions(f"{_uri(name)}/{image}")]
         if sizes:
             repository["sizeBytes"] = str(sum(sizes))
-        return repository
+        return repository if verb in ("get", "list") else _without(repository, GET_ONLY)
 
     def _scanning(self, project: str, config: dict[str, Any], since: str) -> dict[str, Any]:
         api = "containerscanning.googleapis.com"
@@ -487,6 +427,10 @@ class ArtifactRegistry(LongRunning, IamPolicies):
                 "lastEnableTime": since,
             }
         return {"enablementState": "SCANNING_ACTIVE", "lastEnableTime": since}
+
+
+def _without(body: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key not in names}
 
 
 def _uri(name: str) -> str:
@@ -564,17 +508,6 @@ def _check(repository: dict[str, Any]) -> None:
             raise errors.invalid(f"the cleanup policy {id!r} has no action")
         if ("condition" in policy) == ("mostRecentVersions" in policy):
             raise errors.invalid(f"the cleanup policy {id!r} needs either a condition or most_recent_versions")
-
-
-def _assign(target: dict[str, Any], source: dict[str, Any], path: list[str]) -> None:
-    """Copy the value at `path`, or remove it where the source has none."""
-    for name in path[:-1]:
-        target = target.setdefault(name, {})
-        source = source.get(name) or {}
-    if path[-1] in source:
-        target[path[-1]] = source[path[-1]]
-    else:
-        target.pop(path[-1], None)
 
 
 def _filtered(call: Call, items: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials, _http, _shared
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import GcpError, UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import Waiter
+from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Ownership
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Remote, Result
 
 _DEFAULT_WAIT = 600
@@ -63,6 +64,10 @@ class Task:
                 "Set project, or GCP_PROJECT in the environment.",
             )
         return project
+
+    @functools.cached_property
+    def ownership(self):
+        return Ownership(self.params.get("owner"), self.params.get("adopt", False))
 
     @property
     def wait(self):

@@ -82,6 +82,9 @@ STATE = Options({"state": {"type": "str", "choices": ["present", "absent"], "def
 # Documented in the fragment mlplatform.gcp.labels.
 LABELS = Options({"labels": {"type": "dict"}})
 
+# Documented in the fragment mlplatform.gcp.owner.
+OWNER = Options({"owner": {"type": "dict"}, "adopt": {"type": "bool", "default": False}})
+
 # Documented in the fragment mlplatform.gcp.bindings.
 BINDINGS = {
     "role": {"type": "str", "required": True},

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _iap
+from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import ADOPTED
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
 # How long a service account that exists may be unknown to policies after it was made.
@@ -230,16 +231,19 @@ class PolicyPlan:
         return self.before != self.after
 
 
-def plan(policy, wanted, *, authoritative=False, absent=False):
+def plan(policy, wanted, *, authoritative=False, absent=False, adopted=False):
     """Compare bindings with a policy: pure.
 
     ``wanted`` is a list of ``{role, members, condition}``. Additive unless ``authoritative``, where the members of
     each named role (with its condition) become exactly these; a role is not touched unless it is named. ``absent``
     takes the members away, or the whole binding when it names none (or with ``authoritative``). A deleted account in
-    a policy (``deleted:serviceAccount:..?uid=..``) is not the account of the same name that was made later.
+    a policy (``deleted:serviceAccount:..?uid=..``) is not the account of the same name that was made later. On an
+    ``adopted`` resource members of others stay: nothing is authoritative, and only named members are taken away.
     """
-    named = {}
+    named, authoritative = {}, authoritative and not adopted
     for binding in wanted:
+        if absent and adopted and not binding.get("members"):
+            continue
         members = named.setdefault(_key(binding), {})
         members.update({member(text): None for text in binding.get("members") or []})
     existing, conditions, others = {}, {}, []
@@ -282,15 +286,20 @@ def _condition(key):
     return {name: value for name, value in condition.items() if value} if key[2] else None
 
 
-def ensure(task, resource, wanted, *, authoritative=False, absent=False):
-    """Make the policy of a resource (its full name) agree with the bindings; return a :class:`Result`."""
+def ensure(task, resource, wanted, *, authoritative=False, absent=False, relation=""):
+    """Make the policy of a resource (its full name) agree with the bindings; return a :class:`Result`.
+
+    ``relation`` is what the resource is to the task's owner, see ``_ownership``.
+    """
     address = PolicyAddress(resource)
     began = None
     for attempt in range(_CONFLICTS):
         policy = _read(task, address, absent)
-        step = plan(policy, wanted, authoritative=authoritative, absent=absent)
+        step = plan(policy, wanted, authoritative=authoritative, absent=absent, adopted=relation == ADOPTED)
         began = began or step
         result = Result.of(address.kind, address.name, began.before, began.after, title=resource)
+        if relation:
+            result.extra["relation"] = relation
         if not step.changed or task.check_mode:
             result.resource = step.policy
             return result

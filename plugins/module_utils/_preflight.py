@@ -230,6 +230,13 @@ class Preflight:
     def _owned(self, found):
         return found.exists and _ownership.carries(found.labels, self.params["owner_labels"])
 
+    def _relation(self, found):
+        if found.kind.shared or not found.exists:
+            return "shared" if found.kind.shared else _ownership.CREATED
+        if self._owned(found):
+            return _ownership.MANAGED
+        return _ownership.ADOPTED if self.params["adopt"] else "foreign"
+
     def _describe(self, found, everything):
         """Return the report of one resource, and note what is wrong with it."""
         kind, asked, body = found.kind, found.asked, found.body
@@ -241,6 +248,7 @@ class Preflight:
             location=wanted.strip(ANYWHERE),
             state=None,
             labels=found.labels,
+            relation=self._relation(found),
             **found.facts,
         )
         if found.error:

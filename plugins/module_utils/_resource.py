@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _plan
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _ownership, _plan
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import OperationKind
 
 READY, PENDING, FAILED = "ready", "pending", "failed"
@@ -207,6 +207,10 @@ class Remote:
         self.path = _fill(resource.path, self.names, encode=False)
         self.url = f"{resource.base}/{_fill(resource.path, self.names)}"
         self.title = f"{resource.kind} {self.path}"
+        self.ownership = task.ownership
+        # What the resource is to the task's owner, as of the last plan; see _ownership.
+        self.relation = ""
+        self.removing = False
 
     @property
     def id(self):
@@ -217,8 +221,11 @@ class Remote:
 
     # Reading
 
-    def read(self):
-        """The resource, or None when it is not there."""
+    def read(self, known=False):
+        """The resource, or None when it is not there.
+
+        With ``known`` an answer that the survey read moments ago will do.
+        """
         try:
             return self.task.client.get(
                 self.url, query=_fill_all(self.resource.read_query, self.names), permission=self._permission("get")
@@ -241,12 +248,17 @@ class Remote:
         remote.refuse_failed(remote.settle(existing))
         return self.read()
 
+    def parent(self):
+        """The :class:`Remote` of what this is inside."""
+        inside = self.resource.inside
+        return self.task.remote(inside.resource, **{name: self.names[own] for name, own in inside.names.items()})
+
     def _outside(self, refusal):
         """What this is inside, and its body, if that is on its way and the reason for a refusal; else None."""
         inside = self.resource.inside
         if inside is None or not re.search(inside.refusal, refusal.text):
             return None
-        remote = self.task.remote(inside.resource, **{name: self.names[own] for name, own in inside.names.items()})
+        remote = self.parent()
         existing = remote.read()
         return (remote, existing) if remote.is_pending(existing) else None
 
@@ -283,13 +295,53 @@ class Remote:
     def plan(self, desired, existing):
         return _plan.plan(desired, existing, self.resource.rules, name=self.title)
 
+    def owned_plan(self, desired, existing):
+        """Plan as the task's owner: with its mark on a new resource, without what an adopted one keeps.
+
+        ``desired`` is None for a resource that must not exist: an adopted one stays.
+        Errors: :class:`NotOurs` for a resource of another owner.
+        """
+        mark, ownership = self.resource.mark, self.ownership
+        self.relation = ownership.relation(self, existing)
+        if self.relation is None and not getattr(mark, "lenient", False):
+            ownership.refuse(self, existing)
+        if desired is None:
+            plan = self.plan({} if self.relation == _ownership.ADOPTED else None, existing)
+        else:
+            plan = self.plan(ownership.desired(self, desired, self.relation), existing)
+        if self.relation is None and plan.changed:
+            ownership.refuse(self, existing)
+        return plan
+
+    def owned_relation(self, *bodies):
+        """Return what the resource is to the task's owner; its body may be given where the task has read it.
+
+        Errors: :class:`NotOurs` for a resource of another owner.
+        """
+        if self.ownership.owner and self.resource.mark is not None:
+            body = bodies[0] if bodies else self.read(known=True)
+            self.relation = self.ownership.relation(self, body)
+            if self.relation is None:
+                self.ownership.refuse(self, body)
+        return self.relation
+
     def result(self, plan, resource=None):
         """The :class:`Result` of a plan."""
+        adopted = self.relation == _ownership.ADOPTED
         changes = plan.record(self.resource.kind, self.path, self.resource.implies)
-        return Result(plan.changed, plan.diff(self.title, self.path), resource, changes=changes)
+        if adopted:
+            changes = [dict(item, action="adopt") for item in changes]
+        result = Result(plan.changed, plan.diff(self.title, self.path), resource, changes=changes)
+        if self.relation:
+            result.extra["relation"] = self.relation
+        if adopted and self.removing:
+            result.extra["msg"] = f"{self.title} is adopted, so it stays as it is."
+        return result
 
     def ensure(self, desired, *, guard=None):
         """Make the resource agree with ``desired`` and return a :class:`Result`.
+
+        A task with an ``owner`` marks what it creates and refuses what belongs to another owner.
 
         Joins whatever is under way: an operation of another run, a resource that is still being made or deleted, a
         create that somebody else won. ``guard(plan)`` may refuse a plan by raising. In check mode nothing is sent.
@@ -297,10 +349,10 @@ class Remote:
         first, attempt = None, 0
         while attempt < _CONFLICTS:
             existing = self.read()
-            plan = self.plan(desired, existing)
+            plan = self.owned_plan(desired, existing)
             if self.is_pending(existing) and not self.task.check_mode and (plan.changed or self.task.wait):
                 existing = self.settle(existing)
-                plan = self.plan(desired, existing)
+                plan = self.owned_plan(desired, existing)
             self.refuse_failed(existing)
             if guard:
                 guard(plan)
@@ -345,11 +397,12 @@ class Remote:
 
     def ensure_absent(self, *, guard=None):
         """Make sure that the resource is not there and return a :class:`Result`."""
+        self.removing = True
         for attempt in range(_CONFLICTS):
             existing = self.read()
             if self.is_pending(existing) and not self.task.check_mode:
                 existing = self.settle(existing)
-            plan = self.plan(None, existing)
+            plan = self.owned_plan(None, existing)
             if guard and plan.changed:
                 guard(plan)
             if not plan.changed or self.task.check_mode:

@@ -68,7 +68,7 @@ class Versions:
             # A concurrent run can have created the secret, and adds the first version next.
             self._task.client.clock.sleep(_FIRST_VERSION_SECONDS)
             latest = self.latest()
-        if latest and self._task.params["adopt"] and not number:
+        if latest and self._task.ownership.keeps(self._remote.relation) and not number:
             if not source.resembles(self._task, self.name(latest)):
                 self._task.warn(f"{self._remote.title} has another value than the wanted one, and is left as it is.")
             return latest, True

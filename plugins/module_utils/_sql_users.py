@@ -23,6 +23,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import (
     NotFound,
     UserError,
 )
+from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import ADOPTED, MANAGED, Ownership
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
@@ -86,6 +87,7 @@ class User:
                 f"{remote.title} does not exist, and a new user needs a password.",
                 "Set password_secret to the name of a secret that holds one.",
             )
+        self._relate(None, None)
         if task.check_mode:
             plan = remote.plan(self._desired(HIDDEN if self.password else None), None)
             return _with_version(remote.result(plan, plan.after), version)
@@ -98,8 +100,11 @@ class User:
         """Set the password to the secret's version, unless it was set from this version."""
         number = version and _number(version)
         recorded = self.password.recorded(version) if version else None
-        if recorded == number or (recorded is None and self.task.params["adopt"]):
-            return _with_version(Result(False, None, existing), version)
+        relation = self._relate(existing, recorded)
+        if recorded == number or (recorded is None and self.remote.ownership.keeps(relation)):
+            return _with_version(Result(False, None, existing, extra=self._extra()), version)
+        if relation is None:
+            self.remote.ownership.refuse(self.remote, existing)
         result = Result.of(
             USER.kind,
             self.remote.path,
@@ -107,16 +112,31 @@ class User:
             {"password": f"version {number}"},
         )
         result.resource = existing
+        result.extra = self._extra()
         if not self.task.check_mode:
             body = {"name": existing["name"], "password": _secrets.read_secret(self.task, version)}
             self._change("sql.users.update", existing, body, "updating")
             self.password.record(version)
         return _with_version(result, version)
 
+    def _relate(self, existing, recorded):
+        """Return what the user is to the task's owner: its own too where its password was set from the secret."""
+        relation = self.remote.ownership.relation(self.remote, existing)
+        self.remote.relation = MANAGED if relation != "" and recorded is not None else relation
+        return self.remote.relation
+
+    def _extra(self):
+        return {"relation": self.remote.relation} if self.remote.relation else {}
+
     def ensure_absent(self):
         """Delete the user where it exists; return a :class:`Result`."""
         existing = self.remote.read()
-        plan = self.remote.plan(None, existing)
+        self.remote.removing = True
+        if existing is not None:
+            relation = self._relate(existing, self.password and self.password.recorded(self.password.secret()))
+            if relation is None:
+                self.remote.ownership.refuse(self.remote, existing)
+        plan = self.remote.plan({} if self.remote.relation == ADOPTED else None, existing)
         if plan.changed and not self.task.check_mode:
             self._change("sql.users.delete", existing, None, "deleting")
         return self.remote.result(plan)
@@ -139,10 +159,14 @@ class PasswordVersion:
         user = f"{names['project']}/{names['instance']}/{names['name']}@{names.get('host', '')}"
         self.annotation = "mlplatform-gcp.sql-user." + hashlib.sha256(user.encode()).hexdigest()[:16]
 
+    def secret(self):
+        """Return the full name of the version that the option names, which may be ``latest``."""
+        return _secrets.version_name(self.task.params["password_secret"], lambda: self.task.project)
+
     def wanted(self):
         """Return the full name of the version that the task sets, or None in check mode where it does not exist yet."""
-        secret = self.task.params["password_secret"]
-        full, _slash, number = _secrets.version_name(secret, lambda: self.task.project).rpartition("/")
+        secret = self.secret()
+        full, _slash, number = secret.rpartition("/")
         try:
             if not number.isdigit():
                 number = _number(_secrets.read_version(self.task, secret)["name"])
@@ -164,7 +188,10 @@ class PasswordVersion:
 
     def _secret(self, version):
         _projects, project, _collection, name, *_rest = version.split("/")
-        return self.task.remote(SECRET, project=project, name=name)
+        secret = self.task.remote(SECRET, project=project, name=name)
+        # The annotation belongs to the user, whoever owns the secret.
+        secret.ownership = Ownership()
+        return secret
 
 
 def _number(version):

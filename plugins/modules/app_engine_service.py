@@ -47,6 +47,7 @@ options:
       - INGRESS_TRAFFIC_ALLOWED_INTERNAL_ONLY
       - INGRESS_TRAFFIC_ALLOWED_INTERNAL_AND_LB
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.gcp
   - mlplatform.gcp.labels
   - mlplatform.gcp.state
@@ -112,12 +113,13 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengin
 )
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, WAIT, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._values import texts
 
 OPTIONS = (
     GCP
     + LABELS
+    + OWNER
     + STATE
     + WAIT
     + Options(

@@ -170,6 +170,7 @@ options:
     type: str
     choices: [SERVING, STOPPED]
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.gcp
   - mlplatform.gcp.state
   - mlplatform.gcp.wait
@@ -250,7 +251,7 @@ operation:
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _appengine_versions, _errors
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import DEFAULT_SERVICE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, OWNER, STATE, WAIT, Options
 
 _CHECK = {
     "path": {"type": "str"},
@@ -263,6 +264,7 @@ _CHECK = {
 
 OPTIONS = (
     GCP
+    + OWNER
     + STATE
     + WAIT
     + Options(

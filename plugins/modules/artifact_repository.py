@@ -85,6 +85,7 @@ options:
             type: list
             elements: str
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.gcp
   - mlplatform.gcp.labels
   - mlplatform.gcp.state
@@ -144,13 +145,14 @@ operation:
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.registry import REPOSITORY
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, WAIT, Options
 
 _PREFIXES = {"type": "list", "elements": "str"}
 
 OPTIONS = (
     GCP
     + LABELS
+    + OWNER
     + STATE
     + WAIT
     + Options(

@@ -31,6 +31,7 @@ options:
     choices: [never, on_change, always]
     default: never
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.gcp
   - mlplatform.gcp.container
   - mlplatform.gcp.labels
@@ -85,13 +86,14 @@ operation:
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _run, _values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.run import JOB
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, WAIT, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._run_executions import Executions
 
 OPTIONS = (
     GCP
     + _run.CONTAINER
     + LABELS
+    + OWNER
     + STATE
     + WAIT
     + Options(

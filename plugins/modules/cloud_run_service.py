@@ -102,6 +102,7 @@ options:
         description: A tag with an address of its own.
         type: str
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.gcp
   - mlplatform.gcp.container
   - mlplatform.gcp.labels
@@ -172,7 +173,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _run, _value
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import run as catalogue
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, WAIT, Options
 
 
 def explain(remote, error):
@@ -203,6 +204,7 @@ OPTIONS = (
     GCP
     + _run.CONTAINER
     + LABELS
+    + OWNER
     + STATE
     + WAIT
     + Options(

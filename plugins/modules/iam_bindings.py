@@ -40,6 +40,7 @@ options:
     type: bool
     default: false
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.bindings
   - mlplatform.gcp.gcp
   - mlplatform.gcp.state
@@ -104,11 +105,13 @@ resource:
 """
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _policy
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kinds import find
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import BINDINGS, GCP, STATE, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import BINDINGS, GCP, OWNER, STATE, Options
 
 OPTIONS = (
     GCP
+    + OWNER
     + STATE
     + Options(
         {
@@ -124,12 +127,14 @@ OPTIONS = (
 
 def run(task):
     params = task.params
+    target = find(task, params["resource"])
     return _policy.ensure(
         task,
         params["resource"],
         params["bindings"],
         authoritative=params["authoritative"],
         absent=params["state"] == "absent",
+        relation=target.owned_relation() if target else "",
     )
 
 

@@ -62,6 +62,7 @@ options:
         description: What it is for.
         type: str
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.gcp
   - mlplatform.gcp.state
   - mlplatform.gcp.attributes
@@ -125,12 +126,14 @@ enabled:
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _iap, _policy, _project
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import APPLICATION
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import SERVICE as APP_SERVICE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.run import SERVICE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import BINDINGS, GCP, STATE, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import BINDINGS, GCP, OWNER, STATE, Options
 
 OPTIONS = (
     GCP
+    + OWNER
     + STATE
     + Options(
         {
@@ -154,11 +157,15 @@ def run(task):
     number, service = _project.number(_project.read(task)), params["service"]
     if params["type"] == "app_engine":
         name = _iap.app_engine(number, task.project, service, params["version"])
+        target = task.remote(APP_SERVICE, name=service) if service else task.remote(APPLICATION)
         body = task.remote(APPLICATION).read()
+        relation = target.owned_relation()
         enabled = None if body is None else bool((body.get("iap") or {}).get("enabled"))
     else:
         name = _iap.cloud_run(number, params["location"], service)
-        body = task.remote(SERVICE, location=params["location"], name=service).read()
+        target = task.remote(SERVICE, location=params["location"], name=service)
+        body = target.read()
+        relation = target.owned_relation(body)
         enabled = None if body is None else bool(body.get("iapEnabled"))
     if enabled is False and not absent:
         task.warn(f"Identity-Aware Proxy is off for {name}: who gets in is not decided by these members.")
@@ -169,8 +176,9 @@ def run(task):
         [binding],
         authoritative=not params["members"] if absent else params["authoritative"],
         absent=absent,
+        relation=relation,
     )
-    result.extra = {"protects": name, "enabled": enabled}
+    result.extra.update({"protects": name, "enabled": enabled})
     return result
 
 

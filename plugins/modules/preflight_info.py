@@ -192,9 +192,35 @@ resources:
     labels:
       description: Its labels.
       type: dict
+    relation:
+      description:
+        - What it is to the owner. V(created) when it does not exist yet, V(managed) when it carries O(owner_labels),
+          V(adopted) when it does not and O(adopt=true), V(foreign) when it does not, V(shared) for what belongs to the
+          whole project.
+      type: str
     version:
       description: Version of the database, for example C(POSTGRES_16).
       returned: for a Cloud SQL instance that is there
+      type: str
+    tier:
+      description: Its machine type.
+      returned: for a Cloud SQL instance that is there
+      type: str
+    edition:
+      description: Its edition.
+      returned: for a Cloud SQL instance that is there
+      type: str
+    connection_name:
+      description: The name by which clients connect, C(PROJECT:REGION:INSTANCE).
+      returned: for a Cloud SQL instance that is there
+      type: str
+    flags:
+      description: Its database flags.
+      returned: for a Cloud SQL instance that is there
+      type: dict
+    url:
+      description: The address of a Cloud Run service.
+      returned: for a Cloud Run service that is there
       type: str
     services:
       description: Names of the services.

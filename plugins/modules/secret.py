@@ -76,21 +76,18 @@ options:
         destroyed since.
     type: bool
     default: false
-  adopt:
-    description:
-      - Whether a secret that has a value which this module has not made keeps that. Otherwise it gets the wanted one,
-        unless it is the same; one that is only generated is kept in any case.
-      - Nothing is written to such a secret, and a warning says when its value is not the wanted one. A value that
-        differs from O(template) only in that it is not quoted for a URL is.
-    type: bool
-    default: false
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.bindings
   - mlplatform.gcp.gcp
   - mlplatform.gcp.labels
   - mlplatform.gcp.state
   - mlplatform.gcp.attributes
 notes:
+  - An adopted secret keeps its value; a warning says when it is not the wanted one. A value that differs from
+    O(template) only in that it is not quoted for a URL counts as the wanted one.
+  - A secret that is not adopted gets the wanted value where it has another; one that is only generated is kept in any
+    case.
   - Needs C(secretmanager.secrets.get), C(secretmanager.secrets.create), C(secretmanager.secrets.update) and
     C(secretmanager.secrets.delete); to make versions C(secretmanager.versions.add), C(secretmanager.versions.get),
     C(secretmanager.versions.list), C(secretmanager.versions.disable) and C(secretmanager.versions.destroy); to compose
@@ -155,13 +152,21 @@ version:
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _policy
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import MADE_OF, SECRET
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import BINDINGS, GCP, LABELS, STATE, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import (
+    BINDINGS,
+    GCP,
+    LABELS,
+    OWNER,
+    STATE,
+    Options,
+)
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secret_sources import source_of
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secret_versions import ensure_value
 
 OPTIONS = (
     GCP
     + LABELS
+    + OWNER
     + STATE
     + Options(
         {
@@ -179,7 +184,6 @@ OPTIONS = (
             "old_versions": {"type": "str", "choices": ["keep", "disable", "destroy"], "default": "keep"},
             "keep_versions": {"type": "int", "default": 2},
             "verify": {"type": "bool", "default": False},
-            "adopt": {"type": "bool", "default": False},
             "bindings": {"type": "list", "elements": "dict", "options": BINDINGS},
         },
         mutually_exclusive=(("payload", "payload_file", "generate", "template"),),
@@ -215,7 +219,7 @@ def run(task):
         result.add(value)
     if params["bindings"]:
         full = f"//secretmanager.googleapis.com/{remote.path}"
-        result.add(_policy.ensure(task, full, params["bindings"]))
+        result.add(_policy.ensure(task, full, params["bindings"], relation=remote.relation))
     # Results are logged, and even a slow hash of a weak password must not be.
     annotations = result.resource.get("annotations") or {}
     kept = {name: value for name, value in annotations.items() if name != MADE_OF}

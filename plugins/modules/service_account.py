@@ -29,6 +29,7 @@ options:
     description: Whether the account is disabled.
     type: bool
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.gcp
   - mlplatform.gcp.state
   - mlplatform.gcp.attributes
@@ -78,11 +79,12 @@ member:
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.accounts import ACCOUNT, address
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, OWNER, STATE, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
 OPTIONS = (
     GCP
+    + OWNER
     + STATE
     + Options(
         {
@@ -118,7 +120,7 @@ def run(task):
         result = remote.ensure(desired)
         result.add(switch(task, remote, result.resource))
         result.resource.setdefault("email", email)
-    result.extra = {"email": email, "member": f"serviceAccount:{email}"}
+    result.extra.update({"email": email, "member": f"serviceAccount:{email}"})
     return result
 
 

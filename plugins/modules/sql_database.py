@@ -30,11 +30,14 @@ options:
     description: Collation, such as V(en_US.UTF8) or V(utf8mb4_0900_ai_ci). Cannot be changed.
     type: str
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.gcp
   - mlplatform.gcp.state
   - mlplatform.gcp.wait
   - mlplatform.gcp.attributes
 notes:
+  - A database has no labels. It belongs to O(owner) where its instance does. In an instance of another owner a database
+    can be created and used; to delete it there, leave O(owner) out.
   - Needs C(cloudsql.databases.get), C(cloudsql.databases.create) and C(cloudsql.databases.delete), and
     C(cloudsql.instances.get) to wait; all are in C(roles/cloudsql.admin).
   - With O(state=absent) the database goes with everything in it.
@@ -79,10 +82,11 @@ operation:
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import DATABASE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, OWNER, STATE, WAIT, Options
 
 OPTIONS = (
     GCP
+    + OWNER
     + STATE
     + WAIT
     + Options(

@@ -141,6 +141,7 @@ options:
     type: int
     default: 30
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.gcp
   - mlplatform.gcp.labels
   - mlplatform.gcp.state
@@ -228,11 +229,12 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import INSTANCE, is_mysql
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, WAIT, Options
 
 OPTIONS = (
     GCP
     + LABELS
+    + OWNER
     + STATE
     + WAIT
     + Options(

@@ -44,18 +44,16 @@ options:
       - Where the password is, as C(projects/p/secrets/s) for the latest version, or C(projects/p/secrets/s/versions/3).
       - Needed for a new user with O(type=BUILT_IN).
     type: str
-  adopt:
-    description:
-      - Whether a user that is there and that this module has not given a password yet is taken to have the one of
-        O(password_secret). Otherwise it is given that password.
-    type: bool
-    default: false
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.gcp
   - mlplatform.gcp.state
   - mlplatform.gcp.wait
   - mlplatform.gcp.attributes
 notes:
+  - A user has no labels. It belongs to O(owner) where its instance does, or where its password was set from
+    O(password_secret) before, which an annotation of that secret keeps.
+  - An adopted user keeps its password, which must be the one in O(password_secret). Another one is given that password.
   - Needs C(cloudsql.users.get), C(cloudsql.users.create), C(cloudsql.users.update), C(cloudsql.users.delete) and
     C(cloudsql.instances.get), in C(roles/cloudsql.admin).
   - For O(password_secret) it needs C(secretmanager.versions.get), C(secretmanager.versions.access),
@@ -116,11 +114,12 @@ password_version:
 """
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, OWNER, STATE, WAIT, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._sql_users import User
 
 OPTIONS = (
     GCP
+    + OWNER
     + STATE
     + WAIT
     + Options(
@@ -135,7 +134,6 @@ OPTIONS = (
             },
             # the name of a secret, not a secret
             "password_secret": {"type": "str", "no_log": False},
-            "adopt": {"type": "bool", "default": False},
         }
     )
 )

@@ -85,6 +85,7 @@ options:
     type: bool
     default: false
 extends_documentation_fragment:
+  - mlplatform.gcp.owner
   - mlplatform.gcp.gcp
   - mlplatform.gcp.labels
   - mlplatform.gcp.state
@@ -139,7 +140,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.storage import BUCKET
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, STATE, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, Options
 
 # The last three are older names (https://cloud.google.com/storage/docs/storage-classes#legacy).
 STORAGE_CLASSES = [
@@ -155,6 +156,7 @@ STORAGE_CLASSES = [
 OPTIONS = (
     GCP
     + LABELS
+    + OWNER
     + STATE
     + Options(
         {

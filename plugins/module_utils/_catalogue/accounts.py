@@ -21,6 +21,7 @@ ACCOUNT = Resource(
     create_body=lambda names, body: {"accountId": names["email"].split("@")[0], "serviceAccount": body},
     update=Update(wrap=lambda body, mask: {"serviceAccount": body, "updateMask": ",".join(mask)}),
     mark=Description(),
+    kept=("displayName",),
 )
 
 

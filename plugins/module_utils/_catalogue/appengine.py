@@ -15,7 +15,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind, inside
 from ansible_collections.mlplatform.gcp.plugins.module_utils._info import every
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
-from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Variable
+from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels, Variable
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource, Update
 
@@ -87,16 +87,26 @@ APPLICATION = Resource(
 )
 
 
-class ServingVersions:
+class ServingVersions(Labels):
     """A service belongs to the owner of the versions that receive its requests, and is marked through them."""
 
     def read(self, remote, body):
-        """Return the service's labels with those that stand for the mark of the versions which receive requests."""
+        """Return the service's labels with those that stand for the mark of the versions which receive requests.
+
+        When the service is to be deleted, all of its versions count.
+        """
         serving = (body.get("split") or {}).get("allocations") or {}
         versions = every(remote.task, KINDS["app_engine_version"], service=remote.id, name=None)
-        marks = [VERSION.mark.read(remote, version) for version in versions if version.get("id") in serving]
+        marks = [
+            VERSION.mark.read(remote, version)
+            for version in versions
+            if remote.removing or version.get("id") in serving
+        ]
         same = marks and all(mark == marks[0] for mark in marks)
         return dict(body.get("labels") or {}, **(marks[0] if same else {}))
+
+    def put(self, desired, owner, new):
+        return desired
 
 
 SERVICE = Resource(

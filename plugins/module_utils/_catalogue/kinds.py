@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import (
     accounts,
     appengine,
@@ -22,3 +24,13 @@ KINDS = {
     for service in (project, accounts, storage, secretmanager, sql, registry, run, appengine)
     for name, kind in service.KINDS.items()
 }
+
+
+def find(task, full_name):
+    """Return the ``Remote`` of the resource with a full resource name; None for what the catalogue does not have."""
+    for kind in KINDS.values():
+        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(kind.policy))
+        match = re.fullmatch(pattern, full_name) if kind.policy else None
+        if match:
+            return task.remote(kind.resource, **match.groupdict())
+    return None

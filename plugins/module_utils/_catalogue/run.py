@@ -104,6 +104,7 @@ KINDS = {
         SERVICE,
         items="services",
         location=from_name,
+        facts=lambda remote, body: {"url": body["uri"]} if "uri" in body else {},
         policy="//run.googleapis.com/projects/{project}/locations/{location}/services/{name}",
     ),
     "cloud_run_job": Kind(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind, inside
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import sql_operation
-from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels
+from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels, Parent
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import (
     FAILED,
@@ -96,6 +96,7 @@ DATABASE = Resource(
     update=None,
     operation=OPERATION,
     inside=INSIDE,
+    mark=Parent(),
     kept=("charset", "collation"),
     rules=Rules(
         immutable={"charset": _WAY_OUT, "collation": _WAY_OUT},
@@ -112,6 +113,7 @@ USER = Resource(
     create_body=_create_body,
     operation=OPERATION,
     inside=INSIDE,
+    mark=Parent(),
     rules=Rules(
         immutable={
             "type": "Delete the user (state: absent) or use another name.",
@@ -132,13 +134,25 @@ def _instance_problem(body):
     return state, state in ("FAILED", "SUSPENDED", "PENDING_DELETE")
 
 
+def _instance_facts(remote, body):
+    settings = body.get("settings") or {}
+    facts = {
+        "version": body.get("databaseVersion"),
+        "tier": settings.get("tier"),
+        "edition": settings.get("edition"),
+        "connection_name": body.get("connectionName"),
+        "flags": {flag["name"]: flag.get("value") for flag in settings.get("databaseFlags") or []},
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
 KINDS = {
     "sql_instance": Kind(
         INSTANCE,
         items="items",
         location=lambda body: body["region"],
         state=_instance_problem,
-        facts=lambda remote, body: {"version": body["databaseVersion"]} if "databaseVersion" in body else {},
+        facts=_instance_facts,
     ),
     "sql_database": Kind(DATABASE, items="items", names=inside("instance")),
     "sql_user": Kind(USER, items="items", names=inside("instance")),

@@ -24,6 +24,7 @@ GROUPS = {
     "wait": _options.WAIT,
     "state": _options.STATE,
     "labels": _options.LABELS,
+    "owner": _options.OWNER,
     "oauth_client": _oauth_client.OAUTH_CLIENT,
 }
 

@@ -201,12 +201,31 @@ def test_what_a_deployment_has_made_is_not_asked_for_again(cloud, labels):
     assert checks(result) == ([] if labels else ["taken", "taken"])
 
 
-def test_the_version_of_a_database(cloud):
+def test_facts_about_a_database(cloud):
     well(cloud)
-    body = {"region": "europe-west1", "state": "RUNNABLE", "databaseVersion": "MYSQL_8_0", "settings": {}}
+    settings = {"tier": "db-f1-micro", "databaseFlags": [{"name": "max_connections", "value": "50"}]}
+    body = {"region": "europe-west1", "state": "RUNNABLE", "databaseVersion": "MYSQL_8_0", "settings": settings}
+    body["connectionName"] = "p:europe-west1:db"
     cloud.expect("GET", "https://sqladmin.googleapis.com/v1/projects/p/instances/db", body=body)
-    asked = [{"type": "sql_instance", "name": "db"}]
-    assert cloud.run(preflight_info, region="europe-west1", resources=asked)["resources"][0]["version"] == "MYSQL_8_0"
+    found = cloud.run(preflight_info, region="europe-west1", resources=[{"type": "sql_instance", "name": "db"}])
+    expected = {"version": "MYSQL_8_0", "tier": "db-f1-micro", "flags": {"max_connections": "50"}}
+    expected["connection_name"] = "p:europe-west1:db"
+    assert expected.items() <= found["resources"][0].items()
+
+
+@pytest.mark.parametrize(
+    ("labels", "adopt", "relation"),
+    [(OURS, True, "managed"), ({}, True, "adopted"), ({}, False, "foreign"), (None, False, "created")],
+)
+def test_what_a_resource_is_to_the_owner(cloud, labels, adopt, relation):
+    well(cloud)
+    if labels is None:
+        cloud.expect_error("GET", BUCKET, 404, legacy=True, reason="notFound")
+    else:
+        cloud.expect("GET", BUCKET, body={"location": "EU", "labels": labels})
+    asked = [{"type": "storage_bucket", "name": "bkt", "location": "*"}]
+    result = cloud.run(preflight_info, resources=asked, owner_labels=OURS, adopt=adopt)
+    assert result["resources"][0]["relation"] == relation
 
 
 def test_bad_credentials_end_the_questions(cloud):

@@ -34,7 +34,7 @@ def test_the_readme_installs_the_packages_of_the_collection():
     assert command.split() == packages
 
 
-@pytest.mark.parametrize("page", ["README.md", "clients/python/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "clients/python/README.md", "docs/clients.md", "docs/cloudrun.md"])
 def test_the_wheel_is_that_of_this_release(page):
     collection = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
     client = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text())["project"]["version"]

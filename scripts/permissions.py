@@ -130,13 +130,19 @@ Google's OAuth client, and APIs are still disabled. [What depends on variables](
 differences.
 """
 BEYOND = """\
-## Permissions on other resources
+## Further notes
 
 - **Verification** signs in as the deployment's client account. It needs `roles/iam.serviceAccountTokenCreator` on that
   account. The deployment grants it to the members of `mlflow_impersonators`, by default the deployer. No role on the
   project is needed for it, and `roles/owner` does not include it.
 - **A quota project** (`gcp_quota_project`) needs `serviceusage.services.use` on that project, which is in
   `roles/serviceusage.serviceUsageConsumer`.
+- **`roles/resourcemanager.projectIamAdmin`** lets the deployer grant any role. A
+  [condition](https://cloud.google.com/iam/docs/setting-limits-on-granting-roles) limits it to the roles that a
+  deployment grants on the project: `roles/cloudsql.client`, and on App Engine `roles/logging.logWriter` and
+  `roles/monitoring.metricWriter`. On Cloud Run write, instead of `--condition=None`:
+  `--condition='^;^title=mlflow;expression=api.getAttribute("iam.googleapis.com/modifiedGrantsByRole",
+  []).hasOnly(["roles/cloudsql.client"])'`.
 - **Billing** is checked where the deployer may read it. Nothing depends on it.
 - **An image that you built**, or a secret in another project, needs its own roles there.
 """

@@ -36,6 +36,7 @@ ORDER = [
     "test_adoption",
     "test_bad_input",
     "test_failures",
+    "test_permissions",
     "test_appengine",
     "test_switch",
     "test_secrecy",

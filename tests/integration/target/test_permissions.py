@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The roles of docs/permissions.md are enough to deploy, verify and destroy."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import permissions
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.deployer_roles import smallest
+from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, VERIFY, Project
+
+CHOICES = {"cloudrun": {"iap": True}, "appengine": {"iap": True, "creates_application": True}}
+TARGETS = list(CHOICES)
+DEPLOYERS = {target: smallest(permissions.needed("deploy", target, **CHOICES[target])).roles for target in TARGETS}
+
+
+@dataclass
+class Deployer:
+    """A service account with a project and the variables of a host that it deploys."""
+
+    project: Project
+    email: str
+    variables: dict[str, Any]
+
+    @classmethod
+    def make(cls, project: Project, account: str, folder: Path, variables: dict[str, Any]) -> Deployer:
+        """Create the account with a key."""
+        email = project.make_account(account)
+        key = project.ask("POST", f"{_cloud.IAM}/{project.home}/serviceAccounts/{email}/keys", {})
+        path = folder / f"{project.project}-{account}.json"
+        path.write_bytes(base64.b64decode(key["privateKeyData"]))
+        path.chmod(0o600)
+        own = {"gcp_service_account_file": str(path), "gcp_quota_project": ""}
+        return cls(project, email, project.variables | variables | own)
+
+    def hold(self, roles: tuple[str, ...]) -> None:
+        """Give the account these roles on the project and take all others from it."""
+        url, member = f"{_cloud.MANAGER}/v3/{self.project.home}", f"serviceAccount:{self.email}"
+        policy = self.project.policy(url)
+        for binding in policy["bindings"]:
+            binding["members"] = [one for one in binding["members"] if one != member]
+        policy["bindings"] = [binding for binding in policy["bindings"] if binding["members"]]
+        policy["bindings"] += [{"role": role, "members": [member]} for role in roles]
+        self.project.ask("POST", f"{url}:setIamPolicy", {"policy": policy})
+
+
+@pytest.fixture(scope="module")
+def deployers(box, new_project, small, tmp_path_factory) -> dict[str, Deployer]:
+    """Target -> a deployer without any role, in a project with only the APIs for accounts and policies."""
+    box.latency("instant")
+    folder = tmp_path_factory.mktemp("keys")
+    found = {}
+    for target in TARGETS:
+        project = new_project()
+        project.enable("iam", "cloudresourcemanager")
+        variables = {"mlflow_target": target, "mlflow_access_members": ["user:alice@example.com"]}
+        # Verification on Cloud Run is that of a real server.
+        variables |= {} if target == "cloudrun" else small
+        found[target] = Deployer.make(project, "limited", folder, variables)
+    return found
+
+
+@pytest.fixture(scope="module")
+def deployed_by_them(deployers, controller):
+    """The deployments by deployers that hold the roles and no other."""
+    for target, deployer in deployers.items():
+        deployer.hold(DEPLOYERS[target])
+    hosts = {target: deployer.variables for target, deployer in deployers.items()}
+    play = controller.run(DEPLOY, hosts=hosts, verbosity=4).check()
+    for deployer in deployers.values():
+        controller.collect(deployer.project)
+    return play
+
+
+def act(controller, deployers, playbook, action, *options):
+    """Run a playbook with exactly the roles of an action."""
+    for target, deployer in deployers.items():
+        deployer.hold(smallest(permissions.needed(action, target, iap=True)).roles)
+    hosts = {target: deployer.variables for target, deployer in deployers.items()}
+    return controller.run(playbook, *options, hosts=hosts, verbosity=4)
+
+
+def test_deploys_with_exactly_these_roles(deployed_by_them, deployers):
+    assert "service/cloudrun-dev" in deployers["cloudrun"].project.owned("cloudrun")
+    for target, deployer in deployers.items():
+        assert f"instance/{target}-dev" in deployer.project.owned(target)
+
+
+@pytest.fixture(scope="module")
+def again(deployed_by_them, controller, deployers):
+    return act(controller, deployers, DEPLOY, "deploy").check()
+
+
+def test_a_later_deployment_needs_no_role_to_create_the_application(again):
+    assert again.changed == 0
+
+
+@pytest.fixture(scope="module")
+def verified(again, controller, deployers):
+    return act(controller, deployers, VERIFY, "verify")
+
+
+def test_verifies_with_exactly_these_roles(verified):
+    assert not verified.failed("cloudrun"), verified.message("cloudrun")
+    # The image of the other target is not MLflow: what needs the permissions succeeds.
+    assert re.search(r"^ok: client of \S+ accepted", verified.message("appengine"), re.M)
+    assert "PERMISSION_DENIED" not in verified.message("appengine")
+
+
+@pytest.fixture(scope="module")
+def destroyed(verified, controller, deployers):
+    return act(controller, deployers, DESTROY, "destroy").check()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_destroys_with_exactly_these_roles_and_keeps_the_data(destroyed, deployers, target):
+    left = {name.split("/")[0] for name in deployers[target].project.owned(target)}
+    assert left == {"instance", "bucket", "secret"}
+    assert f"bucket/{deployers[target].project.project}-{target}-dev-build" not in deployers[target].project.owned(
+        target
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_destroys_the_data_with_exactly_these_roles(destroyed, deployers, controller, target):
+    options = ("-e", json.dumps({"mlflow_destroy_data": True, "mlflow_destroy_confirm": target}), "--limit", target)
+    act(controller, deployers, DESTROY, "destroy_data", *options).check()
+    assert deployers[target].project.owned(target) == {}

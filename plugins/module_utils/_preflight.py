@@ -128,7 +128,7 @@ class Preflight:
                 "project",
                 f"Project {self.name} does not exist, or {caller} may not see it ({error.text}).",
                 "Check gcp_project. If it is right, grant the smallest set of roles:\n"
-                + self._commands([*READ, *self.params["permissions"], *_creating(self.params["resources"])]),
+                + self._commands([*READ, *self.params["permissions"], *self._creating(self.params["resources"])]),
             )
         else:
             return error
@@ -169,11 +169,19 @@ class Preflight:
 
     def _permissions(self):
         """Return the permissions to test: the wanted ones, and those that only some deployments need."""
-        return list(permissions.to_test([*self._needed(), *_creating(self.params["resources"])]))
+        return list(permissions.to_test([*self._needed(), *self._creating(self.params["resources"])]))
 
     def _needed(self):
         enabling = permissions.ENABLE_APIS.deploy if self.report["services"]["disabled"] else ()
         return [*self.params["permissions"], *enabling]
+
+    def _creating(self, asked):
+        """Return the permissions to create resources that not every deployment creates.
+
+        Resources of the other services are those of another target, which this deployment only reads.
+        """
+        kinds = [KINDS[item["type"]] for item in asked]
+        return [kind.create for kind in kinds if kind.create and kind.service not in self.params["other_services"]]
 
     def _granted(self, answer, found):
         """Note the permissions that the caller lacks; ``found`` are the resources that exist or are to be created."""
@@ -181,7 +189,7 @@ class Preflight:
             return
         if answer.error:
             raise answer.error
-        new = _creating(item.asked for item in found if item.body is None and not item.error)
+        new = self._creating(item.asked for item in found if item.body is None and not item.error)
         missing = permissions.missing([*self._needed(), *new], answer.value)
         disabled = self.report["services"]["disabled"]
         if disabled and ENABLE in missing:
@@ -305,11 +313,6 @@ def _value(answer):
     if answer.error:
         raise answer.error
     return answer.value
-
-
-def _creating(asked):
-    """Return the permissions to create resources that not every deployment creates."""
-    return [KINDS[item["type"]].create for item in asked if KINDS[item["type"]].create]
 
 
 def _version_exists(everything):

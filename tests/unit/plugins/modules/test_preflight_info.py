@@ -408,6 +408,24 @@ def test_a_new_application_needs_a_permission(cloud, granted, found):
 
 
 @pytest.mark.parametrize("enabled", [True, False])
+def test_the_application_of_another_target_is_not_created(cloud, enabled):
+    app_engine = "appengine.googleapis.com"
+    well(cloud, services=[state("run.googleapis.com"), state(app_engine, enabled)])
+    cloud.expect("POST", TEST, sent={"permissions": ["run.jobs.get"]}, body={"permissions": ["run.jobs.get"]})
+    if enabled:
+        cloud.expect_error("GET", APP, 404, code="NOT_FOUND")
+    result = cloud.run(
+        preflight_info,
+        region="europe-west1",
+        services=["run.googleapis.com"],
+        other_services=[app_engine],
+        permissions=["run.jobs.get"],
+        resources=[{"type": "app_engine_application", "name": "p"}],
+    )
+    assert result["problems"] == []
+
+
+@pytest.mark.parametrize("enabled", [True, False])
 def test_app_engine_is_not_enabled_yet(cloud, enabled):
     well(cloud)
     cloud.expect("POST", TEST, body={"permissions": ["appengine.applications.create"]})

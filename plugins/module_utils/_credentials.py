@@ -52,7 +52,7 @@ class Credentials(Base):
         super().__init__()
         # google-auth's base class sends it with every request.
         self._quota_project_id = quota_project
-        self._key = key
+        self.key = key
         self._load = load
         self._source = None
         self.project = None
@@ -87,7 +87,7 @@ class Credentials(Base):
     def refresh(self, request):
         refused = self.token if self.token and not self.expired else None
         with _shared.entries() as known:
-            item = known.get(self._key)
+            item = known.get(self.key)
             if item and item["until"] > time.time() and item["value"] != refused:
                 self.token = item["value"]
                 self.expiry = _utc(item["until"] + _MARGIN)
@@ -104,7 +104,7 @@ class Credentials(Base):
             self.token, self.expiry = source.token, source.expiry
             if self.expiry:
                 until = self.expiry.replace(tzinfo=datetime.UTC).timestamp() - _MARGIN
-                known[self._key] = {"until": until, "value": self.token}
+                known[self.key] = {"until": until, "value": self.token}
 
 
 def _no_token(credentials, source, error):

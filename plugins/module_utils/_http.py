@@ -14,6 +14,7 @@ import random
 import time
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils._snapshot import Snapshot, is_read
 
 try:
     import google.auth.exceptions
@@ -103,15 +104,22 @@ def _session(credentials):
 class Client:
     """Requests as one identity.
 
-    ``credentials`` are those of ``_credentials``; ``project`` is only named in messages.
+    ``credentials`` are those of ``_credentials``; ``project`` is only named in messages. ``snapshot`` has answers that
+    need not be asked for again. A session is made at the first request that is sent.
     """
 
-    def __init__(self, credentials, *, project="", session=None, clock=None):
+    def __init__(self, credentials, *, project="", session=None, clock=None, snapshot=None):
         self._credentials = credentials
         self._project = project
-        self._session = session or _session(credentials)
+        self.snapshot = snapshot or Snapshot()
+        if session is not None:
+            self._session = session
         self.clock = clock or Clock()
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+
+    @functools.cached_property
+    def _session(self):
+        return _session(self._credentials)
 
     def get(self, url, query=None, **options):
         return self.request("GET", url, query=query, **options)
@@ -119,10 +127,42 @@ class Client:
     def post(self, url, body=None, query=None, **options):
         return self.request("POST", url, query=query, body={} if body is None else body, **options)
 
-    def request(
+    def request(self, method, url, *, query=None, body=None, raw=False, affects="", **options):
+        """Send one request and return its JSON (``{}`` when empty), or the ``requests.Response`` with ``raw``.
+
+        What the snapshot has is not asked for again. ``affects`` is the address of what a request changes, where that
+        is not ``url``. The other options and the errors are those of :meth:`_send`.
+        """
+        snapshot = self.snapshot
+        if not is_read(method, url):
+            affected = affects or url
+            snapshot.changing(affected)
+            try:
+                return self._send(method, url, query=query, body=body, raw=raw, **options)
+            finally:
+                # Policies name accounts, and they change with an account that is deleted.
+                snapshot.forget_all() if method == "DELETE" else snapshot.forget(affected)
+        if raw:
+            return self._send(method, url, query=query, body=body, raw=raw, **options)
+        kept = snapshot.find(method, url, query, body)
+        if kept:
+            exists, answer = kept
+            if not exists:
+                raise _errors.NotFound(f"{method} {url} answered 404", status=404, text="not found", url=url)
+            return answer
+        began = snapshot.begin()
+        try:
+            answer = self._send(method, url, query=query, body=body, **options)
+        except _errors.NotFound:
+            snapshot.add(method, url, query, body, None, began)
+            raise
+        snapshot.add(method, url, query, body, answer, began)
+        return answer
+
+    def _send(
         self, method, url, *, query=None, body=None, data=None, headers=None, safe=None, permission="", raw=False
     ):
-        """Send one request and return its JSON (``{}`` when empty), or the ``requests.Response`` with ``raw``.
+        """Send one request until it is answered.
 
         ``safe`` says that sending it twice does no harm; by default that is every method but POST. What is not safe
         is sent again only when it certainly did not arrive (no connection, or refused by a rate limit).

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials, _http, _shared
@@ -18,6 +19,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import GcpE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import Waiter
 from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Ownership
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Remote, Result
+from ansible_collections.mlplatform.gcp.plugins.module_utils._snapshot import Snapshot, Stale
 
 _DEFAULT_WAIT = 600
 
@@ -29,9 +31,23 @@ class Task:
     check_mode  nothing may be changed
     warn        callable for a warning
     progress    callable for a line while something takes long
+    play        identifies the play, in which answers that an earlier task has kept can be used; empty for none
+    consult     whether they are used
     """
 
-    def __init__(self, params, *, check_mode=False, warn=lambda text: None, progress=lambda text: None, client=None):
+    def __init__(
+        self,
+        params,
+        *,
+        check_mode=False,
+        warn=lambda text: None,
+        progress=lambda text: None,
+        client=None,
+        play="",
+        consult=False,
+    ):
+        self._play = play
+        self._consult = consult
         self.params = params
         self.check_mode = check_mode
         self.warn = warn
@@ -45,7 +61,13 @@ class Task:
 
     @functools.cached_property
     def client(self):
-        return _http.Client(self.credentials, project=self.params.get("project") or "")
+        scope = f"{self._play} {self.credentials.key} {os.environ.get('HTTPS_PROXY', '')}"
+        snapshot = Snapshot(scope, consult=self._consult, shared=bool(self._play))
+        return _http.Client(self.credentials, project=self.params.get("project") or "", snapshot=snapshot)
+
+    def start_again(self):
+        """Forget the answers of other tasks. Return whether this task has used one, so that its plan may be stale."""
+        return "client" in self.__dict__ and self.client.snapshot.afresh()
 
     def access_token(self):
         """An OAuth 2.0 access token of the task's credentials, for what is no Google API (a container registry)."""
@@ -76,6 +98,8 @@ class Task:
     @functools.cached_property
     def waiter(self):
         """Waits for everything in this task: ``wait_timeout`` counts from its first use."""
+        # What is waited for changes.
+        self.client.snapshot.consult = False
         return Waiter(self.client.clock, self.params.get("wait_timeout") or _DEFAULT_WAIT, self.progress)
 
     def remote(self, resource, **names):
@@ -111,10 +135,16 @@ class Task:
 def execute(run, task):
     """Run a module's function: ``(True, result)`` or ``(False, failure)``.
 
-    The one place where errors become results.
+    The one place where errors become results. A task that was planned with answers which an earlier task had kept runs
+    a second time, with the services' own answers, before it changes anything or fails.
     """
     try:
-        result = run(task)
+        try:
+            result = run(task)
+        except (Stale, GcpError):
+            if not task.start_again():
+                raise
+            result = run(task)
     except GcpError as error:
         return False, error.failure()
     return True, result.as_dict() if isinstance(result, Result) else result

@@ -111,7 +111,7 @@ class Parent:
 
     def read(self, remote, body):
         parent = remote.parent()
-        body = parent.read(known=True)
+        body = parent.read()
         return {} if body is None else parent.resource.mark.read(parent, body)
 
     def put(self, desired, owner, new):

@@ -238,9 +238,12 @@ class Preflight:
     def _owned(self, found):
         return found.exists and _ownership.carries(found.labels, self.params["owner_labels"])
 
-    def _relation(self, found):
+    def _relation(self, found, everything):
         if found.kind.shared or not found.exists:
             return "shared" if found.kind.shared else _ownership.CREATED
+        if found.kind.lenient:
+            parent = found.remote.parent().url
+            return next((self._relation(item, ()) for item in everything if item.remote.url == parent), "")
         if self._owned(found):
             return _ownership.MANAGED
         return _ownership.ADOPTED if self.params["adopt"] else "foreign"
@@ -256,7 +259,7 @@ class Preflight:
             location=wanted.strip(ANYWHERE),
             state=None,
             labels=found.labels,
-            relation=self._relation(found),
+            relation=self._relation(found, everything),
             **found.facts,
         )
         if found.error:
@@ -268,7 +271,7 @@ class Preflight:
         here = self.report["project"]["number"]
         if str(body.get("projectNumber", here)) != here:
             self._taken(title, f"belongs to another project ({body['projectNumber']})", name)
-        elif not report["owned"] and not kind.shared and not self.params["adopt"]:
+        elif not report["owned"] and not kind.shared and not kind.lenient and not self.params["adopt"]:
             self._taken(
                 title,
                 _ownership.whose(found.labels, self.params["owner_labels"]),

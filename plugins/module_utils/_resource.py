@@ -216,20 +216,20 @@ class Remote:
     def id(self):
         return self.names[re.findall(r"\{(\w+)\}", self.resource.path)[-1]]
 
+    @property
+    def query(self):
+        """The query parameters of a read."""
+        return _fill_all(self.resource.read_query, self.names)
+
     def _permission(self, verb):
         return f"{self.resource.permission}.{verb}" if self.resource.permission else ""
 
     # Reading
 
-    def read(self, known=False):
-        """The resource, or None when it is not there.
-
-        With ``known`` an answer that the survey read moments ago will do.
-        """
+    def read(self):
+        """The resource, or None when it is not there."""
         try:
-            return self.task.client.get(
-                self.url, query=_fill_all(self.resource.read_query, self.names), permission=self._permission("get")
-            )
+            return self.task.client.get(self.url, query=self.query, permission=self._permission("get"))
         except _errors.NotFound:
             return None
         except _errors.ApiDisabled as error:
@@ -319,7 +319,7 @@ class Remote:
         Errors: :class:`NotOurs` for a resource of another owner.
         """
         if self.ownership.owner and self.resource.mark is not None:
-            body = bodies[0] if bodies else self.read(known=True)
+            body = bodies[0] if bodies else self.read()
             self.relation = self.ownership.relation(self, body)
             if self.relation is None:
                 self.ownership.refuse(self, body)
@@ -526,6 +526,7 @@ class Remote:
                 # The name is ours: if the first one arrived after all, the second is told so, and is joined.
                 safe=True,
                 permission=self._permission("create"),
+                affects=self.url,
             )
         return self._send_update(plan, update)
 

@@ -35,7 +35,7 @@ class User:
         params = task.params
         self.task = task
         name, host = params["name"], params["host"]
-        resource = dataclasses.replace(USER, read_query={"host": "{host}"}) if host else USER
+        resource = sql.user(host)
         if params["type"] != "BUILT_IN" and self._is_mysql():
             # It is created by its address, and its name is the part before the "@":
             # https://cloud.google.com/sql/docs/mysql/add-manage-iam-users#creating-a-database-user

@@ -7,10 +7,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import re
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _policy
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import sql
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import ANYWHERE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kinds import KINDS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.project import (
@@ -65,7 +69,10 @@ class Survey:
 
     def __init__(self, task):
         self.task = task
+        task.client.snapshot.keep = True
         self.disabled = set()
+        self._project, self._project_lock = None, threading.Lock()
+        self.number = None
 
     @staticmethod
     def side_by_side(questions):
@@ -91,6 +98,7 @@ class Survey:
             for item in answer.get("services") or []:
                 _projects, number, _services, service = item["name"].split("/", 3)
                 found[service] = item.get("state") == "ENABLED"
+        self.number = number
         self.disabled = {name for name in names if not found.get(name)}
         return found, number
 
@@ -110,8 +118,16 @@ class Survey:
 
     def project(self):
         """Return the project with its ``organization``: ``organizations/N``, or None when it is in none."""
-        body = self.task.client.get(self.task.remote(PROJECT).url, permission=f"{PROJECT.permission}.get")
+        body = self._project_body()
         return dict(body, organization=self._organization(body.get("parent") or ""))
+
+    def _project_body(self):
+        """Read the project, which two of the questions want to know, once."""
+        with self._project_lock:
+            if self._project is None:
+                url = self.task.remote(PROJECT).url
+                self._project = self.task.client.get(url, permission=f"{PROJECT.permission}.get")
+        return self._project
 
     def _organization(self, parent):
         while parent.startswith("folders/"):
@@ -135,20 +151,42 @@ class Survey:
 
     def resource(self, asked):
         """Return what exists under the name of a resource as a :class:`Found`. Errors are in it."""
-        kind = KINDS[asked["type"]]
+        kind, host = KINDS[asked["type"]], asked.get("host")
         names = kind.names(self.task.project, asked["name"], (asked["location"] or "").strip(ANYWHERE))
-        found = Found(asked, kind, self.task.remote(kind.resource, **names))
+        resource = sql.user(host) if kind.resource is sql.USER else kind.resource
+        found = Found(asked, kind, self.task.remote(resource, host=host, **names))
         if kind.service in self.disabled:
             return found
         try:
-            found.body = self.task.client.get(found.remote.url, kind.resource.read_query or None)
-            found.labels = kind.resource.mark.read(found.remote, found.body) if kind.resource.mark else {}
+            if found.remote.url == self.task.remote(PROJECT).url:
+                found.body = self._project_body()
+            else:
+                found.body = self.task.client.get(found.remote.url, found.remote.query)
+            if kind.resource.mark and not kind.lenient:
+                found.labels = kind.resource.mark.read(found.remote, found.body)
             found.facts = kind.facts(found.remote, found.body)
         except (_errors.NotFound, _errors.ApiDisabled):
             found.body = None
         except _errors.ApiError as error:
-            found.body, found.error = None, error
+            found.body, inside = None, kind.resource.inside
+            # What is inside a resource that is still being created does not exist yet.
+            found.error = None if inside and re.search(inside.refusal, error.text) else error
+        if found.exists:
+            for name in asked.get("read") or []:
+                self._related(found, name)
         return found
+
+    def _related(self, found, name):
+        """Read what belongs to a resource, so that the answer is kept. A later task reports what cannot be read."""
+        kind, client = found.kind, self.task.client
+        with contextlib.suppress(_errors.GcpError):
+            if name in kind.related:
+                url = kind.related[name](found.remote, found.body)
+                if url:
+                    client.get(url)
+            else:
+                names = dict(found.remote.names, number=self.number)
+                _policy.PolicyAddress(kind.policy_name(name, names)).read(client)
 
     def member(self, text):
         """Check one member of a policy. Errors: :class:`UserError` for one that cannot be given roles."""

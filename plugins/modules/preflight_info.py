@@ -12,6 +12,8 @@ version_added: 0.1.0
 description:
   - Asks Google Cloud everything at once that a deployment will need later, and returns all problems with the next step.
   - It does not fail because of what it finds, and changes nothing.
+  - Later tasks of the same play that run in the controller compare with what this module has read, for 300 seconds.
+    Before they change something they read it again from the service.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
@@ -70,6 +72,18 @@ options:
         required: true
       location:
         description: Where it is going to be, by default O(region). With V(*) it may be anywhere.
+        type: str
+      read:
+        description:
+          - What belongs to it and is read as well, so that later tasks of the play need not read it again.
+          - V(policy) is its IAM policy and V(iap_policy) that of Identity-Aware Proxy; V(latest_version) belongs to a
+            secret, V(latest_execution) to a Cloud Run job, V(instances) to a version of App Engine.
+        type: list
+        elements: str
+        choices: [policy, iap_policy, latest_version, latest_execution, instances]
+        default: []
+      host:
+        description: The host of a database user of MySQL.
         type: str
       new_only:
         description:
@@ -256,6 +270,13 @@ OPTIONS = GCP + Options(
                 "type": {"type": "str", "required": True, "choices": list(KINDS)},
                 "name": {"type": "str", "required": True},
                 "location": {"type": "str"},
+                "read": {
+                    "type": "list",
+                    "elements": "str",
+                    "choices": ["policy", "iap_policy", *(name for kind in KINDS.values() for name in kind.related)],
+                    "default": [],
+                },
+                "host": {"type": "str"},
                 "new_only": {"type": "bool", "default": False},
             },
         },

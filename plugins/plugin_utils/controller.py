@@ -77,7 +77,16 @@ class ActionModule(ActionBase):
         interpreter = self._templar.template(task_vars.get("ansible_python_interpreter") or "")
         return not os.path.isabs(interpreter) or _same_python(interpreter)
 
+    def _play(self):
+        """Return what identifies the play: what one play has read, another one reads again."""
+        play = self._task.get_play() if hasattr(self._task, "get_play") else None
+        return getattr(play, "_uuid", "")
+
     def _as_module(self, name, task_vars):
+        heap = _shared.heap()
+        if heap is not None and not reads_only(name):
+            # What it changes, perhaps later, cannot be told here.
+            heap.stop()
         wrap_async = self._task.async_val and not self._connection.has_native_async
         result = self._execute_module(
             module_name=f"{COLLECTION}.{name}",
@@ -110,11 +119,13 @@ class ActionModule(ActionBase):
             check_mode=self._task.check_mode,
             warn=warnings.append,
             progress=lambda text: display.display(remove_values(f"    {text}", secret)),
+            play=self._play(),
+            consult=not reads_only(name),
         )
         good, result = execute(module.run, task)
         result = dict(result, invocation={"module_args": _hide_no_log(params, options.arguments)})
         if warnings:
-            result["warnings"] = warnings
+            result["warnings"] = list(dict.fromkeys(warnings))
         if not good:
             result["failed"] = True
         return remove_values(result, secret)
@@ -131,6 +142,11 @@ class ActionModule(ActionBase):
         finally:
             os.environ.clear()
             os.environ.update(before)
+
+
+def reads_only(name):
+    """Return whether a module only gathers information: such a task sees the services themselves."""
+    return name.endswith("_info")
 
 
 def _same_python(interpreter):

@@ -200,12 +200,18 @@ KINDS = {
         shared=True,
         moving="use another project, for an application cannot be deleted either",
         create="appengine.applications.create",
+        iap="//iap.googleapis.com/projects/{number}/iap_web/appengine-{project}",
     ),
-    "app_engine_service": Kind(SERVICE, items="services"),
+    "app_engine_service": Kind(
+        SERVICE,
+        items="services",
+        iap="//iap.googleapis.com/projects/{number}/iap_web/appengine-{project}/services/{name}",
+    ),
     "app_engine_version": Kind(
         VERSION,
         items="versions",
         names=_version_names,
         state=lambda body: (body.get("servingStatus"), False),
+        related={"instances": lambda remote, body: f"{remote.url}/instances"},
     ),
 }

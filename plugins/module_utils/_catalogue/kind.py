@@ -43,7 +43,8 @@ class Kind:
     moving    the way out when the resource is in another location
     create    permission that a new one needs, where not every deployment creates one
     policy    template of the full resource name by which its IAM policy is found; empty where it has none
-    related   name -> function (remote, body) that reads what later tasks need, such as ``policy`` or ``users``
+    iap       the same for the policy of Identity-Aware Proxy, where ``{number}`` is the project's number
+    related   name -> function (remote, body) that returns the address of what belongs to a resource, or None
     """
 
     resource: Any
@@ -57,6 +58,7 @@ class Kind:
     moving: str = "choose another name"
     create: str = ""
     policy: str = ""
+    iap: str = ""
     related: Mapping[str, Callable] = field(default_factory=dict)
 
     @property
@@ -64,9 +66,17 @@ class Kind:
         """The API that has the resource, such as ``run.googleapis.com``."""
         return self.resource.base.split("/")[2]
 
-    def full_name(self, names):
-        """Return the full resource name of one resource (https://cloud.google.com/iam/docs/full-resource-names)."""
-        return self.policy.format(**names) if self.policy else ""
+    @property
+    def lenient(self):
+        """Whether a resource may belong to this owner though it is inside something of another owner."""
+        return getattr(self.resource.mark, "lenient", False)
+
+    def policy_name(self, kind, names):
+        """Return the full resource name of the ``policy`` or ``iap_policy`` of one resource; empty where it has none.
+
+        https://cloud.google.com/iam/docs/full-resource-names
+        """
+        return {"policy": self.policy, "iap_policy": self.iap}[kind].format(**names)
 
 
 def from_name(body):

@@ -69,5 +69,5 @@ KINDS = {
         location=from_name,
         policy="//artifactregistry.googleapis.com/projects/{project}/locations/{location}/repositories/{name}",
     ),
-    "image_tag": Kind(TAG, names=lambda project, name, location: image_names(name)),
+    "image_tag": Kind(TAG, names=lambda project, name, location: image_names(name), shared=True),
 }

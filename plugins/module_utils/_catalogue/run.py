@@ -99,6 +99,12 @@ JOB = Resource(
     rules=rules("template.template"),
 )
 
+
+def _latest_execution(job, body):
+    name = (body.get("latestCreatedExecution") or {}).get("name")
+    return f"{job.url}/executions/{name.rsplit('/', 1)[-1]}" if name else None
+
+
 KINDS = {
     "cloud_run_service": Kind(
         SERVICE,
@@ -106,11 +112,13 @@ KINDS = {
         location=from_name,
         facts=lambda remote, body: {"url": body["uri"]} if "uri" in body else {},
         policy="//run.googleapis.com/projects/{project}/locations/{location}/services/{name}",
+        iap="//iap.googleapis.com/projects/{number}/iap_web/cloud_run-{location}/services/{name}",
     ),
     "cloud_run_job": Kind(
         JOB,
         items="jobs",
         location=from_name,
         policy="//run.googleapis.com/projects/{project}/locations/{location}/jobs/{name}",
+        related={"latest_execution": _latest_execution},
     ),
 }

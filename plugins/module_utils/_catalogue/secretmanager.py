@@ -46,6 +46,7 @@ KINDS = {
     "secret": Kind(
         SECRET,
         items="secrets",
+        related={"latest_version": lambda remote, body: f"{remote.url}/versions/latest"},
         policy="//secretmanager.googleapis.com/projects/{project}/secrets/{name}",
     ),
 }

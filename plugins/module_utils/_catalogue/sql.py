@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind, inside
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import sql_operation
 from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels, Parent
@@ -122,6 +124,11 @@ USER = Resource(
         write_only=("password",),
     ),
 )
+
+
+def user(host):
+    """Return the resource of a user, who is a user at one host in MySQL."""
+    return dataclasses.replace(USER, read_query={"host": "{host}"}) if host else USER
 
 
 def is_mysql(version):

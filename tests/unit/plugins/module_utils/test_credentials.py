@@ -108,15 +108,15 @@ def test_the_next_task_takes_the_token_from_memory(key_file):
 def test_other_options_are_other_credentials(key_file):
     base = {"service_account_file": str(key_file)}
     keys = {
-        _credentials.from_params(dict(base, **more))._key
+        _credentials.from_params(dict(base, **more)).key
         for more in ({}, {"scopes": ["x"]}, {"impersonate_service_account": "a@b"}, {"auth_kind": "application"})
     }
     assert len(keys) == 4
-    before = _credentials.from_params(base)._key
+    before = _credentials.from_params(base).key
     os.utime(key_file, (1, 1))
-    assert _credentials.from_params(base)._key != before
-    assert _credentials.from_params({"service_account_file": "/nowhere"})._key
-    assert _credentials.from_params({"auth_kind": "machineaccount"})._key
+    assert _credentials.from_params(base).key != before
+    assert _credentials.from_params({"service_account_file": "/nowhere"}).key
+    assert _credentials.from_params({"auth_kind": "machineaccount"}).key
 
 
 def test_a_refused_token_is_replaced_by_one_of_the_endpoint(key_file):
@@ -134,7 +134,7 @@ def test_a_refused_token_is_replaced_by_one_of_the_endpoint(key_file):
 def test_an_old_token_is_not_taken(key_file):
     credentials = _credentials.from_params({"service_account_file": str(key_file)})
     with _shared.entries() as known:
-        known[credentials._key] = {"until": time.time() - 1, "value": "old"}
+        known[credentials.key] = {"until": time.time() - 1, "value": "old"}
     credentials.refresh(no_request)
     assert credentials.token != "old"
 

@@ -124,11 +124,7 @@ def test_a_run_that_changes_nothing_reads_nothing_again(cloud, play, survey):
         ("GET", f"{INSTANCE}/databases/mlflow", {"name": "mlflow", "charset": "UTF8"}),
         ("GET", f"{INSTANCE}/users/mlflow", {"name": "mlflow"}),
         ("GET", f"{run}{job['name']}", job),
-        (
-            "GET",
-            f"{run}{execution}",
-            {"template": {"containers": [container]}, "completionTime": "t", "succeededCount": 1},
-        ),
+        ("GET", f"{run}{execution}", done),
         ("GET", tag, {"version": "projects/p/versions/sha256:1"}),
         ("POST", f"{PROJECT}:getIamPolicy", policy),
         owner_labels=OURS,

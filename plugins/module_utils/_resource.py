@@ -248,6 +248,14 @@ class Remote:
         remote.refuse_failed(remote.settle(existing))
         return self.read()
 
+    def changing(self):
+        """Announce a change that is no request to the resource: answers that earlier tasks kept count no longer."""
+        self.task.client.snapshot.changing(self.url)
+
+    def changed(self):
+        """Let later tasks read the resource again."""
+        self.task.client.snapshot.forget(self.url)
+
     def parent(self):
         """The :class:`Remote` of what this is inside."""
         inside = self.resource.inside

@@ -171,7 +171,7 @@ def build_in_cloud(task, tag):
         return result(task, True, None)
     if build is None:
         build = builds.start()
-        task.client.snapshot.forget(tag.url)
+        tag.changed()
     if not task.wait:
         started = result(task, changed, None, build)
         started.operation = build["id"]
@@ -188,8 +188,7 @@ def build_locally(task, tag):
     refuse_missing(params["context"], params["dockerfile"])
     if task.check_mode:
         return result(task, True, None)
-    # A build here is no request by which the engine would notice a change.
-    task.client.snapshot.changing(tag.url)
+    tag.changing()
     with engine:
         engine.build(params["image"], params["context"], params["dockerfile"], params["build_args"])
         engine.push(params["image"], task.access_token())

@@ -105,7 +105,7 @@ PARTS: dict[str, list[Step]] = {
             "unit tests of the collection",
             *others("tests/unit", "image"),
             weight=2,
-            args=("--cov", "--cov-config=pyproject.toml", "--cov-report=term:skip-covered", "--cov-fail-under=90"),
+            args=("--cov", "--cov-config=pyproject.toml", "--cov-report=term:skip-covered", "--cov-fail-under=95"),
         ),
         # Real servers and databases, and nothing of plugins/.
         pytest("the image's entrypoint", "tests/unit/image", weight=3),

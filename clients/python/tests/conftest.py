@@ -70,13 +70,13 @@ def key_file(monkeypatch, tmp_path):
 
 
 class Clock:
-    """Time that passes faster: `advance` moves both clocks of this process."""
+    """Time that passes only when `advance` moves both clocks of this process, however slow the machine is."""
 
     def __init__(self, monkeypatch):
         self._ahead = 0.0
         for name in ("time", "monotonic"):
-            real = getattr(time, name)
-            monkeypatch.setattr(time, name, lambda real=real: real() + self._ahead)
+            now = getattr(time, name)()
+            monkeypatch.setattr(time, name, lambda now=now: now + self._ahead)
 
     def advance(self, seconds: float) -> None:
         self._ahead += seconds

@@ -30,6 +30,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._module import (
     missing_library,
     public_values,
 )
+from ansible_collections.mlplatform.gcp.plugins.plugin_utils import changes
 
 COLLECTION = "mlplatform.gcp"
 MODULES = "ansible_collections.mlplatform.gcp.plugins.modules"
@@ -63,9 +64,15 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         name = self._task.action.rsplit(".", 1)[-1]
         if not self._in_controller(task_vars):
-            return merge_hash(result, self._as_module(name, task_vars))
-        with self._environment():
-            return merge_hash(result, self._run_here(name))
+            result = merge_hash(result, self._as_module(name, task_vars))
+        else:
+            with self._environment():
+                result = merge_hash(result, self._run_here(name))
+        # For the lookup mlplatform.gcp.changes.
+        entries = changes.entries_of(result)
+        if entries:
+            changes.record(task_vars["inventory_hostname"], entries, censored=bool(self._task.no_log))
+        return result
 
     def _in_controller(self, task_vars):
         """Whether this process is the place that the task would run in, as the user meant it."""

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _module
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _module, _shared
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 from ansible_collections.mlplatform.gcp.plugins.plugin_utils import controller
@@ -45,7 +45,8 @@ def probe(monkeypatch):
         mutually_exclusive=(("size", "password"),),
     )
     module = SimpleNamespace(OPTIONS=options, run=run)
-    monkeypatch.setitem(sys.modules, f"{controller.MODULES}.{NAME}", module)
+    for name in (NAME, f"{NAME}_info"):
+        monkeypatch.setitem(sys.modules, f"{controller.MODULES}.{name}", module)
     return seen
 
 
@@ -61,6 +62,7 @@ def act(probe):
         check_mode=False,
         environment=None,
         defaults=(),
+        module=NAME,
     ):
         connection = SimpleNamespace(
             transport=transport,
@@ -69,7 +71,7 @@ def act(probe):
             _shell=SimpleNamespace(tmpdir="/tmp/x", env_prefix=lambda **values: ""),
         )
         task = SimpleNamespace(
-            action=f"mlplatform.gcp.{NAME}",
+            action=f"mlplatform.gcp.{module}",
             args=args,
             async_val=async_val,
             check_mode=check_mode,
@@ -77,6 +79,7 @@ def act(probe):
             environment=environment,
             module_defaults=list(defaults),
             delegate_to=None,
+            get_play=lambda: SimpleNamespace(_uuid="play-1"),
         )
         action = controller.ActionModule(
             task=task,
@@ -196,6 +199,53 @@ def test_warnings_and_progress(act, probe, monkeypatch):
     probe.result = run
     assert act({"name": "x", "password": "hunter2"})["warnings"] == ["careful"]
     assert lines == ["    creating x: ********, 15s"]
+
+
+@pytest.fixture
+def heap(monkeypatch):
+    heap = _shared.Heap()
+    monkeypatch.setattr(_shared, "_heap", heap)
+    return heap
+
+
+@pytest.mark.parametrize(("module", "consults"), [(NAME, True), (f"{NAME}_info", False)])
+def test_only_modules_that_change_something_use_kept_answers(act, probe, heap, module, consults):
+    token = {"auth_kind": "accesstoken", "access_token": "t"}
+    act({"name": "x", **token}, module=module)
+    assert probe.task.client.snapshot.consult is consults
+    probe.task.client.snapshot.keep = True
+    assert probe.task.client.snapshot.begin() == heap.generation
+
+
+def test_a_task_outside_a_play_keeps_nothing(act, probe, heap, monkeypatch):
+    monkeypatch.setattr(controller.ActionModule, "_play", lambda self: "")
+    act({"name": "x", "auth_kind": "accesstoken", "access_token": "t"})
+    assert probe.task.client.snapshot.consult is False
+    probe.task.client.snapshot.keep = True
+    assert probe.task.client.snapshot.begin() is None
+
+
+@pytest.mark.parametrize(("module", "found"), [(NAME, None), (f"{NAME}_info", b"1")])
+def test_what_runs_elsewhere_ends_the_use_of_kept_answers(act, heap, module, found):
+    heap.put("a", "place", b"1", 60)
+    act({"name": "x"}, module=module, variables={"gcp_in_controller": False})
+    assert heap.get("a") == found
+
+
+def test_a_stale_plan_is_made_again(act, probe, heap):
+    runs = []
+    token = {"auth_kind": "accesstoken", "access_token": "t"}
+
+    def run(task):
+        task.warn("careful")
+        runs.append(task.client.snapshot.consult)
+        task.client.snapshot.used = len(runs) == 1
+        task.client.snapshot.changing("https://a.com/v1/x")
+        return Result(True)
+
+    probe.result = run
+    result = act({"name": "x", **token})
+    assert runs == [True, False] and result["changed"] and result["warnings"] == ["careful"]
 
 
 def test_deprecations_are_told(act, probe, monkeypatch):

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
 import json
 import math
 import re
@@ -30,6 +32,7 @@ _LARGEST = 2**53
 # A document with anchors can expand to more nodes than fit in memory.
 _MOST_NODES = 20_000
 _DEEPEST = 40
+_LONGEST_DOCUMENT = 100_000
 
 # What a type is, and how to write it.
 _EXPECTED = {
@@ -129,9 +132,10 @@ def _value(variable: Variable, given: Any, problems: list[Problem], name: str = 
 
 
 def _default(variable: Variable) -> Any:
-    if variable.templated or variable.default is None:
-        return "" if variable.templated and variable.type in ("str", "path") else None
-    return copy.deepcopy(variable.default)
+    default = variable.default
+    if isinstance(default, (list, dict)):
+        return copy.deepcopy(default)
+    return "" if variable.templated else default
 
 
 # --- plain types ------------------------------------------------------------------------------------------------------
@@ -196,8 +200,6 @@ def _hidden(variable: Variable) -> bool:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST:
-        return f"{value:.1f}"
     return str(value)
 
 
@@ -342,12 +344,19 @@ def _one_pair(line: str) -> bool:
     return not any(_ASSIGNMENT.fullmatch(part.strip()) or _PAIR.fullmatch(part.strip()) for part in line.split(",")[1:])
 
 
+def _depth(text: str) -> int:
+    """Return at most how deep brackets are inside others; those in quotes count as well."""
+    changes = ((char in "[{") - (char in "]}") for char in text if char in "[]{}")
+    return max(itertools.accumulate(changes), default=0)
+
+
 def _document(variable: Variable, text: str) -> Any:
     """Return what a JSON or YAML document holds, in plain types."""
-    try:
+    # PyYAML takes minutes for deep and long text.
+    if len(text) > _LONGEST_DOCUMENT or _depth(text) > _DEEPEST:
+        raise Misfit(" is text that is too long, or has values too deep inside others.", "Set a smaller value.")
+    with contextlib.suppress(ValueError):
         return _plain(json.loads(text))
-    except (ValueError, RecursionError):
-        pass
     import yaml  # comes with Ansible; the pure parts of the model do not need it
 
     try:

@@ -92,7 +92,7 @@ def _as_set(problem: Problem, names: Mapping[str, str]) -> Problem:
     what, next = problem.what, problem.next
     for new, old in names.items():
         if not re.search(rf"\b{new}\b", f"{what} {next}"):
-            continue
+            continue  # only a problem of memory may lose its unit
         what, next = (re.sub(rf"\b{new}\b", old, text) for text in (what, next))
         if old.endswith("_gb"):  # a number of GiB
             what, next = (re.sub(r"(?<=\d)Gi\b", "", text) for text in (what, next))
@@ -107,6 +107,8 @@ def _alone(variable: Variable, values: Mapping[str, Any], derived: Mapping[str, 
     if variable.targets and target not in variable.targets:
         return
     value = values.get(name)
+    if value == variable.default and value is not None and name not in derived:
+        return  # a test checks the defaults
     if value in (None, "") and derived.get(name):
         # The name that everything is derived from is checked by itself.
         if fault := _fault(variable, derived[name]):

@@ -22,8 +22,8 @@ MEMORY_OF_CPU = {1: (128, 4096), 2: (128, 8192), 4: (2048, 16384), 6: (4096, 245
 _UNITS = {"": 2**-20, "k": 1e3 / 2**20, "M": 1e6 / 2**20, "G": 1e9 / 2**20, "Ki": 2**-10, "Mi": 1.0, "Gi": 1024.0}
 _MEMORY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(k|M|G|Ki|Mi|Gi)?")
 _CPU = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?|[0-9]{1,8}m")
-# The migration is a job, and an instance with all of its CPU has the second generation's environment.
-_LEAST_OF_JOBS = 512
+# MiB. Jobs run in the second generation's environment, which has this much at least, and MLflow needs as much.
+_LEAST = 512
 
 
 def cpus(value: Any) -> float | None:
@@ -110,8 +110,15 @@ def check(values: Mapping[str, Any]) -> Iterator[Problem]:
         if cpu(values.get("mlflow_cpu")) is None:
             yield Problem("mlflow_cpu", f"mlflow_cpu is {values.get('mlflow_cpu')}, {fault[0]}.", fault[1])
         return
-    yield from _resources("mlflow_cpu", "mlflow_memory", values)
     amount, size = cpus(values.get("mlflow_cpu")) or 1, mebibytes(values.get("mlflow_memory"))
+    if size is not None and size < _LEAST:
+        yield Problem(
+            "mlflow_memory",
+            f"mlflow_memory is {values['mlflow_memory']}, too little for MLflow's server to start.",
+            "Set it to 2Gi.",
+        )
+    else:
+        yield from _resources("mlflow_cpu", "mlflow_memory", values)
     concurrency, idle = values.get("cloudrun_mlflow_concurrency") or 1, values.get("cloudrun_mlflow_cpu_idle")
     if amount < 1 and concurrency > 1:
         yield Problem(
@@ -127,19 +134,14 @@ def check(values: Mapping[str, Any]) -> Iterator[Problem]:
             f"{values['mlflow_cpu']}.",
             'Set mlflow_cpu to "1", or cloudrun_mlflow_cpu_idle to true.',
         )
-    if size is not None and size < _LEAST_OF_JOBS:
-        yield Problem(
-            "mlflow_memory",
-            f"mlflow_memory is {values['mlflow_memory']}, too little for MLflow's server to start.",
-            "Set it to 2Gi.",
-        )
 
 
 def check_job(values: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield what Cloud Run refuses about the migration's job."""
-    yield from _resources("mlflow_migration_cpu", "mlflow_migration_memory", values)
     size = mebibytes(values.get("mlflow_migration_memory"))
-    if size is not None and 0 < size < _LEAST_OF_JOBS:
+    if size is None or size >= _LEAST:
+        yield from _resources("mlflow_migration_cpu", "mlflow_migration_memory", values)
+    else:
         yield Problem(
             "mlflow_migration_memory",
             f"mlflow_migration_memory is {values['mlflow_migration_memory']}, and a job has at least 512Mi.",

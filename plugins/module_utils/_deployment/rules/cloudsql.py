@@ -246,7 +246,7 @@ RULES: Mapping[str, Rule] = {
     "database_version": database_version,
     "tier": tier,
     "time_of_day": like(
-        r"([01][0-9]|2[0-3]):[0-5][0-9]",
+        r"(([01][0-9]|2[0-3]):[0-5][0-9])?",
         "which is not a time of day",
         'Write it as HH:MM in quotes, for example "02:00".',
     ),

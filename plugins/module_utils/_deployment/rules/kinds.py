@@ -52,13 +52,11 @@ def name_rule(pattern: str, most: int, least: int, what: str, letters: str) -> R
             )
         if compiled.fullmatch(value):
             return None
+        wrong = re.search(r"[^a-z0-9-]", value)
+        if wrong:
+            return f"and {shown(wrong[0])} cannot be part of the name of {what}", f"Use {letters}."
         if len(value) < least:
-            return (
-                f"which is too short for the name of {what}",
-                f"Use {least} to {most} characters: {letters}.",
-            )
-        wrong = sorted({char for char in value if not re.fullmatch(r"[a-z0-9-]", char)})
-        why = f"and {shown(wrong[0])} cannot be part of" if wrong else "which cannot be"
-        return f"{why} the name of {what}", f"Use {letters}."
+            return f"which is too short for the name of {what}", f"Use {least} to {most} characters."
+        return f"which cannot be the name of {what}", f"Use {letters}."
 
     return rule

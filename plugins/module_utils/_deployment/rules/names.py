@@ -91,7 +91,7 @@ def _wrong_labels(value: Any) -> Fault | None:
 
 def _folder(value: Any) -> Fault | None:
     parts = value.split("/")
-    if len(value.encode()) <= 512 and all(re.fullmatch(r"[A-Za-z0-9._-]+", part) and part.strip(".") for part in parts):
+    if len(value) <= 512 and all(re.fullmatch(r"[A-Za-z0-9._-]+", part) and part.strip(".") for part in parts):
         return None
     return (
         "which cannot be a folder of a bucket",
@@ -115,7 +115,7 @@ RULES: Mapping[str, Rule] = {
     "name": name_rule(r"[a-z]([a-z0-9-]*[a-z0-9])?", 63, 1, "a deployment", _PLAIN),
     "bucket": _bucket,
     # https://cloud.google.com/iam/docs/service-accounts-create
-    "account": name_rule(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", 30, 6, "a service account", f"6 to 30 {_PLAIN}"),
+    "account": name_rule(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", 30, 6, "a service account", _PLAIN),
     # https://cloud.google.com/sql/docs/postgres/instance-settings: 98 together with the project and a colon.
     "instance": name_rule(r"[a-z]([a-z0-9-]*[a-z0-9])?", 97, 1, "a Cloud SQL instance", _PLAIN),
     # https://cloud.google.com/run/docs/deploying

@@ -11,7 +11,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengin
 
 
 def instances(remote):
-    """The machines of a version."""
+    """Return the instances of a version."""
     try:
         return list(_verbs.pages(remote.task, "appengine.apps.services.versions.instances.list", **remote.names))
     except _errors.NotFound:
@@ -19,19 +19,19 @@ def instances(remote):
 
 
 def healthy(instance):
-    """Whether an instance answers. One that was never asked counts if it runs."""
+    """Return whether an instance is healthy. One without a health check so far counts if it runs."""
     liveness = instance.get("vmLiveness") or "UNKNOWN"
     return liveness == "HEALTHY" or (liveness == "UNKNOWN" and instance.get("vmStatus") == "RUNNING")
 
 
 def states(instances):
-    """What instances are, in a few words for people; empty for none."""
-    words = {f"{item.get('vmStatus') or '?'}/{item.get('vmLiveness') or '?'}" for item in instances}
-    return ", ".join(sorted(words))
+    """Return the states of instances as text; empty for none."""
+    found = {f"{item.get('vmStatus') or '?'}/{item.get('vmLiveness') or '?'}" for item in instances}
+    return ", ".join(sorted(found))
 
 
 def allocations(task, service):
-    """Version -> share of the service's traffic, without those that get none; empty when there is no such service."""
+    """Return version -> share of the service's traffic, without versions that get none; empty without the service."""
     body = task.remote(SERVICE, name=service).read() or {}
     shares = (body.get("split") or {}).get("allocations") or {}
     return {version: share for version, share in shares.items() if share}

@@ -26,7 +26,7 @@ def refuse_missing(folder, dockerfile):
 
 
 def pack(folder, dockerfile):
-    """Return the folder as a gzipped tar whose bytes depend on names, modes and contents only.
+    """Return the folder as a gzipped tar with bytes that depend on names, modes and contents only.
 
     Errors: those of :func:`refuse_missing`.
     """

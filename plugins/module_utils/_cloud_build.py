@@ -17,7 +17,7 @@ _BUILDS = "cloudbuild.projects.locations.builds"
 STORAGE = "https://storage.googleapis.com"
 _RUNNING = ("PENDING", "QUEUED", "WORKING", "STATUS_UNKNOWN")
 _LOG_LINES = 30
-# Refusals of a build whose service account's roles, granted a moment ago, are not in effect everywhere yet.
+# Refusals of a build while the roles of its service account, granted a moment ago, are not in effect everywhere.
 _TRANSIENT = (
     r"does not have access to",
     r"does not have storage\.objects\.get access",
@@ -118,7 +118,7 @@ class CloudBuild:
         bucket, name = (build.get("logsBucket") or "").removeprefix("gs://"), f"log-{build['id']}.txt"
         where = f"gs://{bucket}/{name}"
         try:
-            # What is read is text, and not JSON.
+            # The log is text, and not JSON.
             response = self.task.client.request(
                 "GET",
                 f"{STORAGE}/storage/v1/b/{bucket}/o/{name}",

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The OAuth client that Identity-Aware Proxy signs people in with, kept as two secrets.
+"""The OAuth client that users of Identity-Aware Proxy sign in with, kept as two secrets.
 
-Google tells the client's secret as a SHA-256 only, so that is what is compared, and the secret itself what is sent.
+The API returns the client's secret as a SHA-256 only. The hash is compared, and the secret itself is sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiD
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret, version_name
 
-# Stands in a plan for what is in a secret that an earlier task would have made.
+# Stands in a plan for the value of a secret that an earlier task would have created.
 NOT_KNOWN = "(not known yet)"
 
 # Documented in the fragment mlplatform.gcp.oauth_client.
@@ -30,9 +30,9 @@ OAUTH_CLIENT = Options(
 
 
 def read(task):
-    """Id and secret of the OAuth client, or two None when the task names none.
+    """Return id and secret of the OAuth client, or two None when the task names none.
 
-    In check mode their secrets need not be there yet.
+    In check mode their secrets need not exist yet.
     Errors: :class:`UserError` for a secret that is missing or empty.
     """
     if not task.params["oauth_client_id_secret"]:
@@ -53,8 +53,8 @@ def _value(task, option):
             raise
         full = version_name(name, lambda: task.project)
         raise UserError(
-            f"{option}: there is no {full}.",
-            "Make the secret with a version that holds the client's id or secret, as the console shows it.",
+            f"{option}: {full} does not exist.",
+            "Create the secret with a version that holds the client's id or secret, as the console shows it.",
         ) from error
     if not value:
         raise UserError(f"{option}: the secret {name} is empty.", "Add a version with the client's id or secret to it.")
@@ -62,5 +62,5 @@ def _value(task, option):
 
 
 def digest(secret):
-    """What Google tells of a client's secret; what is not known stays so."""
+    """Return the hash of a client's secret as the API returns it; :data:`NOT_KNOWN` and None stay as they are."""
     return secret if secret in (None, NOT_KNOWN) else hashlib.sha256(secret.encode()).hexdigest()

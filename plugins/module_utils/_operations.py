@@ -63,7 +63,7 @@ def long_running(base, status=None, url=None):
 
 
 def _listed_errors(body):
-    """Return the message of an operation whose ``error`` is a list, or an empty string."""
+    """Return the message of an operation with a list of errors, or an empty string."""
     problems = (body.get("error") or {}).get("errors") or []
     return "; ".join("{}: {}".format(item.get("code", "ERROR"), item.get("message", "")) for item in problems)
 

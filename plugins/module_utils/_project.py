@@ -10,11 +10,11 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.project 
 
 
 def read(task):
-    """The project as Google describes it."""
+    """Return the project as the API returns it."""
     remote = task.remote(PROJECT)
     return task.client.get(remote.url, permission="resourcemanager.projects.get")
 
 
 def number(project):
-    """The number of a project that was read."""
+    """Return the number of a project that was read."""
     return project["name"].rsplit("/", 1)[-1]

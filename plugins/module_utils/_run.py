@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the modules of Cloud Run share: the container that a service or a job runs."""
+"""The container of Cloud Run services and jobs: its options, and the API's fields for them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ NONCE = "client.knative.dev/nonce"
 
 
 def failure(body):
-    """Why the last change did not come to life, or an empty string."""
+    """Return why the last change failed, or an empty string."""
     condition = body.get("terminalCondition") or {}
     if condition.get("state") != "CONDITION_FAILED":
         return ""
@@ -64,7 +64,7 @@ def failure(body):
 
 
 def container(params, **more):
-    """A container as the API's fields; ``more`` are those that only services have."""
+    """Return a container in the API's fields; ``more`` are the fields that only services have."""
     limits = {"cpu": params["cpu"], "memory": params["memory"]}
     resources = {"limits": limits, **more.pop("resources", {})}
     mounts = [{"name": "cloudsql", "mountPath": "/cloudsql"}] if params["cloudsql_instances"] else []
@@ -85,7 +85,7 @@ def container(params, **more):
 
 
 def environment(params):
-    """Variables as the API wants them, in the order of their names; None when the task sets none."""
+    """Return the variables in the API's fields, in the order of their names; None when the task sets none."""
     if params["env"] is None and params["secret_env"] is None:
         return None
     plain, secret = params["env"] or {}, params["secret_env"] or {}
@@ -100,6 +100,7 @@ def environment(params):
 
 
 def volumes(params):
+    """Return the volumes in the API's fields; None when the task sets none."""
     if params["cloudsql_instances"] is None and params["secret_volumes"] is None:
         return None
     found = []
@@ -113,7 +114,7 @@ def volumes(params):
 
 
 def split_secret(reference, option):
-    """``projects/p/secrets/s/versions/3`` -> (``projects/p/secrets/s``, ``3``)."""
+    """Return (``projects/p/secrets/s``, ``3``) for ``projects/p/secrets/s/versions/3``."""
     match = _SECRET.fullmatch(reference or "")
     if not match:
         raise UserError(
@@ -124,6 +125,7 @@ def split_secret(reference, option):
 
 
 def vpc_access(params):
+    """Return the access to a network in the API's fields; None when the task does not set it."""
     access = params["vpc_access"]
     if access is None:
         return None
@@ -132,5 +134,6 @@ def vpc_access(params):
 
 
 def require_image(params, plan, title):
+    """Raise :class:`UserError` for a service or job that does not exist when the task has no image."""
     if plan.action == "create" and params["image"] is None:
         raise UserError(f"{title} does not exist.", "To create it, set image.")

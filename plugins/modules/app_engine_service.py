@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: app_engine_service
-short_description: Manage which versions of an App Engine service get requests, and delete services
+short_description: Manage the traffic of App Engine services, and delete services
 version_added: 0.2.0
 description:
-  - Splits the requests to a service of App Engine between its versions, and says from where requests may come.
-  - A service comes with its first version, see M(mlplatform.gcp.app_engine_version); this module does not make one.
+  - Splits the requests to a service of App Engine between its versions, and sets where requests can come from.
+  - A service comes with its first version, see M(mlplatform.gcp.app_engine_version); this module does not create one.
   - Only what the task sets is compared and changed.
 author:
   - the mlplatform.gcp authors (@mlplatform)
@@ -24,23 +24,23 @@ options:
     description:
       - Name of a version -> its share of the requests, larger than C(0). The shares sum to C(1). Versions that are not
         named get none.
-      - All versions have to be there and serve. That is checked before anything changes, but not in check mode, where
-        an earlier task would have made them.
+      - All versions must exist and serve. The module checks that before it changes anything, but not in check mode,
+        where an earlier task would have created them.
     type: dict
   shard_by:
     description:
-      - What decides which version a request gets. Required to split requests for the first time.
-      - V(IP) takes shares with two decimal places, the others take three. V(COOKIE) looks at the cookie C(GOOGAPPUID).
+      - How a request is assigned to a version. Required to split requests for the first time.
+      - V(IP) accepts shares with two decimal places, the others accept three. V(COOKIE) uses the cookie C(GOOGAPPUID).
     type: str
     choices: [IP, COOKIE, RANDOM]
   migrate_traffic:
     description:
-      - Whether requests move to the other version bit by bit. Google offers that in the standard environment only,
-        between versions with automatic scaling and warm-up requests, and wants O(shard_by).
+      - Whether requests move to the other version gradually. The service offers that in the standard environment only,
+        between versions with automatic scaling and warm-up requests, and requires O(shard_by).
     type: bool
     default: false
   ingress:
-    description: Where requests may come from, for all versions of the service.
+    description: Where requests can come from, for all versions of the service.
     type: str
     choices:
       - INGRESS_TRAFFIC_ALLOWED_ALL
@@ -61,13 +61,13 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The new version gets all requests
+- name: Send all requests to the new version
   mlplatform.gcp.app_engine_service:
     project: my-project
     allocations:
       v2: 1
 
-- name: One person in ten gets the new version
+- name: Send one user in ten to the new version
   mlplatform.gcp.app_engine_service:
     name: mlflow
     allocations:
@@ -75,7 +75,7 @@ EXAMPLES = r"""
       v2: 0.1
     shard_by: COOKIE
 
-- name: The service and all its versions are gone
+- name: Delete the service and all its versions
   mlplatform.gcp.app_engine_service:
     name: mlflow
     state: absent
@@ -91,7 +91,7 @@ changes:
   type: list
   elements: dict
 resource:
-  description: The service as Google describes it.
+  description: The service as returned by the API.
   returned: when O(state=present)
   type: dict
   sample:
@@ -99,7 +99,7 @@ resource:
     id: default
     split: {allocations: {v2: 1}}
 operation:
-  description: Name of the operation that is under way.
+  description: Name of the operation that is in progress.
   returned: when O(wait=false) and something was started
   type: str
 """
@@ -142,7 +142,7 @@ OPTIONS = (
 
 
 def desired(params):
-    """The service that the options describe, as the API's fields."""
+    """Return the service that the options describe, in the API's fields."""
     return {
         "labels": texts(params["labels"]),
         "split": {"allocations": shares(params["allocations"], params["shard_by"]), "shardBy": params["shard_by"]},
@@ -151,7 +151,10 @@ def desired(params):
 
 
 def shares(allocations, shard_by):
-    """Version -> share as a number, or None. Errors: :class:`UserError` for shares that App Engine does not take."""
+    """Return version -> share as a number, or None.
+
+    Errors: :class:`UserError` for shares that App Engine does not accept.
+    """
     if allocations is None:
         return None
     hint = "Give each version a number larger than 0, all of them together 1, for example {v1: 0.9, v2: 0.1}."
@@ -160,7 +163,7 @@ def shares(allocations, shard_by):
         try:
             found[str(version)] = float(value)
         except (TypeError, ValueError) as error:
-            raise UserError(f"allocations.{version} is {value!r}, which is no number.", hint) from error
+            raise UserError(f"allocations.{version} is {value!r}, which is not a number.", hint) from error
     places = 2 if shard_by == "IP" else 3
     for version, share in found.items():
         if not 0 < share <= 1:
@@ -168,7 +171,7 @@ def shares(allocations, shard_by):
         if abs(share - round(share, places)) > 1e-9:
             raise UserError(
                 f"allocations.{version} is {share:g}, which has more than {places} decimal places.",
-                "Round it, or split by COOKIE or RANDOM, which take three.",
+                "Round it, or split by COOKIE or RANDOM, which accept three.",
             )
     if abs(sum(found.values()) - 1) > 1e-6:
         raise UserError(f"The allocations sum to {sum(found.values()):g} and not to 1.", hint)
@@ -176,14 +179,20 @@ def shares(allocations, shard_by):
 
 
 def refuse(remote, plan):
-    """Errors: :class:`UserError` for a change that cannot work. In check mode earlier tasks would have made things."""
+    """Raise :class:`UserError` for a change that cannot work.
+
+    In check mode the versions need not exist: earlier tasks would have created them.
+    """
     if plan.action == "create" and not remote.task.check_mode:
         raise UserError(
             f"{remote.title} does not exist.", "It comes with its first version (mlplatform.gcp.app_engine_version)."
         )
     wanted = (plan.desired.get("split") or {}).get("allocations") or {}
     if len(wanted) > 1 and plan.after["split"].get("shardBy", "UNSPECIFIED") == "UNSPECIFIED":
-        raise UserError(f"{remote.title} splits requests by nothing yet.", "Set shard_by, for example to COOKIE.")
+        raise UserError(
+            f"{remote.title} has no way to split requests yet.",
+            "Set shard_by, for example to COOKIE.",
+        )
     if "split" not in plan.changed_paths(1) or remote.task.check_mode:
         return
     versions = {name: remote.task.remote(VERSION, service=remote.id, name=name).read() for name in wanted}
@@ -192,14 +201,14 @@ def refuse(remote, plan):
         if state != "is SERVING":
             raise UserError(
                 f"Version {name} of {remote.title} {state}, so it cannot get requests. Nothing was changed.",
-                "Make or start it first (mlplatform.gcp.app_engine_version with serving_status: SERVING).",
+                "Create or start it first (mlplatform.gcp.app_engine_version with serving_status: SERVING).",
             )
     flexible = [name for name, body in versions.items() if body.get("env") not in (None, "", "standard")]
     if remote.task.params["migrate_traffic"] and flexible:
         raise UserError(
             f"Version {flexible[0]} of {remote.title} is in the flexible environment, where App Engine does not move"
-            " requests bit by bit.",
-            "Leave migrate_traffic out, and give the version larger and larger shares in allocations.",
+            " requests gradually.",
+            "Remove migrate_traffic, and increase the share of the version in allocations in steps.",
         )
 
 

@@ -17,8 +17,8 @@ description:
     O(name).
   - The first version of a service makes the service and gets all requests. A later one gets none until
     M(mlplatform.gcp.app_engine_service) says so. The first service of an application has to be V(default).
-  - A version with no instance that answers, and no requests to serve, did not start. The next run deploys it once more,
-    because what it lacked may be there now.
+  - A version without a healthy instance and without traffic did not start. The next run deploys it again, because what
+    it lacked can exist by then.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
@@ -34,8 +34,7 @@ options:
     required: true
   env:
     description:
-      - Environment. The standard environment has no containers, so V(standard) is refused. It is there to be clear
-        about it.
+      - Environment. The standard environment has no containers, so the module rejects V(standard).
     type: str
     choices: [flexible, standard]
     default: flexible
@@ -46,10 +45,10 @@ options:
   env_variables:
     description:
       - Environment variables. All of them, as a version stays as it was made.
-      - They can be read by everybody who may look at the version, so passwords do not belong there.
+      - Every user with C(appengine.versions.get) can read them, so do not put passwords there.
     type: dict
   beta_settings:
-    description: Further settings of the environment. Others that the version has are left alone.
+    description: Further settings of the environment. Other settings of the version do not change.
     type: dict
   cloudsql_instances:
     description:
@@ -71,13 +70,13 @@ options:
     type: dict
     suboptions:
       min_instances:
-        description: How many are kept.
+        description: The minimum number of instances.
         type: int
       max_instances:
-        description: How many there may be.
+        description: The maximum number of instances.
         type: int
       target_cpu_utilization:
-        description: Load of the processors that is aimed at, between C(0) and C(1).
+        description: Target load of the processors, between C(0) and C(1).
         type: float
       cool_down_period:
         description: Seconds that a new instance has before its load counts, at least C(60).
@@ -87,18 +86,18 @@ options:
     type: dict
     suboptions:
       instances:
-        description: How many.
+        description: Number of instances.
         type: int
         required: true
   liveness_check:
-    description: When an instance has to be made anew. Split health checks have to be on for the application.
+    description: When an instance has to be replaced. Split health checks have to be on for the application.
     type: dict
     suboptions:
       initial_delay:
         description: Seconds before the first check.
         type: int
       path: &path
-        description: Path of the request. What answers with status C(200) is well.
+        description: Path of the request. An answer with status C(200) counts as healthy.
         type: str
       host: &host
         description: Host header of the request.
@@ -110,10 +109,10 @@ options:
         description: Seconds that an answer may take.
         type: int
       failure_threshold: &failure_threshold
-        description: How many failures in a row count.
+        description: Number of failures in a row that count.
         type: int
       success_threshold: &success_threshold
-        description: How many answers in a row count.
+        description: Number of answers in a row that count.
         type: int
   readiness_check:
     description: When an instance may get requests. Split health checks have to be on for the application.
@@ -189,7 +188,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: MLflow runs as a version that gets no requests yet
+- name: Deploy MLflow as a version without traffic
   mlplatform.gcp.app_engine_version:
     project: my-project
     name: v2
@@ -211,13 +210,13 @@ EXAMPLES = r"""
       app_start_timeout: 300
     service_account: mlflow-server@my-project.iam.gserviceaccount.com
 
-- name: The old version is kept, and stopped
+- name: Stop the old version and keep it
   mlplatform.gcp.app_engine_version:
     project: my-project
     name: v1
     serving_status: STOPPED
 
-- name: A version that gets no requests is gone
+- name: Delete a version without traffic
   mlplatform.gcp.app_engine_version:
     project: my-project
     name: v1
@@ -234,7 +233,7 @@ changes:
   type: list
   elements: dict
 resource:
-  description: The version as Google describes it.
+  description: The version as returned by the API.
   returned: when O(state=present)
   type: dict
   sample:
@@ -243,7 +242,7 @@ resource:
     servingStatus: SERVING
     versionUrl: https://v2-dot-my-project.ew.r.appspot.com
 operation:
-  description: Name of the operation that is under way.
+  description: Name of the operation that is in progress.
   returned: when O(wait=false) and something was started
   type: str
 """

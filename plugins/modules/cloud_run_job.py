@@ -12,21 +12,21 @@ version_added: 0.1.0
 description:
   - Creates, changes, deletes and executes jobs of Cloud Run.
   - Only what the task sets is compared and changed.
-  - With O(execute=on_change) a job is executed until it has succeeded once as it is now. That makes a step such as a
-    schema migration run once for each new image, also when a run of Ansible was interrupted in between.
+  - With O(execute=on_change) the job is executed until this version of it has succeeded once. A step such as a schema
+    migration then runs once for each new image, also after an interrupted run of Ansible.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
   tasks:
-    description: How many tasks an execution has.
+    description: Number of tasks of an execution.
     type: int
   max_retries:
-    description: How often a failed task is tried again.
+    description: Number of retries of a failed task.
     type: int
   execute:
     description:
       - Whether the job is executed.
-      - With V(on_change), if it has not yet succeeded as the task describes it. One that is under way is joined.
+      - With V(on_change), if it has not yet succeeded as the task describes it. An execution in progress is joined.
     type: str
     choices: [never, on_change, always]
     default: never
@@ -45,7 +45,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: The schema of the database is that of the image
+- name: Migrate the schema of the database
   mlplatform.gcp.cloud_run_job:
     project: my-project
     name: mlflow-migrate
@@ -68,17 +68,17 @@ changes:
   type: list
   elements: dict
 resource:
-  description: The job as Google describes it.
+  description: The job as returned by the API.
   returned: when O(state=present)
   type: dict
   sample:
     name: projects/my-project/locations/europe-west1/jobs/mlflow-migrate
 execution:
   description: Name of the execution that this task started or joined.
-  returned: when there was one
+  returned: when an execution was started or joined
   type: str
 operation:
-  description: Name of the operation that is under way.
+  description: Name of the operation that is in progress.
   returned: when O(wait=false) and something was started
   type: str
 """

@@ -7,27 +7,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: iap_access
-short_description: Manage who gets through Identity-Aware Proxy
+short_description: Manage access through Identity-Aware Proxy
 version_added: 0.2.0
 description:
-  - Says who gets through Identity-Aware Proxy to an App Engine application, one of its services or versions, or to a
-    Cloud Run service. It is the role C(roles/iap.httpsResourceAccessor) on what the proxy protects.
-  - By default exactly the O(members) get through. Whoever has the role on something larger, such as the application or
-    the project, gets through as well.
-  - Warns where the proxy is off, since then the members do not decide who gets in.
+  - Grants access through Identity-Aware Proxy to an App Engine application, one of its services or versions, or a
+    Cloud Run service. Access is the role C(roles/iap.httpsResourceAccessor) on the protected resource.
+  - By default exactly the O(members) have the role on this resource. Principals with the role on a resource above it,
+    such as the application or the project, have access as well.
+  - Warns when the proxy is off, because the members then do not control access.
   - M(mlplatform.gcp.iam_bindings) does the same for any role on any resource, where its full name is known, and changes
     several bindings at once.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
   type:
-    description: What is protected.
+    description: Kind of the protected resource.
     type: str
     choices: [app_engine, cloud_run]
     required: true
   service:
     description:
-      - Name of the service. Without it, the whole application of the project. Required with O(type=cloud_run).
+      - Name of the service. Without it, the whole application of the project is meant. Required with
+        O(type=cloud_run).
     type: str
   version:
     description: Name of a version of the App Engine service.
@@ -37,17 +38,17 @@ options:
     type: str
   members:
     description:
-      - Who gets through, for example C(user:a@example.com), C(group:EMAIL), C(serviceAccount:EMAIL) or
-        C(domain:example.com). An empty list shuts everybody out.
-      - With O(state=absent), who does not any more; without it nobody.
+      - The principals with access, for example C(user:a@example.com), C(group:EMAIL), C(serviceAccount:EMAIL) or
+        C(domain:example.com). With an empty list no principal has the role on this resource.
+      - With O(state=absent), the principals that lose access; without it, all of them.
     type: list
     elements: str
   authoritative:
-    description: Whether the members become exactly those given. Otherwise they are added to those that are there.
+    description: Whether the members become exactly O(members). Otherwise O(members) are added to the existing ones.
     type: bool
     default: true
   condition:
-    description: When they get through, for example with an access level of Access Context Manager.
+    description: Condition of the access, for example an access level of Access Context Manager.
     type: dict
     suboptions:
       title:
@@ -59,7 +60,7 @@ options:
         type: str
         required: true
       description:
-        description: What it is for.
+        description: Purpose of the condition.
         type: str
 extends_documentation_fragment:
   - mlplatform.gcp.owner
@@ -68,16 +69,16 @@ extends_documentation_fragment:
   - mlplatform.gcp.attributes
 notes:
   - Needs C(resourcemanager.projects.get), C(appengine.applications.get) or C(run.services.get), and C(getIamPolicy) and
-    C(setIamPolicy) of what is protected, such as C(iap.webServices.setIamPolicy), in C(roles/iap.admin).
-  - Whether a person or a group exists, only Google knows when the policy is written. It then refuses the whole change,
-    and the error names who is unknown.
+    C(setIamPolicy) of the protected resource, such as C(iap.webServices.setIamPolicy), in C(roles/iap.admin).
+  - The API checks whether a user or a group exists when the policy is written. It then rejects the whole change, and
+    the error names the unknown principal.
 seealso:
   - module: mlplatform.gcp.iam_bindings
   - module: mlplatform.gcp.iap_settings
 """
 
 EXAMPLES = r"""
-- name: These people and nobody else get through to the application
+- name: Grant access to the application to these principals only
   mlplatform.gcp.iap_access:
     project: my-project
     type: app_engine
@@ -85,7 +86,7 @@ EXAMPLES = r"""
       - group:data-science@example.com
       - serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com
 
-- name: They get through to a Cloud Run service, as well as all who do already
+- name: Add a group to those with access to a Cloud Run service
   mlplatform.gcp.iap_access:
     project: my-project
     type: cloud_run
@@ -105,7 +106,7 @@ changes:
   type: list
   elements: dict
 resource:
-  description: The policy of what is protected.
+  description: The policy of the protected resource.
   returned: success
   type: dict
   sample:
@@ -114,12 +115,12 @@ resource:
       - role: roles/iap.httpsResourceAccessor
         members: ["group:data-science@example.com"]
 protects:
-  description: The name by which Identity-Aware Proxy knows it, as M(mlplatform.gcp.iap_settings) wants it.
+  description: Name of the protected resource in Identity-Aware Proxy, as M(mlplatform.gcp.iap_settings) takes it.
   returned: success
   type: str
   sample: projects/123456789012/iap_web/appengine-my-project
 enabled:
-  description: Whether the proxy is on for it; null where that cannot be told, as there is nothing yet.
+  description: Whether the proxy is on for it; null in check mode when the resource does not exist yet.
   returned: success
   type: bool
 """
@@ -168,7 +169,7 @@ def run(task):
         relation = target.owned_relation(body)
         enabled = None if body is None else bool(body.get("iapEnabled"))
     if enabled is False and not absent:
-        task.warn(f"Identity-Aware Proxy is off for {name}: who gets in is not decided by these members.")
+        task.warn(f"Identity-Aware Proxy is off for {name}: these members do not control access to it.")
     binding = {"role": _iap.ACCESSOR, "members": params["members"] or [], "condition": params["condition"]}
     result = _policy.ensure(
         task,

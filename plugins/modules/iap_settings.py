@@ -12,25 +12,25 @@ version_added: 0.1.0
 description:
   - Changes the settings of Identity-Aware Proxy for a project, an application or a single service.
   - Only what the task sets is compared and changed.
-  - Without an OAuth client of one's own, Google's managed client signs people in. An OAuth client of one's own is made
-    in the console; there is no API for it any more. The module reads its id and secret from Secret Manager itself.
+  - Without an OAuth client of your own, users sign in with Google's managed client. Create an OAuth client of your own
+    in the console; the API for that was removed. The module reads its id and secret from Secret Manager itself.
   - The client of an App Engine application is set by M(mlplatform.gcp.app_engine_application).
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
   resource:
     description:
-      - What the settings are for, such as C(projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow),
+      - The protected resource, such as C(projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow),
         C(projects/123456789012/iap_web/appengine-my-project) for an App Engine application, or
         C(projects/123456789012/iap_web/appengine-my-project/services/default) for one of its services.
     type: str
     required: true
   programmatic_clients:
-    description: Ids of OAuth clients whose tokens programs may use. They replace those that are there.
+    description: Ids of OAuth clients that programs can get tokens for. They replace the existing ones.
     type: list
     elements: str
   login_hint:
-    description: Domain that people are asked to sign in with.
+    description: Domain that users are to sign in with.
     type: str
   cors_allow_http_options:
     description: Whether C(OPTIONS) requests pass without being authenticated.
@@ -45,17 +45,17 @@ extends_documentation_fragment:
 notes:
   - Needs C(iap.webServices.getSettings) and C(iap.webServices.updateSettings) (or those of the kind of resource), in
     C(roles/iap.settingsAdmin), and C(secretmanager.versions.access) on the two secrets.
-  - The secret of the client is never shown. Google tells a hash of it, which is compared.
+  - The secret of the client is never shown. The API returns a hash of it, which is compared.
 """
 
 EXAMPLES = r"""
-- name: People sign in with an OAuth client of our own
+- name: Let users sign in with an OAuth client of our own
   mlplatform.gcp.iap_settings:
     resource: projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
     oauth_client_id_secret: projects/my-project/secrets/iap-client-id
     oauth_client_secret_secret: projects/my-project/secrets/iap-client-secret
 
-- name: Programs get through to App Engine with tokens for a client of theirs
+- name: Accept tokens for another OAuth client from programs
   mlplatform.gcp.iap_settings:
     resource: projects/123456789012/iap_web/appengine-my-project/services/default
     programmatic_clients: [1-a.apps.googleusercontent.com]
@@ -71,7 +71,7 @@ changes:
   type: list
   elements: dict
 resource:
-  description: The settings as Google describes them.
+  description: The settings as returned by the API.
   returned: success
   type: dict
   sample:
@@ -103,7 +103,7 @@ OPTIONS = (
 
 
 def desired(params, client_id, digest):
-    """The settings that the options describe. The API returns the client's secret as a SHA-256 only."""
+    """Return the settings that the options describe. The API returns the client's secret as a SHA-256 only."""
     return {
         "accessSettings": {
             "oauthSettings": {

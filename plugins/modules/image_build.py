@@ -10,9 +10,9 @@ module: image_build
 short_description: Build a container image and push it to Artifact Registry
 version_added: 0.1.0
 description:
-  - Builds an image from a folder with a Dockerfile and pushes it to Artifact Registry, unless the tag is there already.
+  - Builds an image from a folder with a Dockerfile and pushes it to Artifact Registry, unless the tag exists already.
   - Cloud Build builds it, or a container engine of the machine that the module runs on.
-  - So a tag should name what the image is made of, for example by a hash. The module never moves a tag that is there.
+  - The tag should identify the content of the image, for example with a hash. The module never moves an existing tag.
   - With O(wait=false) the task starts the build, and the same task with O(operation) joins it later. A build of the
     same tag that another run has started is joined as well.
 author:
@@ -23,8 +23,8 @@ options:
     type: str
     required: true
   context:
-    description: Folder with what the Dockerfile copies. It is packed the same way each time, without what its
-      C(.dockerignore) names.
+    description: Folder with the files that the Dockerfile copies. The same content always results in the same archive.
+      The archive leaves out the files that C(.dockerignore) names.
     type: path
     required: true
   dockerfile:
@@ -32,12 +32,12 @@ options:
     type: str
     default: Dockerfile
   build_args:
-    description: Build arguments. They can be read in the image, so no secret belongs there.
+    description: Build arguments. They can be read in the image, so do not put secrets there.
     type: dict
     default: {}
   engine:
     description:
-      - What builds the image.
+      - The service or tool that builds the image.
       - With V(docker) and V(podman), the command of that name on the machine that the module runs on. The module then
         always waits, and pushes with the task's own credentials, which need
         C(artifactregistry.repositories.uploadArtifacts) on the repository.
@@ -60,11 +60,11 @@ options:
     description: Machine type, such as V(E2_HIGHCPU_8).
     type: str
   timeout:
-    description: Seconds after which the build is given up.
+    description: Timeout of the build in seconds.
     type: int
     default: 1200
   operation:
-    description: RV(operation) of an earlier task that started this build. If that build has failed, so does this task.
+    description: RV(operation) of an earlier task that started this build. If that build failed, this task fails.
     type: str
 extends_documentation_fragment:
   - mlplatform.gcp.gcp
@@ -77,7 +77,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: The image is built
+- name: Build the image
   mlplatform.gcp.image_build:
     project: my-project
     image: europe-west1-docker.pkg.dev/my-project/mlflow/mlflow:3.17.2-0a1b2c
@@ -87,7 +87,7 @@ EXAMPLES = r"""
     service_account: mlflow-build@my-project.iam.gserviceaccount.com
   register: built
 
-- name: What runs is this very image
+- name: Show the image with its digest
   ansible.builtin.debug:
     var: built.image
 """
@@ -108,11 +108,11 @@ image:
   sample: europe-west1-docker.pkg.dev/my-project/mlflow/mlflow@sha256:9f86d081884c7d659a2feaa0c55ad015
 build:
   description: Id of the build that this task started or joined.
-  returned: when there was one
+  returned: when a build was started or joined
   type: str
 operation:
-  description: What to give to a later task as O(operation).
-  returned: when O(wait=false) and a build is under way
+  description: Value of O(operation) for a later task.
+  returned: when O(wait=false) and a build is in progress
   type: str
 """
 

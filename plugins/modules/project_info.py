@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: project_info
-short_description: Look at a project
+short_description: Gather information about a project
 version_added: 0.1.0
 description:
-  - Tells the number of a project, its state, and what it is in.
+  - Returns the number of a project, its state, and its parent.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 extends_documentation_fragment:
@@ -21,7 +21,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: The project's number is known
+- name: Read the project's number
   mlplatform.gcp.project_info:
     project: my-project
   register: found
@@ -29,7 +29,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 resource:
-  description: The project as Google describes it.
+  description: The project as returned by the API.
   returned: success
   type: dict
   sample:

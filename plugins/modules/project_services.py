@@ -10,8 +10,9 @@ module: project_services
 short_description: Enable or disable APIs of a project
 version_added: 0.1.0
 description:
-  - Enables a list of APIs at once, 20 in a request, after one look at what is enabled.
-  - An API that was just enabled may refuse requests for a while. The collection's other modules wait that out.
+  - Enables a list of APIs at once, 20 in a request, after it has read which ones are enabled.
+  - An API that was just enabled can reject requests for a while. The collection's other modules retry until it accepts
+    them.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
@@ -35,7 +36,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: The APIs that MLflow on Cloud Run needs are enabled
+- name: Enable the APIs that MLflow on Cloud Run needs
   mlplatform.gcp.project_services:
     project: my-project
     services:
@@ -54,7 +55,7 @@ changes:
   type: list
   elements: dict
 resource:
-  description: The project and which of the services are enabled in it.
+  description: The project and the services of the task that are enabled in it.
   returned: success
   type: dict
   sample:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_identity
-short_description: Make sure that a Google service has its own account in a project
+short_description: Create the service agent of a Google service in a project
 version_added: 0.1.0
 description:
-  - Many Google services act through an account of their own in a project, the service agent, which is made on first
-    use. This module makes it beforehand, so that it can be granted roles.
-  - Google does not tell whether the account was there before, so the module never reports a change.
+  - Many Google services act through an account of their own in a project, the service agent, which is created on first
+    use. This module creates it beforehand, so that it can be granted roles.
+  - The API does not report whether the account existed before, so the module never reports a change.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
@@ -27,11 +27,11 @@ extends_documentation_fragment:
 notes:
   - Needs C(serviceusage.services.enable), which is in C(roles/serviceusage.serviceUsageAdmin); in check mode
     C(resourcemanager.projects.get).
-  - In check mode the address is composed from the project's number for the services that are known to the module.
+  - In check mode the address is composed from the project's number for the services that the module knows.
 """
 
 EXAMPLES = r"""
-- name: Identity-Aware Proxy has its account
+- name: Create the service agent of Identity-Aware Proxy
   mlplatform.gcp.service_identity:
     project: my-project
     service: iap.googleapis.com
@@ -53,12 +53,12 @@ email:
   type: str
   sample: service-123456789012@gcp-sa-iap.iam.gserviceaccount.com
 member:
-  description: The account as IAM policies name it.
+  description: The account as a member of IAM policies.
   returned: success
   type: str
   sample: serviceAccount:service-123456789012@gcp-sa-iap.iam.gserviceaccount.com
 resource:
-  description: The account as Google describes it.
+  description: The account as returned by the API.
   returned: success
   type: dict
 """

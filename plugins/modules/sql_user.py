@@ -11,10 +11,10 @@ short_description: Manage users of Cloud SQL instances
 version_added: 0.1.0
 description:
   - Creates and deletes users of an instance of Cloud SQL, and sets their passwords.
-  - An instance that is still being created is waited for.
+  - The module waits for an instance that is still being created.
   - The module reads a password itself from Secret Manager. It never passes through Ansible.
-  - Cloud SQL does not tell a user's password. So the module notes in an annotation of the secret which version of it a
-    user has, and a later version of the secret is set exactly once.
+  - Cloud SQL does not return passwords. An annotation of the secret keeps the number of the version that is the user's
+    password, so that a later version of the secret is set exactly once.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
@@ -25,14 +25,14 @@ options:
   name:
     description:
       - Name of the user. With O(type=CLOUD_IAM_SERVICE_ACCOUNT) and O(type=CLOUD_IAM_USER) the e-mail address of the
-        account; the module shortens it as Cloud SQL wants it. With PostgreSQL a service account logs in under its
-        address without C(.gserviceaccount.com), with MySQL anybody under what is before the C(@).
+        account; the module shortens it to the name that Cloud SQL uses. With PostgreSQL the name of a service account
+        is its address without C(.gserviceaccount.com), with MySQL the name of any account is the part before C(@).
     type: str
     required: true
   host:
     description:
       - With MySQL, the host that the user may connect from, as V(%) for any, V(10.1.0.0/255.255.0.0) or an address.
-      - Users of one name with different hosts are different users. Google takes V(%) if nothing is said.
+      - Users of one name with different hosts are different users. The default of the API is V(%).
     type: str
   type:
     description: How the user is authenticated.
@@ -41,8 +41,9 @@ options:
     default: BUILT_IN
   password_secret:
     description:
-      - Where the password is, as C(projects/p/secrets/s) for the latest version, or C(projects/p/secrets/s/versions/3).
-      - Needed for a new user with O(type=BUILT_IN).
+      - Secret with the password, as C(projects/p/secrets/s) for the latest version, or
+        C(projects/p/secrets/s/versions/3).
+      - Required for a new user with O(type=BUILT_IN).
     type: str
 extends_documentation_fragment:
   - mlplatform.gcp.owner
@@ -62,27 +63,27 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: MLflow's user can log in with the password in the secret
+- name: Create MLflow's user with the password from a secret
   mlplatform.gcp.sql_user:
     project: my-project
     instance: mlflow-prod
     name: mlflow
     password_secret: projects/my-project/secrets/mlflow-db-password
 
-- name: A service account can log in without a password
+- name: Let a service account log in without a password
   mlplatform.gcp.sql_user:
     instance: mlflow-prod
     name: mlflow-server@my-project.iam.gserviceaccount.com
     type: CLOUD_IAM_SERVICE_ACCOUNT
 
-- name: A user of MySQL may come from anywhere
+- name: Let a user of MySQL connect from any host
   mlplatform.gcp.sql_user:
     instance: mlflow-mysql
     name: mlflow
     host: "%"
     password_secret: projects/my-project/secrets/mlflow-db-password
 
-- name: The administrator that Google made is gone
+- name: Delete the administrator that Google created
   mlplatform.gcp.sql_user:
     instance: mlflow-mysql
     name: root
@@ -100,15 +101,15 @@ changes:
   type: list
   elements: dict
 resource:
-  description: The user as Google describes it.
+  description: The user as returned by the API.
   returned: when O(state=present)
   type: dict
   sample:
     name: mlflow
     instance: mlflow-prod
 password_version:
-  description: The secret version that the user's password comes from.
-  returned: when O(password_secret) is given
+  description: The secret version that is the user's password.
+  returned: when O(password_secret) is set
   type: str
   sample: projects/my-project/secrets/mlflow-db-password/versions/1
 """

@@ -281,7 +281,7 @@ STEPS = [
         iap_enabled=True,
         oauth_client_id_secret="projects/{{ project }}/secrets/app-client-id",
         oauth_client_secret_secret="projects/{{ project }}/secrets/not-there",
-        fails="oauth_client_secret_secret: there is no projects/.*/secrets/not-there/versions/latest",
+        fails="oauth_client_secret_secret: projects/.*/secrets/not-there/versions/latest does not exist",
     ),
     both(_version("A first version runs", "v1", runs, **RUNS)),
     both(_version("A second version runs, and gets no requests", "v2", no_traffic, **RUNS)),

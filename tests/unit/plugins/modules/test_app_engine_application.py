@@ -233,7 +233,7 @@ def test_a_secret_without_a_value_is_named(cloud, missing):
     url = f"{SECRETS}/id/versions/latest:access"
     if missing:
         cloud.expect_error("GET", url, 404, code="NOT_FOUND")
-        text = "oauth_client_id_secret: there is no projects/p/secrets/id/versions/latest"
+        text = "oauth_client_id_secret: projects/p/secrets/id/versions/latest does not exist"
     else:
         cloud.expect("GET", url, body={"payload": {"data": base64.b64encode(b" \n").decode()}})
         text = "oauth_client_id_secret: the secret projects/p/secrets/id is empty"

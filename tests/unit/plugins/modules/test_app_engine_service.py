@@ -55,7 +55,7 @@ def test_a_split(cloud):
 
 def test_a_split_needs_something_to_split_by(cloud):
     cloud.expect("GET", URL, body=SERVICE)
-    with pytest.raises(Failed, match=r"splits requests by nothing yet. Set shard_by"):
+    with pytest.raises(Failed, match=r"has no way to split requests yet. Set shard_by"):
         cloud.run(app_engine_service, allocations={"v1": 0.5, "v2": 0.5})
 
 
@@ -66,7 +66,7 @@ def test_a_split_needs_something_to_split_by(cloud):
         ({}, "IP", "sum to 0 and not to 1"),
         ({"v1": 1, "v2": 0}, "IP", "allocations.v2 is 0"),
         ({"v1": 1.5, "v2": -0.5}, "IP", "allocations.v1 is 1.5"),
-        ({"v1": "most"}, "RANDOM", "allocations.v1 is 'most', which is no number"),
+        ({"v1": "most"}, "RANDOM", "allocations.v1 is 'most', which is not a number"),
         ({"v1": 0.875, "v2": 0.125}, "IP", "has more than 2 decimal places"),
         ({"v1": 0.9995, "v2": 0.0005}, "COOKIE", "has more than 3 decimal places"),
     ],
@@ -115,7 +115,7 @@ def test_bit_by_bit(cloud):
 def test_not_bit_by_bit_in_the_flexible_environment(cloud):
     cloud.expect("GET", URL, body=SERVICE)
     versions(cloud, "v2")
-    with pytest.raises(Failed, match=r"Version v2 .* is in the flexible environment.*Leave migrate_traffic out"):
+    with pytest.raises(Failed, match=r"Version v2 .* is in the flexible environment.*Remove migrate_traffic"):
         cloud.run(app_engine_service, allocations={"v2": 1}, shard_by="IP", migrate_traffic=True)
 
 

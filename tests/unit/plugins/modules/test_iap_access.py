@@ -56,7 +56,7 @@ def test_a_proxy_that_is_off_is_told(cloud):
     cloud.expect("POST", f"{IAP}/appengine-p:getIamPolicy", body=policy(USER))
     assert cloud.run(iap_access, type="app_engine", members=[USER])["enabled"] is False
     assert cloud.warnings == [
-        "Identity-Aware Proxy is off for projects/12/iap_web/appengine-p: who gets in is not decided by these members."
+        "Identity-Aware Proxy is off for projects/12/iap_web/appengine-p: these members do not control access to it."
     ]
 
 

@@ -103,7 +103,7 @@ def test_secrets_that_are_not_there_yet_in_check_mode(cloud):
 
 def test_secrets_that_are_not_there(cloud):
     cloud.expect_error("GET", f"{SECRETS}/id/versions/latest:access", 404, code="NOT_FOUND")
-    with pytest.raises(Failed, match="oauth_client_id_secret: there is no projects/p/secrets/id/versions/latest"):
+    with pytest.raises(Failed, match="oauth_client_id_secret: projects/p/secrets/id/versions/latest does not exist"):
         cloud.run(iap_settings, resource=RESOURCE, **CLIENT)
 
 

@@ -52,7 +52,7 @@ _PROJECT_POLICY = {
     "resourcemanager.projects.getIamPolicy": "cloudresourcemanager.projects.getIamPolicy",
     "resourcemanager.projects.setIamPolicy": "cloudresourcemanager.projects.setIamPolicy",
 }
-PROJECT = Table(deploy=_READ_PROJECT, destroy=_READ_PROJECT)
+PROJECT = Table(deploy=_READ_PROJECT, verify=_READ_PROJECT, destroy=_READ_PROJECT)
 #: Needed only while an API is disabled.
 ENABLE_APIS = Table(
     deploy={

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log a run to a deployed MLflow server from Python: python examples/log_a_run.py URL SERVICE_ACCOUNT
 
-SERVICE_ACCOUNT is the deployment's account for clients. Your own credentials (gcloud auth application-default login,
-or a machine's) only need roles/iam.serviceAccountTokenCreator on it. The package mlflow-google-auth (clients/python)
-does the rest: it asks the server what it wants, and makes tokens in the account's name for as long as the run takes.
+SERVICE_ACCOUNT is the deployment's account for clients. Your credentials (gcloud auth application-default login, or the
+service account of the machine) need roles/iam.serviceAccountTokenCreator on it. The package mlflow-google-auth
+(clients/python) detects the access control of the server, and creates and renews the tokens of the account.
 """
 
 import os
@@ -24,7 +24,7 @@ def main(url: str, account: str) -> None:
             mlflow.log_metric("loss", 1 / (step + 1), step=step)
         note = os.path.join(folder, "note.txt")
         with open(note, "w") as file:
-            file.write("An artifact: it went to the bucket.\n")
+            file.write("An artifact in the bucket.\n")
         mlflow.log_artifact(note)
     print(f"{url}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
 

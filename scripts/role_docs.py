@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write what is known about the roles' variables where people read it: each role's README and docs/variables.md.
+"""Write the tables of the roles' variables into each role's README and docs/variables.md.
 
-The source is roles/*/meta/argument_specs.yml. With --check nothing is written: exit status 1 when a page is out
-of date, or when a role's defaults and its argument specs disagree, which Ansible does not notice.
+The source is roles/*/meta/argument_specs.yml. With --check nothing is written: exit status 1 if a page is out
+of date, or if a role's defaults and its argument specs differ, which Ansible does not detect.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MARKER = "<!-- variables -->"
-# The order in which somebody reads about them; every role has to be here.
+# The order of the roles in docs/variables.md; every role must be listed.
 ORDER = [
     "gcp",
     "mlflow",
@@ -36,12 +36,11 @@ ORDER = [
 INTRODUCTION = """\
 # Variables
 
-All variables of all roles, written from their argument specs by `scripts/role_docs.py`. A deployment needs few of them:
-`gcp_project`, `gcp_region` and `mlflow_access_members`. [inventories/example](../inventories/example) shows the rest in
-use.
+All variables of all roles, generated from their argument specs by `scripts/role_docs.py`. A deployment needs only
+`gcp_project`, `gcp_region` and `mlflow_access_members`. [inventories/example](../inventories/example) shows the others.
 
-They are set for a host or a group in the inventory. One that belongs to a building block (`cloudsql_...`, `bucket_...`)
-is set there too, although the target passes it on to nobody: the role reads it itself."""
+Set the variables for a host or a group in the inventory. This includes the variables of building blocks
+(`cloudsql_...`, `bucket_...`), which the roles read from the inventory."""
 
 
 def specs(role: str) -> dict:
@@ -53,7 +52,7 @@ def defaults(role: str) -> dict:
 
 
 def prose(text: str) -> str:
-    """Ansible's markup as Markdown."""
+    """Convert Ansible's markup to Markdown."""
     text = re.sub(r"\b[OVC]\(([^)]*)\)", r"`\1`", text)
     return re.sub(r"\bM\(([^)]*)\)", r"`\1`", text)
 
@@ -70,7 +69,7 @@ def value(default) -> str:
 
 
 def computed(given, option: dict) -> bool:
-    """Whether a default is a template for something else than text, which no argument spec can hold."""
+    """Return whether a default is a template of a type other than text, which an argument spec cannot have."""
     text = given[0] if isinstance(given, list) and given else given
     return option.get("type") != "str" and isinstance(text, str) and "{{" in text
 
@@ -95,17 +94,23 @@ def table(role: str) -> str:
 
 
 def readme(role: str, text: str) -> str:
-    """`text`, a README, with what follows the marker written again."""
+    """Return the README `text` with a new part after the marker."""
     found = specs(role)
     head = text.split(MARKER)[0].rstrip()
     parts = [head, "", MARKER, "## Variables", "", table(role)]
     shared = [name for name in ("gcp", "mlflow") if name != role and name in dependencies(role)]
     if shared:
         links = " and ".join(f"[{name}](../{name}/README.md)" for name in shared)
-        parts += ["", f"And those of {links}, which all roles share."]
+        parts += ["", f"The role also uses the variables of {links}."]
     others = {name: spec for name, spec in found.items() if name != "main"}
     if others:
-        parts += ["", "## Entry points", "", "Besides `main`, for `tasks_from`; they take the same variables:", ""]
+        parts += [
+            "",
+            "## Entry points",
+            "",
+            "Entry points for `tasks_from` in addition to `main`, with the same variables:",
+            "",
+        ]
         parts += [f"- `{name}`: {paragraph(spec['description'])}" for name, spec in others.items()]
     return "\n".join(parts) + "\n"
 
@@ -133,7 +138,7 @@ def pages() -> dict[pathlib.Path, str]:
 
 
 def disagreements() -> list[str]:
-    """Where a role's defaults and its argument specs say something else."""
+    """Return the differences between the roles' defaults and their argument specs."""
     found = [f"roles/{role} is not in ORDER" for role in roles() if role not in ORDER]
     for role in ORDER:
         given, main = defaults(role), specs(role)["main"]["options"]
@@ -158,7 +163,7 @@ def roles() -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing, say what is out of date")
+    parser.add_argument("--check", action="store_true", help="print the pages that are out of date and change nothing")
     check = parser.parse_args().check
     wrong = disagreements()
     for path, text in pages().items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at what the building-block roles made, with Google's own clients: verify.py PROJECT present|absent"""
+"""Check the resources of the building-block roles with Google's clients: verify.py PROJECT present|absent"""
 
 import sys
 

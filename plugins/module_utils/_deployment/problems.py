@@ -29,3 +29,11 @@ def shown(value, limit=120):
     except (TypeError, ValueError, RecursionError):
         text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def listed(problems, title):
+    """Return problems as a numbered list below a title, each with the next step."""
+    lines = [title]
+    for number, problem in enumerate(problems, 1):
+        lines += [f"{number}. {problem.what}", f"   -> {problem.next}"]
+    return "\n".join(lines)

@@ -41,6 +41,11 @@ class Variable:
     rule: str = ""
 
     @property
+    def hidden(self) -> bool:
+        """Whether values hold credentials or payloads."""
+        return bool(self.no_log) or any(option.hidden for option in self.options)
+
+    @property
     def templated(self) -> bool:
         """Whether the default is a template, which only Ansible can evaluate."""
         return isinstance(self.default, str) and "{{" in self.default

@@ -188,13 +188,9 @@ def _convert(variable: Variable, value: Any) -> Any:
 
 
 def _misfit(variable: Variable, value: Any) -> Misfit:
-    at = "has a value that" if _hidden(variable) else f"is {shown(value)}, which"
+    at = "has a value that" if variable.hidden else f"is {shown(value)}, which"
     expected, next = _EXPECTED[variable.type]
     return Misfit(f" {at} is not {expected}.", next)
-
-
-def _hidden(variable: Variable) -> bool:
-    return bool(variable.no_log) or any(map(_hidden, variable.options))
 
 
 def _text(value: Any) -> str:

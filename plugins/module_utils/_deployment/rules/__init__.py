@@ -11,7 +11,7 @@ services say about values that do not go together.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import variables as described
@@ -56,6 +56,7 @@ def check(
     derived: Mapping[str, str],
     target: str,
     names: Mapping[str, str] | None = None,
+    more: Iterable[Problem] = (),
 ) -> list[Problem]:
     """Return what is wrong with the values of a deployment, the variables in the order of their description.
 
@@ -63,6 +64,7 @@ def check(
     :param derived: by variable, what is used where it is empty.
     :param target: the value of mlflow_target; variables that it does not read are not checked.
     :param names: of ``values.in_use``: the older name that a user has set for a variable.
+    :param more: what the target says about its values together.
     """
     alone = [
         problem
@@ -70,21 +72,20 @@ def check(
         for problem in _alone(variable, values, derived, target)
     ]
     wrong = {problem.variable for problem in alone}
+    if wrong.intersection(_NEEDED):
+        # What is derived from a wrong name is wrong, too.
+        alone = [problem for problem in alone if values.get(problem.variable) or problem.variable in _NEEDED]
     # A value that is wrong by itself is not reported again for what it does not fit.
-    together = [problem for problem in _together(values, derived, target) if problem.variable not in wrong]
+    together = [problem for problem in (*_together(values, derived), *more) if problem.variable not in wrong]
     found = dict.fromkeys((*alone, *together))
     return [_as_set(problem, names or {}) for problem in found]
 
 
-def _together(values: Mapping[str, Any], derived: Mapping[str, str], target: str) -> Iterator[Problem]:
+def _together(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator[Problem]:
     yield from deployment.check(values, derived)
     yield from server.check(values)
     yield from cloudsql.check(values, derived)
     yield from cloudrun.check_job(values)
-    if target == "cloudrun":
-        yield from cloudrun.check(values)
-    if target == "appengine":
-        yield from appengine.check(values)
 
 
 def _as_set(problem: Problem, names: Mapping[str, str]) -> Problem:

@@ -32,6 +32,12 @@ def utilization(value: Any) -> Fault | None:
 
 def check(values: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield what App Engine refuses about the server, where each value is one by itself."""
+    if values.get("mlflow_access") == "iam":
+        yield Problem(
+            "mlflow_access",
+            "mlflow_access is iam, and App Engine has no invoker role.",
+            "Use iap, which gives programs access as well.",
+        )
     number, size = cloudrun.cpus(values.get("mlflow_cpu")), cloudrun.mebibytes(values.get("mlflow_memory"))
     if number and not _fits(number):
         yield Problem(

@@ -74,12 +74,6 @@ def check(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator[Pro
 
 
 def _access(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator[Problem]:
-    if values.get("mlflow_access") == "iam" and values.get("mlflow_target") == "appengine":
-        yield Problem(
-            "mlflow_access",
-            "mlflow_access is iam, and App Engine has no invoker role.",
-            "Use iap, which programs can pass as well.",
-        )
     if values.get("mlflow_access") != "password":
         return
     if not values.get("mlflow_access_password_accepted"):

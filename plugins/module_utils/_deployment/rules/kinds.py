@@ -15,8 +15,8 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problem
 
 # Why a value does not work, as the rest of a sentence that begins with the value, and what to do.
 Fault = tuple[str, str]
-# Python 3.9 evaluates aliases, and has no `|` of types.
-Rule = Callable[[Any], Fault | None]
+# Python 3.9 evaluates aliases, and has no `|` of types: the text is for type checkers.
+Rule = Callable[[Any], "Fault | None"]
 
 
 def like(pattern: str, why: str, next: str) -> Rule:

@@ -22,9 +22,15 @@ _ACTIONS = ("Delete", "SetStorageClass", "AbortIncompleteMultipartUpload")
 _NUMBERS = ("age", "numNewerVersions", "daysSinceCustomTime", "daysSinceNoncurrentTime")
 _DATES = ("createdBefore", "customTimeBefore", "noncurrentTimeBefore")
 _LISTS = ("matchesStorageClass", "matchesPrefix", "matchesSuffix")
+
+
+def _is_number(item: Any) -> bool:
+    return isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**31
+
+
 # condition -> (whether it takes a value, what it takes)
 _CONDITIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(_NUMBERS, (lambda item: _is_number(item), "a number of 0 or more")),
+    **dict.fromkeys(_NUMBERS, (_is_number, "a number of 0 or more")),
     **dict.fromkeys(_DATES, (lambda item: isinstance(item, str), "a date such as 2026-11-27")),
     **dict.fromkeys(
         _LISTS,
@@ -39,10 +45,6 @@ _CONDITIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
 }
 _CORS = {"origin": list, "method": list, "responseHeader": list, "maxAgeSeconds": int}
-
-
-def _is_number(item: Any) -> bool:
-    return isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**31
 
 
 def soft_delete(value: Any) -> Fault | None:

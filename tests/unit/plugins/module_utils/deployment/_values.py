@@ -11,13 +11,17 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problem
 
 GOOD = {"gcp_project": "my-project", "gcp_region": "europe-west1", "mlflow_name": "demo"}
 
+# What a target says about its values together.
+TOGETHER = {"cloudrun": rules.cloudrun.check, "appengine": rules.appengine.check}
+
 
 def judged(variables: Mapping[str, Any], derived: Mapping[str, str] | None = None) -> list[Problem]:
     """Return the problems of a deployment with these variables on top of those that it needs."""
     given = GOOD | dict(variables)
-    found, problems, _ = values.read(given)
+    found, problems, _deprecated = values.read(given)
     target = found["mlflow_target"]
-    return problems + rules.check(found, derived or {}, target, values.in_use(given, target))
+    together = TOGETHER[target](found) if target in TOGETHER else ()
+    return problems + rules.check(found, derived or {}, target, values.in_use(given, target), together)
 
 
 def text(problems: list[Problem]) -> str:

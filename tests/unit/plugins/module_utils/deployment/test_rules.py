@@ -477,7 +477,7 @@ def test_variables_of_another_target_are_not_read():
 
 
 def test_a_required_variable_of_a_building_block_may_be_empty_in_a_deployment():
-    found, _, _ = values.read(GOOD)
+    found, _problems, _deprecated = values.read(GOOD)
     assert found["cloudsql_instance"] is None
     assert rules.check(found, {}, "cloudrun") == []
 

@@ -39,10 +39,10 @@ def read(**variables):
     ],
 )
 def test_lists(given, expected):
-    found, problems, _ = read(mlflow_access_members=given)
+    found, problems, _deprecated = read(mlflow_access_members=given)
     assert found["mlflow_access_members"] == expected
     assert problems == []
-    assert all(type(item) is str for item in found["mlflow_access_members"])
+    assert {item.__class__ for item in found["mlflow_access_members"]} <= {str}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_lists(given, expected):
     ],
 )
 def test_mappings(given, expected):
-    found, problems, _ = read(mlflow_server_env=given)
+    found, problems, _deprecated = read(mlflow_server_env=given)
     assert (found["mlflow_server_env"], problems) == (expected, [])
 
 
@@ -85,14 +85,14 @@ def test_mappings(given, expected):
     ],
 )
 def test_lists_of_mappings(given):
-    found, problems, _ = read(mlflow_database_authorized_networks=given)
+    found, problems, _deprecated = read(mlflow_database_authorized_networks=given)
     assert problems == []
     one = {"name": "office", "value": "1.2.3.0/24"}
     assert found["mlflow_database_authorized_networks"] in ([one], [one, one])
 
 
 def test_keys_have_their_own_types():
-    found, problems, _ = read(
+    found, problems, _deprecated = read(
         cloudsql_maintenance_window="day: '7'\nhour: 3.0",
         bucket_lifecycle_rules="- {action: {type: Delete}, condition: {age: 30, isLive: false}}",
         secrets_list=[{"name": "s", "generate": {"length": "32"}, "bindings": [{"role": "r", "members": "a,b"}]}],
@@ -146,10 +146,10 @@ def test_keys_have_their_own_types():
     ],
 )
 def test_scalars(name, given, expected):
-    found, problems, _ = read(**{name: given})
+    found, problems, _deprecated = read(**{name: given})
     assert problems == []
     assert found[name] == expected
-    assert type(found[name]) is type(expected)
+    assert found[name].__class__ is expected.__class__
 
 
 LOOP: list = []
@@ -206,7 +206,7 @@ BOMB = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "\n".join(
     ],
 )
 def test_what_does_not_fit_is_reported_with_the_variables_name(name, given, words):
-    found, problems, _ = read(**{name: given})
+    found, problems, _deprecated = read(**{name: given})
     assert [problem.variable for problem in problems] == [name]
     message = f"{problems[0].what} {problems[0].next}"
     assert problems[0].what.startswith(name)
@@ -216,7 +216,7 @@ def test_what_does_not_fit_is_reported_with_the_variables_name(name, given, word
 
 
 def test_secrets_are_not_shown():
-    _, problems, _ = read(
+    _found, problems, _deprecated = read(
         gcp_access_token=["hunter2"],
         secrets_list="hunter2",
         gcp_service_account_contents={"private_key": "hunter2"},
@@ -238,9 +238,9 @@ class EncryptedString:
 
 
 def test_values_of_vaults_are_decrypted():
-    found, problems, _ = read(gcp_access_token=EncryptedString("token"))
+    found, problems, _deprecated = read(gcp_access_token=EncryptedString("token"))
     assert (found["gcp_access_token"], problems) == ("token", [])
-    _, problems, _ = read(gcp_access_token=EncryptedString(None))
+    _found, problems, _deprecated = read(gcp_access_token=EncryptedString(None))
     assert "cannot be decrypted" in problems[0].what
 
 
@@ -288,13 +288,13 @@ def test_replaced_names_still_work_and_warn(target, old, given, new, expected):
 
 def test_replaced_names_of_another_target_are_ignored():
     variables = {"mlflow_target": "appengine", "cloudrun_mlflow_cpu": "8"}
-    found, _, deprecated = values.read(variables)
+    found, _problems, deprecated = values.read(variables)
     assert (found["mlflow_cpu"], deprecated, values.in_use(variables, "appengine")) == ("1", [], {})
 
 
 def test_the_new_name_wins():
     variables = {"cloudrun_mlflow_cpu": "8", "mlflow_cpu": "2"}
-    found, _, deprecated = values.read(variables)
+    found, _problems, deprecated = values.read(variables)
     assert found["mlflow_cpu"] == "2"
     assert "is ignored" in deprecated[0].what
     assert values.in_use(variables, "cloudrun") == {}
@@ -304,6 +304,6 @@ def test_the_new_name_wins():
     ("old", "target"), [("appengine_mlflow_memory_gb", "appengine"), ("cloudrun_mlflow_workers", "cloudrun")]
 )
 def test_problems_of_replaced_names_have_those_names(old, target):
-    _, problems, _ = values.read({"mlflow_target": target, old: "lots"})
+    _found, problems, _deprecated = values.read({"mlflow_target": target, old: "lots"})
     assert [problem.variable for problem in problems] == [old]
     assert problems[0].what.startswith(old) and '"lots"' in problems[0].what

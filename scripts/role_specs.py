@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -43,7 +44,8 @@ class Flow(list):
 
 def _represent_text(dumper: Dumper, text: str) -> yaml.Node:
     tag, implicit = "tag:yaml.org,2002:str", (True, False)
-    plain = text and "{{" not in text and dumper.resolve(yaml.ScalarNode, text, implicit) == tag
+    times = re.match(r"\d+:", text)  # a number in base 60 for some readers
+    plain = text and not times and "{{" not in text and dumper.resolve(yaml.ScalarNode, text, implicit) == tag
     return dumper.represent_scalar(tag, text, style=None if plain else '"')
 
 

@@ -20,8 +20,6 @@ from typing import Any
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ImmutableFieldError
 
 HIDDEN = "(not shown)"
-# The label that marks a resource as one of this collection's: a resource that gets it is adopted.
-OWNER_LABEL = "managed-by"
 _DURATION = re.compile(r"-?\d+(\.\d+)?s")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]00:00)")
 
@@ -145,8 +143,7 @@ class Plan:
         if action == "create":
             fields = _fields((), None, self.desired, self.rules)
         if action == "update":
-            adopted = any(change.path[-1:] == (OWNER_LABEL,) for change in self.changes)
-            action = "adopt" if adopted else "change"
+            action = "change"
             fields = [item for change in self.changes for item in _changed_fields(change, self.rules)]
         return [entry(kind, name, action, fields, implied(action, fields, implies or {}))]
 

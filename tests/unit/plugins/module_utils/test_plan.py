@@ -278,14 +278,6 @@ def test_record_hides_secrets():
     ]
 
 
-def test_record_of_an_adoption():
-    (entry,) = record({"labels": {"managed-by": "us"}}, {"labels": {"team": "x"}})
-    assert entry["action"] == "adopt"
-    assert entry["fields"] == [{"path": "labels.managed-by", "before": None, "after": "us"}]
-    (entry,) = record({"labels": {"managed-by": "us", "a": "1"}}, {"labels": {"managed-by": "us"}})
-    assert entry["action"] == "change"
-
-
 def test_implied_by_a_field_or_by_what_is_below_it():
     implies = {"settings.tier": "restart", "template": "new revision", "settings.flags": "restart", "delete": "loss"}
     rules = Rules(keyed={"template.env": "name"})

@@ -13,25 +13,12 @@ import re
 import sys
 
 import yaml
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import ROLES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MARKER = "<!-- variables -->"
-# The order of the roles in docs/variables.md; every role must be listed.
-ORDER = [
-    "gcp",
-    "mlflow",
-    "cloudrun_mlflow",
-    "appengine_mlflow",
-    "preflight",
-    "gcp_apis",
-    "cloudsql",
-    "mlflow_image",
-    "service_accounts",
-    "bucket",
-    "secrets",
-    "iap_brand",
-    "mlflow_verify",
-]
+# The order of the roles in docs/variables.md.
+ORDER = list(ROLES)
 
 INTRODUCTION = """\
 # Variables

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import fnmatch
 import gzip
+import hashlib
 import io
+import json
 import os
 import tarfile
 
@@ -44,6 +46,27 @@ def pack(folder, dockerfile):
             with open(path, "rb") as file:
                 tar.addfile(info, file)
     return buffer.getvalue()
+
+
+def content_tag(folder, dockerfile, build_args):
+    """Return 12 hexadecimal digits that name what an image is built from; empty where the folder does not exist.
+
+    Other files directly in the folder, or other arguments, give another value. Folders inside it are not read.
+    """
+    if not os.path.isdir(folder):
+        return ""
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    names = [name for name in names if os.path.isfile(os.path.join(folder, name))]
+    parts = [dockerfile, json.dumps(build_args, sort_keys=True), *names]
+    for name in names:
+        with open(os.path.join(folder, name), encoding="utf-8", errors="surrogateescape") as file:
+            parts.append(file.read().rstrip())
+    digests = [_sha256(part) for part in parts]
+    return _sha256("".join(digests))[:12]
+
+
+def _sha256(text):
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _ignored(folder):

@@ -271,7 +271,7 @@ class Preflight:
         here = self.report["project"]["number"]
         if str(body.get("projectNumber", here)) != here:
             self._taken(title, f"belongs to another project ({body['projectNumber']})", name)
-        elif not report["owned"] and not kind.shared and not kind.lenient and not self.params["adopt"]:
+        elif not (report["owned"] or kind.shared or kind.lenient or self.params["adopt"] or asked.get("adopt")):
             self._taken(
                 title,
                 _ownership.whose(found.labels, self.params["owner_labels"]),

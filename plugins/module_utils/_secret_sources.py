@@ -177,5 +177,5 @@ def source_of(task):
     if params["generate"] is not None:
         return Generated(params["generate"]["length"], params["generate"]["alphabet"])
     if params["template"] is not None:
-        return Composed(task, params["template"], params["template_secrets"])
+        return Composed(task, params["template"], params["template_secrets"] or {})
     return None

@@ -87,6 +87,11 @@ options:
   description:
     description: What the service is for.
     type: str
+  restart:
+    description: Whether to start a new revision in any case, so that new instances replace the running ones.
+    type: bool
+    default: false
+    version_added: 0.3.0
   traffic:
     description: Which revisions get requests. They replace the targets that are there.
     type: list
@@ -229,6 +234,7 @@ OPTIONS = (
             "startup_probe": _PROBE,
             "liveness_probe": _PROBE,
             "description": {"type": "str"},
+            "restart": {"type": "bool", "default": False},
             "traffic": {
                 "type": "list",
                 "elements": "dict",
@@ -302,6 +308,8 @@ def run(task):
         return task.ensure(SERVICE, None, **names)
     remote = task.remote(SERVICE, **names)
     wanted = desired(params)
+    if params["restart"]:
+        wanted["template"]["labels"] = {_run.NONCE: secrets.token_hex(5)}
     result = remote.ensure(wanted, guard=lambda plan: _run.require_image(params, plan, remote.title))
     if not result.changed and _run.failure(result.resource):
         # Nothing differs, but the last revision did not start: only a new one can try again.

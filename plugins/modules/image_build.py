@@ -19,9 +19,15 @@ author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
   image:
-    description: The image with its tag, as C(REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG).
+    description: The image, as C(REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG). The tag can be left out.
     type: str
     required: true
+  tag:
+    description:
+      - Tag of an O(image) without one.
+      - By default a hash of the Dockerfile's name, the build arguments, and the files directly in O(context).
+    type: str
+    version_added: 0.3.0
   context:
     description: Folder with the files that the Dockerfile copies. The same content always results in the same archive.
       The archive leaves out the files that C(.dockerignore) names.
@@ -116,7 +122,7 @@ operation:
   type: str
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._build_context import refuse_missing
+from ansible_collections.mlplatform.gcp.plugins.module_utils._build_context import content_tag, refuse_missing
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.registry import TAG, image_names
 from ansible_collections.mlplatform.gcp.plugins.module_utils._cloud_build import CloudBuild
 from ansible_collections.mlplatform.gcp.plugins.module_utils._container_engine import ContainerEngine
@@ -130,6 +136,7 @@ OPTIONS = (
     + Options(
         {
             "image": {"type": "str", "required": True},
+            "tag": {"type": "str"},
             "context": {"type": "path", "required": True},
             "dockerfile": {"type": "str", "default": "Dockerfile"},
             "build_args": {"type": "dict", "default": {}},
@@ -147,12 +154,23 @@ OPTIONS = (
 
 
 def run(task):
+    task.params["image"] = tagged(task.params)
     tag = task.remote(TAG, **image_names(task.params["image"]))
     found = digest(tag)
     if found:
         return result(task, False, found)
     build = build_in_cloud if task.params["engine"] == "cloud_build" else build_locally
     return build(task, tag)
+
+
+def tagged(params):
+    """Return the image with its tag: that in ``image``, else ``tag``, else a hash of what the image is built from."""
+    image = params["image"]
+    if ":" in image.rsplit("/", 1)[-1]:
+        return image
+    refuse_missing(params["context"], params["dockerfile"])
+    tag = params["tag"] or content_tag(params["context"], params["dockerfile"], params["build_args"])
+    return f"{image}:{tag}"
 
 
 def digest(tag):

@@ -91,6 +91,11 @@ options:
             first deployment. Later ones need not ask again for what they have made.
         type: bool
         default: false
+      adopt:
+        description: Whether it may lack O(owner_labels), whatever O(adopt) is.
+        type: bool
+        default: false
+        version_added: 0.3.0
   owner_labels:
     description:
       - Labels that the deployment's own resources carry. What is there without them belongs to something else.
@@ -104,6 +109,14 @@ options:
     description: Whether resources without O(owner_labels) may be taken over.
     type: bool
     default: false
+  problems:
+    description: Whether problems make the task fail.
+    type: str
+    choices:
+      report: Problems are returned.
+      fail: All problems are listed in the error.
+    default: report
+    version_added: 0.3.0
   organization_required:
     description: Whether the project has to be in an organization.
     type: bool
@@ -249,9 +262,24 @@ resources:
       description: Whether Identity-Aware Proxy is on.
       returned: for an App Engine application that is there
       type: bool
+    hostname:
+      description: Its default host name.
+      returned: for an App Engine application that exists
+      type: str
+    allocations:
+      description: Version -> share of the requests.
+      returned: for an App Engine service that exists
+      type: dict
+    version_list:
+      description: The versions, each with C(id), C(serving_status), C(create_time) and C(deployment), its owner.
+      returned: for an App Engine service that exists
+      type: list
+      elements: dict
 """
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kinds import KINDS
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem, listed
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._preflight import Preflight
@@ -278,10 +306,12 @@ OPTIONS = GCP + Options(
                 },
                 "host": {"type": "str"},
                 "new_only": {"type": "bool", "default": False},
+                "adopt": {"type": "bool", "default": False},
             },
         },
         "owner_labels": {"type": "dict", "default": {}},
         "adopt": {"type": "bool", "default": False},
+        "problems": {"type": "str", "choices": ["report", "fail"], "default": "report"},
         "organization_required": {"type": "bool", "default": False},
         "principals": {"type": "list", "elements": "str", "default": []},
     }
@@ -289,7 +319,11 @@ OPTIONS = GCP + Options(
 
 
 def run(task):
-    return Preflight(task).result()
+    result = Preflight(task).result()
+    if result["problems"] and task.params["problems"] == "fail":
+        problems = [Problem("", item["what"], item["next"]) for item in result["problems"]]
+        raise UserError(listed(problems, "Nothing was changed: this would fail."))
+    return result
 
 
 def main():

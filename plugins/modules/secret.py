@@ -187,7 +187,7 @@ OPTIONS = (
             "bindings": {"type": "list", "elements": "dict", "options": BINDINGS},
         },
         mutually_exclusive=(("payload", "payload_file", "generate", "template"),),
-        required_together=(("template", "template_secrets"),),
+        required_by={"template_secrets": ("template",)},
     )
 )
 

@@ -341,6 +341,8 @@ def flag_value(value):
 def backup(options, version):
     if options is None:
         return None
+    if options["enabled"] is False:
+        return {"enabled": False}
     retained = options["retained"]
     return {
         "enabled": options["enabled"],

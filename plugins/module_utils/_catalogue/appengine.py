@@ -87,6 +87,32 @@ APPLICATION = Resource(
 )
 
 
+def _allocations(body):
+    """Return version -> share of a service's requests."""
+    return (body.get("split") or {}).get("allocations") or {}
+
+
+def _versions(remote):
+    """Return the versions of a service, read once for each :class:`Remote`: its owner and its facts need them."""
+    if not hasattr(remote, "versions"):
+        remote.versions = every(remote.task, KINDS["app_engine_version"], service=remote.id, name=None)
+    return remote.versions
+
+
+def _service_facts(remote, body):
+    """Return the shares of the requests, and what the versions are."""
+    versions = [
+        {
+            "id": version["id"],
+            "serving_status": version.get("servingStatus"),
+            "create_time": version.get("createTime"),
+            "deployment": (version.get("envVariables") or {}).get(MARK),
+        }
+        for version in _versions(remote)
+    ]
+    return {"version_list": versions, "allocations": _allocations(body)}
+
+
 class ServingVersions(Labels):
     """A service belongs to the owner of the versions that receive its requests, and is marked through them."""
 
@@ -95,11 +121,10 @@ class ServingVersions(Labels):
 
         When the service is to be deleted, all of its versions count.
         """
-        serving = (body.get("split") or {}).get("allocations") or {}
-        versions = every(remote.task, KINDS["app_engine_version"], service=remote.id, name=None)
+        serving = _allocations(body)
         marks = [
             VERSION.mark.read(remote, version)
-            for version in versions
+            for version in _versions(remote)
             if remote.removing or version.get("id") in serving
         ]
         same = marks and all(mark == marks[0] for mark in marks)
@@ -181,7 +206,8 @@ def _application_facts(remote, body):
     briefly = dataclasses.replace(kinds["app_engine_version"], resource=dataclasses.replace(VERSION, read_query={}))
     count = sum(len(every(task, briefly, service=name, name=None)) for name in names)
     enabled = bool((body.get("iap") or {}).get("enabled"))
-    return {"services": names, "versions": count, "iap_enabled": enabled}
+    hostname = body.get("defaultHostname")
+    return {"services": names, "versions": count, "iap_enabled": enabled, "hostname": hostname}
 
 
 def _version_names(project, name, location):
@@ -205,6 +231,7 @@ KINDS = {
     "app_engine_service": Kind(
         SERVICE,
         items="services",
+        facts=_service_facts,
         iap="//iap.googleapis.com/projects/{number}/iap_web/appengine-{project}/services/{name}",
     ),
     "app_engine_version": Kind(

@@ -296,7 +296,9 @@ def verify(wanted, report):
         raise SystemExit(f"mlflow_verify_access is {wanted['access']!r}; it must be one of {', '.join(ACCESS_MODES)}.")
     # A new policy takes effect after minutes (https://cloud.google.com/iam/docs/access-change-propagation).
     deadline = time.monotonic() + wanted["timeout"]
-    google_cloud = Google(source_credentials(wanted["credentials"]), deadline)
+    google_cloud = Google(
+        source_credentials({key: value for key, value in wanted["credentials"].items() if value}), deadline
+    )
     access = ACCESS_MODES[wanted["access"]](google_cloud, wanted)
 
     with report.check(f"client of {access.url}") as opened:

@@ -147,19 +147,21 @@ ROLE = RoleSpec(
     ),
     entry_points=(
         EntryPoint(
-            "absent",
-            "Remove the deployment",
-            (
-                "Removes what belongs to this deployment. Data are kept unless C(mlflow_destroy_data) is true.",
-                "App Engine cannot remove the application and a service C(default). Their versions are stopped, and all"
-                " access is revoked.",
-            ),
+            "run", "Run the server", ("Needs C(deployment), which the entry point C(prepare) of C(mlflow) registers.",)
         ),
+        EntryPoint("access", "Grant access", ("Gives exactly the members of the deployment access to the server.",)),
+        EntryPoint("verify", "Verify the deployment", ("Finds the server and runs the role C(mlflow_verify).",)),
+        EntryPoint("status", "Report the server", ("Sets C(mlflow_status).",)),
+        EntryPoint("restart", "Restart the server", ("Replaces the running instances. Settings stay as they are.",)),
         EntryPoint(
             "retire",
-            "Stop the server",
-            ("Stops and removes versions and leaves everything else, after the deployment runs on another target.",),
+            "Remove the server alone",
+            ("Keeps everything else, after the deployment runs on another target.",),
         ),
-        EntryPoint("verify", "Verify the deployment", ("Finds the service and runs the role C(mlflow_verify).",)),
+        EntryPoint(
+            "absent",
+            "Remove the deployment",
+            ("Needs C(deployment), which the entry point C(removal) of C(mlflow) registers.",),
+        ),
     ),
 )

@@ -98,6 +98,12 @@ ROLE = RoleSpec(
             ("Whether O(bucket_state=absent) deletes a bucket that has objects.",),
             default=False,
         ),
+        Variable(
+            "bucket_managed",
+            "bool",
+            ("Whether to create and change the bucket. Otherwise it must exist, and only roles on it are granted.",),
+            default=True,
+        ),
         *_shared.ownership("bucket", "the bucket"),
     ),
 )

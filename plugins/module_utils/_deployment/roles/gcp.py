@@ -16,6 +16,7 @@ ROLE = RoleSpec(
         " roles depend on it.",
         "What is empty comes from the environment, under the names that the C(google.cloud) collection and AWX use.",
     ),
+    registers=("gcp_module_defaults",),
     text=True,
     variables=(
         Variable(

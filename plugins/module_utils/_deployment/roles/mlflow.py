@@ -408,12 +408,22 @@ _DATABASE = (
     Variable(
         "mlflow_database_name",
         "str",
-        ("Name of the database in the instance.",),
-        default="mlflow",
+        (
+            "Name of the database in the instance. Empty is C(mlflow), and C(mlflow_NAME_ENV) in an instance that is"
+            " only used.",
+        ),
+        default="",
         rule="database_name",
     ),
     Variable(
-        "mlflow_database_user", "str", ("The database user of the server.",), default="mlflow", rule="database_user"
+        "mlflow_database_user",
+        "str",
+        (
+            "The database user of the server. Empty is C(mlflow), and C(mlflow_NAME_ENV) in an instance that is only"
+            " used.",
+        ),
+        default="",
+        rule="database_user",
     ),
     Variable(
         "mlflow_migration",
@@ -504,39 +514,30 @@ ROLE = RoleSpec(
         "The variables that mean the same on every target. The role has no tasks of its own; its entry points are what"
         " all targets share.",
     ),
+    registers=("mlflow_hostname", "mlflow_status"),
     text=True,
     variables=_TARGET + _ACCESS + _SERVER + _ARTIFACTS + _DATABASE + _ACCOUNTS + _SECRETS + _DESTROY,
     entry_points=(
         EntryPoint(
             "prepare",
-            "Run preflight and start what takes minutes",
+            "Compute the deployment and enable its APIs",
             (
-                "For targets. Runs C(preflight), enables the APIs, starts the database and the image, and creates the"
-                " service accounts.",
+                "Registers C(deployment), everything that follows from the variables and from what exists. Fails with a"
+                " list of all problems before anything is changed.",
             ),
         ),
         EntryPoint(
-            "finish",
-            "Create the rest of what a server needs",
-            (
-                "For targets. Creates the bucket and the secrets, waits for the database and the image, and"
-                " migrates the schema.",
-            ),
+            "resolve",
+            "Compute the server",
+            ("For targets. Registers C(deployment) again, once the image and the versions of the secrets are known.",),
         ),
-        EntryPoint(
-            "migrate",
-            "Migrate the schema",
-            ("For targets. Runs the migration as a Cloud Run job when the image has changed.",),
-        ),
+        EntryPoint("read", "Compute a deployment that is only read", ("Registers C(deployment).",)),
         EntryPoint(
             "removal",
-            "Gather information about what can be removed",
-            ("For targets. Refuses to remove data without a confirmation, and reads what exists and whose it is.",),
+            "Compute what a removal does",
+            ("Registers C(deployment). Fails if data are to be removed without a confirmation.",),
         ),
-        EntryPoint(
-            "absent",
-            "Remove what a server needed",
-            ("For targets, after C(removal). Data are kept unless C(mlflow_destroy_data) is true.",),
-        ),
+        EntryPoint("verify", "Verify the server", ("For targets. Runs the role C(mlflow_verify) on the deployment.",)),
+        EntryPoint("report", "Print where the server is and who has access", ("Prints C(deployment.report).",)),
     ),
 )

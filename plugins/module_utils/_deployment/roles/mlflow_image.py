@@ -93,6 +93,27 @@ ROLE = RoleSpec(
             maximum=1000,
         ),
         Variable(
+            "mlflow_image_repository_managed",
+            "bool",
+            ("Whether to create and change the repository. Otherwise it must exist.",),
+            default=True,
+        ),
+        Variable("mlflow_image_description", "str", ("Description of the repository.",), default=""),
+        Variable(
+            "mlflow_image_cleanup_policies",
+            "list",
+            ("Clean-up policies of the repository, as M(mlplatform.gcp.artifact_repository) has them.",),
+            default=[],
+            elements="dict",
+        ),
+        Variable("mlflow_image_builder_display_name", "str", ("Display name of the build's account.",), default=""),
+        Variable(
+            "mlflow_image_source_bucket_managed",
+            "bool",
+            ("Whether to create and change the bucket of the sources. Otherwise it must exist.",),
+            default=True,
+        ),
+        Variable(
             "mlflow_image_builder_account",
             "str",
             (

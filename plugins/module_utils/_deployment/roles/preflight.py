@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import _shared
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import EntryPoint, RoleSpec, Variable
 
 ROLE = RoleSpec(
@@ -56,11 +57,7 @@ ROLE = RoleSpec(
                 ),
                 Variable("name", "str", ("Name of the resource.",), required=True),
                 Variable("location", "str", ("Location that the resource must have.",)),
-                Variable(
-                    "new_only",
-                    "bool",
-                    ("Whether to read it only before the first deployment, when no other resource exists.",),
-                ),
+                Variable("adopt", "bool", ("Whether it may belong to another owner.",)),
             ),
         ),
         Variable(
@@ -72,23 +69,12 @@ ROLE = RoleSpec(
             rule="member",
         ),
         Variable(
-            "preflight_checks",
-            "list",
-            ("Results of further checks.",),
-            default=[],
-            elements="dict",
-            options=(
-                Variable("failed", "bool", ("Whether there is a problem.",), required=True),
-                Variable("what", "str", ("What is wrong.",), required=True),
-                Variable("next", "str", ("What to do.",), required=True),
-            ),
-        ),
-        Variable(
             "preflight_organization",
             "bool",
             ("Whether the project must belong to an organization, which Google's managed OAuth client requires.",),
             default=False,
         ),
+        *_shared.ownership("preflight", "the resources"),
     ),
     entry_points=(
         EntryPoint(

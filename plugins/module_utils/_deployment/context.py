@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What every part of the model is computed from: variables, names, what exists, and the decisions that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import names as _names
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import (
+    ADOPTED,
+    MANAGED,
+    USED,
+    Existing,
+    Made,
+)
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.names import Names
+
+
+@dataclass(frozen=True)
+class NewResources:
+    """What a target creates where no variable says otherwise. What exists stays as it is.
+
+    database_version   of a new Cloud SQL instance
+    bucket_location    of a new bucket
+    secret_locations   where the payloads of new secrets are kept; empty for automatic replication
+    """
+
+    database_version: str
+    bucket_location: str
+    secret_locations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """The input of the model. ``values`` has every variable of the collection, normalized (see ``values.read``)."""
+
+    values: Mapping[str, Any]
+    names: Names
+    existing: Existing
+    made: Made
+    new: NewResources
+
+    def __getitem__(self, variable: str) -> Any:
+        return self.values[variable]
+
+    # Decisions that follow from one or two variables
+
+    @property
+    def project(self) -> str:
+        return self.names.project
+
+    @property
+    def region(self) -> str:
+        return self.names.region
+
+    @property
+    def number(self) -> str:
+        return self.existing.number
+
+    @property
+    def production(self) -> bool:
+        return self["mlflow_env"] == "prod"
+
+    @property
+    def iap(self) -> bool:
+        return self["mlflow_access"] == "iap"
+
+    @property
+    def login(self) -> bool:
+        return self["mlflow_access"] == "password"
+
+    @property
+    def builds(self) -> bool:
+        """Whether the image is built, and not one of the user's own."""
+        return not self["mlflow_image"]
+
+    @property
+    def custom_client(self) -> bool:
+        """Whether Identity-Aware Proxy uses an OAuth client of the user's own."""
+        return bool(self["mlflow_oauth_client_id_secret"])
+
+    @cached_property
+    def owner(self) -> dict[str, str]:
+        return _names.owner(self.values)
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        return {str(key): str(value) for key, value in self["mlflow_labels"].items()} | self.owner
+
+    # Ownership
+
+    def relation(self, part: str) -> str:
+        """Return how a part of the deployment relates to a resource that exists: managed, adopted or used."""
+        default = ADOPTED if self["mlflow_adopt"] else MANAGED
+        return self["mlflow_ownership"].get(part) or default
+
+    def adopts(self, part: str) -> bool:
+        return self.relation(part) == ADOPTED
+
+    def uses(self, part: str) -> bool:
+        return self.relation(part) == USED
+
+    def adopted(self, part: str, kind: str, name: str) -> bool:
+        """Whether a resource is one that exists and was created by others."""
+        return self.relation(part) != MANAGED and self.existing.foreign(kind, name)
+
+    # The database and the bucket keep what they are when a deployment changes its target.
+
+    @cached_property
+    def found_instance(self) -> Mapping[str, Any]:
+        return self.existing.resource("sql_instance", self.names.instance) or {}
+
+    @cached_property
+    def database_version(self) -> str:
+        return self["mlflow_database_version"] or self.found_instance.get("version") or self.new.database_version
+
+    @cached_property
+    def bucket_location(self) -> str:
+        found = self.existing.resource("storage_bucket", self.names.bucket) or {}
+        return (
+            self["bucket_location"]
+            or self["mlflow_bucket_location"]
+            or found.get("location")
+            or self.new.bucket_location
+        )
+
+    @property
+    def mysql(self) -> bool:
+        return self.database_version.startswith("MYSQL_")
+
+    @property
+    def engine(self) -> str:
+        return "mysql" if self.mysql else "postgresql"
+
+    @property
+    def secret_locations(self) -> list[str]:
+        """Secrets are created together with the database."""
+        given = self["secrets_replication_locations"]
+        if given:
+            return list(given)
+        return [] if self.found_instance else list(self.new.secret_locations)

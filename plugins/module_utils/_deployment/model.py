@@ -1,0 +1,319 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A deployment, computed once from its variables and from what exists.
+
+:func:`compute` is pure: it reads nothing and changes nothing. The module ``deployment`` runs it in the controller, and
+the roles carry out what it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import (
+    data,
+    names,
+    removal,
+    rules,
+    sizing,
+    values,
+    variables,
+)
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.access import Access, Account, access, accounts
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import Existing, Made
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.requirements import (
+    Requirements,
+    requirements,
+)
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets import TARGETS
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import Target, number
+
+# What a run does: ``deploy`` creates and changes, ``destroy`` removes, ``read`` (verify, status) only reads.
+ACTIONS = ("deploy", "destroy", "read")
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the pure model cannot know by itself.
+
+    report          what ``preflight_info`` returned, or None before it ran
+    made            what the run has created so far
+    content_tag     hash of what the image is built from
+    image_context   folder of the build context that comes with the collection
+    """
+
+    report: Mapping[str, Any] | None = None
+    made: Mapping[str, Any] | None = None
+    content_tag: str = ""
+    image_context: str = ""
+
+
+@dataclass(frozen=True)
+class TargetInfo:
+    """The target of a deployment, or another one whose server it may have to retire."""
+
+    name: str
+    role: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Everything that follows from a deployment's variables and from what exists.
+
+    id        its name and its environment, the beginning of most names
+    owner     labels by which it recognizes its own resources
+    labels    all labels of its resources
+    accounts  service accounts that the deployment creates, as the role ``service_accounts`` takes them
+    retire    other targets whose server must be removed after this one runs
+    incomplete  whether preflight must ask again once the APIs are enabled
+    server    the server on its target; see ``targets.base.Server``
+    removal   what ``destroy`` does, and ``target`` in it what the target removes
+    report    lines for the end of a deployment
+    """
+
+    name: str
+    env: str
+    id: str
+    production: bool
+    project: str
+    region: str
+    owner: dict[str, str]
+    labels: dict[str, str]
+    target: TargetInfo
+    access: Access
+    server_account: Account
+    client_account: Account
+    bucket: data.Bucket
+    database: data.Database
+    secrets: data.Secrets
+    image: data.Image
+    migration: data.Migration
+    accounts: list[dict[str, Any]]
+    server: dict[str, Any]
+    requirements: Requirements
+    disabled_services: list[str]
+    incomplete: bool
+    removal: dict[str, Any]
+    retire: list[TargetInfo] = field(default_factory=list)
+    report: list[str] = field(default_factory=list)
+    verify: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The outcome: a deployment, or only problems where the variables do not even name a target.
+
+    warnings  deprecated and unknown variables
+    """
+
+    deployment: Deployment | None
+    problems: list[Problem]
+    warnings: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the outcome in plain types."""
+        askable = self.deployment is not None and not any(item.variable in _NAMING for item in self.problems)
+        return (asdict(self.deployment) if self.deployment else {}) | {
+            "problems": [asdict(problem) for problem in self.problems],
+            "askable": askable,
+        }
+
+
+def compute(given: Mapping[str, Any], observed: Observed, *, action: str = "deploy") -> Computed:
+    """Return the deployment that follows from its variables.
+
+    :param given: variables by name as Ansible has them, templates evaluated; unset ones are left out.
+    :param action: one of :data:`ACTIONS`.
+    """
+    read, problems, deprecated = values.read(given)
+    unknown = variables.unknown(given)
+    warnings = [f"{problem.what} {problem.next}" for problem in deprecated]
+    if read["mlflow_strict_variables"]:
+        problems = problems + unknown
+    else:
+        warnings += [f"{problem.what} {problem.next}" for problem in unknown]
+    target = TARGETS.get(read["mlflow_target"])
+    if target is None:
+        return Computed(None, [*problems, _no_target(read["mlflow_target"])], warnings)
+
+    named = names.derive(read)
+    existing, made = Existing.from_report(observed.report), Made.from_results(observed.made, named.user)
+    new = target.new(read["gcp_region"])
+    context = Context(read, named, existing, made, new)
+    derived = named.by_variable() | {"mlflow_database_version": context.database_version} | target.derived(context)
+    in_use = values.in_use(given, target.name)
+    problems = [*problems, *rules.check(read, derived, target.name, in_use, target.check(read))]
+    problems = list(dict.fromkeys(problems))
+    # What is wrong is reported; the rest is computed as if those variables were not set.
+    context = replace(context, values=_without(read, problems, in_use))
+    sized = _size(context, target)
+    if action == "destroy":
+        problems = removal.problems(context) + [item for item in problems if item.variable in _NAMING]
+    elif action == "deploy" and not problems:
+        problems = _conflicts(context) + target.problems(context, sized)
+    return Computed(_deployment(context, target, sized, observed, action), problems, warnings)
+
+
+def _without(read: Mapping[str, Any], problems: Iterable[Problem], in_use: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values with the default of each variable that has a problem."""
+    newer = {old: new for new, old in in_use.items()}
+    wrong = {newer.get(problem.variable, problem.variable) for problem in problems}
+    defaults, _problems, _deprecated = values.read({}) if wrong else ({}, [], [])
+    return {name: defaults[name] if name in wrong else value for name, value in read.items()}
+
+
+# The variables that a removal depends on: what is wrong with others does not prevent it.
+_NAMING = frozenset({"gcp_project", "gcp_region", "mlflow_name", "mlflow_env", "mlflow_target", "mlflow_destroy_data"})
+
+
+def _no_target(given: Any) -> Problem:
+    return Problem(
+        "mlflow_target",
+        f"mlflow_target is {given!r}, which is not a target of this collection.",
+        f"Set it to one of {', '.join(TARGETS)}.",
+    )
+
+
+def _size(context: Context, target: Target) -> sizing.Sizing:
+    try:
+        limit = sizing.max_connections(
+            context["cloudsql_tier"] or context["mlflow_database_tier"],
+            context.database_version,
+            context["cloudsql_flags"],
+        )
+    except ValueError:
+        limit = sizing.RESERVED_CONNECTIONS  # reported by the rules of the flags
+    return sizing.size(
+        limit,
+        instances=number(context["mlflow_max_instances"], target.instances[1]),
+        workers=context["mlflow_workers"],
+        pool_size=context["mlflow_pool_size"],
+        overflow=context["mlflow_pool_overflow"],
+    )
+
+
+def _conflicts(context: Context) -> list[Problem]:
+    """Return what is wrong with variables together, and with variables and what exists."""
+    found = []
+    version, exists = context["mlflow_database_version"], context.found_instance.get("version")
+    if version and exists and version != exists:
+        found.append(
+            Problem(
+                "mlflow_database_version",
+                f"mlflow_database_version is {version}, and the instance {context.names.instance} runs {exists}.",
+                "Leave mlflow_database_version out to keep it. A major upgrade is made in Cloud SQL, and another engine"
+                " needs another instance.",
+            )
+        )
+    if context.existing.number and not context.existing.caller and "deployer" in context["mlflow_impersonators"]:
+        found.append(
+            Problem(
+                "mlflow_impersonators",
+                "mlflow_impersonators has deployer, and Google does not report whose these credentials are.",
+                "Name the member instead (user:EMAIL or serviceAccount:EMAIL), or use credentials with the scope"
+                ' "email".',
+            )
+        )
+    return found
+
+
+def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed: Observed, action: str) -> Deployment:
+    bucket = data.bucket(context, target.bindings(context))
+    server_account, client_account = accounts(context)
+    image = data.image(context, observed.content_tag, observed.image_context)
+    others = [other for other in TARGETS.values() if other is not target]
+    others = others if context["mlflow_retire_other_targets"] else []
+    running = target.server(context, bucket.uri, sized)
+    who = access(context)
+    needed = requirements(context, target, others)
+    removed = target.removal(context)
+    if action != "deploy":
+        needed = replace(
+            needed,
+            services=removal.services(context, target),
+            other_services=[],
+            permissions=[],
+            resources=removal.resources(context, target),
+            principals=[],
+            organization=False,
+        )
+    own = [(item["type"], item["name"]) for item in target.resources(context)]
+    steps = removal.removal(context, own)
+    retired = [other for other in others if other.api in context.existing.enabled and other.removal(context).exists]
+    return Deployment(
+        name=context["mlflow_name"],
+        env=context["mlflow_env"],
+        id=context.names.deployment,
+        production=context.production,
+        project=context.project,
+        region=context.region,
+        owner=context.owner,
+        labels=context.labels,
+        target=_info(target),
+        access=who,
+        server_account=server_account,
+        client_account=client_account,
+        bucket=bucket,
+        database=data.database(context, target.clients(context)),
+        secrets=data.secrets(context, bucket.uri),
+        image=image,
+        migration=data.migration(context),
+        server=asdict(running) | {"image": context.made.image or image.reference},
+        accounts=[_account(item) for item in (server_account, client_account) if item.managed],
+        requirements=needed,
+        disabled_services=list(context.existing.disabled),
+        incomplete=context.existing.incomplete,
+        removal=asdict(steps)
+        | {
+            "target": asdict(removed),
+            "retired": {other.name: asdict(other.removal(context)) for other in retired},
+            "report": [*steps.report, *removed.report],
+        },
+        retire=[_info(other) for other in retired],
+        report=_report(context, running.url, running.report, who, client_account.email, bucket.uri),
+        verify=_verify(context, who, client_account.email),
+    )
+
+
+def _account(account: Account) -> dict[str, Any]:
+    fields = {"account_id": account.account_id, "display_name": account.display_name, "adopt": account.adopt}
+    return fields if account.impersonators is None else fields | {"impersonators": account.impersonators}
+
+
+def _info(target: Target) -> TargetInfo:
+    return TargetInfo(target.name, target.role, target.title)
+
+
+def _report(
+    context: Context, url: str, more: Iterable[tuple[str, str]], who: Access, client: str, uri: str
+) -> list[str]:
+    direct = context["mlflow_artifacts"] == "direct"
+    written = "written by clients" if direct else "through the server, at most 32 MiB each"
+    lines = [
+        ("Address", url),
+        ("Access", who.summary),
+        ("Programs", f"as {client}, by impersonation"),
+        ("Artifacts", f"{uri}, {written}"),
+        *more,
+    ]
+    return [f"{title + ':':<13}{text}" for title, text in lines]
+
+
+def _verify(context: Context, who: Access, client: str) -> dict[str, Any]:
+    names_ = context.names
+    return {
+        "access": who.kind,
+        "members": list(context["mlflow_access_members"]),
+        "client_account": client,
+        "username_secret": names_.secret(names_.login_username_secret),
+        "password_secret": names_.secret(names_.login_password_secret),
+        "oauth_client_id_secret": who.client_id_secret,
+        "artifacts": context["mlflow_artifacts"],
+    }

@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What ``destroy`` removes, what it keeps, and whose access it revokes.
+
+Only what carries the mark of the deployment is removed. Data (database, bucket, secrets) are kept unless
+``mlflow_destroy_data`` says otherwise; the deployment's accounts lose their access to what is kept, because a deleted
+account in a policy prevents the next account of that name from getting the role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import requirements as _requirements
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import Target
+
+_OPTIONAL_SERVICES = ("artifactregistry.googleapis.com", "iap.googleapis.com")
+
+
+@dataclass(frozen=True)
+class Removal:
+    """The steps of a removal: whether each is needed.
+
+    clients                 revoke the server's right to connect to the database
+    bucket_access           make the roles on the bucket what remains without the deployment
+    foreign_bucket_access   revoke the roles of the deployment's accounts on a bucket that others created
+    secret_access           ids of secrets that the server may no longer read
+    secrets                 secrets that are deleted
+    image                   whether there is a repository, a bucket or an account of builds to delete
+    report                  lines for the end
+    """
+
+    data: bool
+    job: bool
+    clients: bool
+    database: bool
+    bucket: bool
+    bucket_access: bool
+    foreign_bucket_access: bool
+    secret_access: list[str]
+    secrets: list[dict[str, str]]
+    image: bool
+    repository_access: bool
+    accounts: list[dict[str, str]]
+    iap_enabled: bool
+    report: list[str]
+
+
+def services(context: Context, target: Target) -> list[str]:
+    """Return the APIs that may have resources of a deployment, whatever it was deployed with."""
+    return list(dict.fromkeys([*_requirements.services(context, target), *_OPTIONAL_SERVICES]))
+
+
+def resources(context: Context, target: Target) -> list[dict[str, Any]]:
+    """Return all resources that a deployment can have, whatever it was deployed with, data last."""
+    names, region, anywhere = context.names, context.region, _requirements.ANYWHERE
+
+    def item(kind: str, name: str, location: str = region) -> dict[str, Any]:
+        return {"type": kind, "name": name, "location": location, "adopt": True}
+
+    return [
+        *(dict(resource, adopt=True) for resource in target.resources(context)),
+        item("cloud_run_job", names.migration_job),
+        item("sql_instance", names.instance),
+        item("storage_bucket", names.bucket, anywhere),
+        item("storage_bucket", names.build_bucket, anywhere),
+        item("artifact_repository", names.repository),
+        *(item("secret", name) for name in _requirements.secret_names(context, all_of_them=True)),
+        *(item("service_account", name) for name in (names.server_account, names.client_account, names.build_account)),
+    ]
+
+
+def removal(context: Context, more: Iterable[tuple[str, str]] = ()) -> Removal:
+    """Return the steps of a removal; ``more`` are the (type, name) of a target's own resources."""
+    names, existing, data = context.names, context.existing, context["mlflow_destroy_data"]
+    secrets = _requirements.secret_names(context, all_of_them=True)
+    own_secrets = [name for name in secrets if existing.owned("secret", name)]
+    adopted_secrets = [name for name in secrets if context.adopted("secrets", "secret", name)]
+    server = existing.owned("service_account", names.server_account)
+    client = existing.owned("service_account", names.client_account)
+    database, bucket = existing.owned("sql_instance", names.instance), existing.owned("storage_bucket", names.bucket)
+    builds = [
+        ("artifact_repository", names.repository),
+        ("storage_bucket", names.build_bucket),
+        ("service_account", names.build_account),
+    ]
+    own_builds = [item for item in builds if existing.owned(*item)]
+
+    data_names = [f"sql_instance/{names.instance}", f"storage_bucket/{names.bucket}"]
+    data_names += [f"secret/{name}" for name in secrets]
+    items = [*more, ("cloud_run_job", names.migration_job), ("sql_instance", names.instance)]
+    items += [("storage_bucket", names.bucket), *builds, *(("secret", name) for name in secrets)]
+    items += [("service_account", names.server_account), ("service_account", names.client_account)]
+    owned = [f"{kind}/{name}" for kind, name in dict.fromkeys(items) if existing.owned(kind, name)]
+    foreign = [f"{kind}/{name}" for kind, name in dict.fromkeys(items) if existing.foreign(kind, name)]
+    kept = [] if data else [name for name in owned if name in data_names]
+    removed = [name for name in owned if name not in kept]
+    return Removal(
+        data=data,
+        job=existing.owned("cloud_run_job", names.migration_job),
+        clients=database or (context.adopted("database", "sql_instance", names.instance) and server),
+        database=database and data,
+        bucket=bucket and data,
+        bucket_access=bucket and not data,
+        foreign_bucket_access=context.adopted("bucket", "storage_bucket", names.bucket) and (server or client),
+        secret_access=([] if data else own_secrets) + (adopted_secrets if server else []),
+        secrets=[{"name": name} for name in own_secrets] if data else [],
+        image=bool(own_builds),
+        repository_access=(
+            context.adopted("image_repository", "artifact_repository", names.repository) and bool(own_builds)
+        ),
+        accounts=[
+            {"account_id": name}
+            for name, own in ((names.server_account, server), (names.client_account, client))
+            if own
+        ],
+        iap_enabled="iap.googleapis.com" in existing.enabled,
+        report=[
+            f"Removed: {', '.join(sorted(removed)) or 'nothing'}",
+            f"Kept: {', '.join(sorted(kept)) or 'no data'}",
+            f"Left alone, because they lack this deployment's labels: {', '.join(foreign) or 'nothing'}",
+            "APIs that were enabled stay enabled, because other parts of the project may use them.",
+        ],
+    )
+
+
+def problems(context: Context) -> list[Problem]:
+    """Return what prevents a removal: data are only removed by a deployer who names the deployment."""
+    name = context["mlflow_name"]
+    if not context["mlflow_destroy_data"] or context["mlflow_destroy_confirm"] == name:
+        return []
+    return [
+        Problem(
+            "mlflow_destroy_confirm",
+            f"mlflow_destroy_data=true removes the database {context.names.instance} and the bucket"
+            f" {context.names.bucket} with everything in them, and mlflow_destroy_confirm is not {name}.",
+            f"If that is what you want, set mlflow_destroy_confirm={name} as well.",
+        )
+    ]

@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a deployment needs from the project: APIs, permissions, and the resources that preflight reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import permissions as _permissions
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import MANAGED
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import Target
+
+ANYWHERE = "*"
+_CORE_SERVICES = (
+    "serviceusage.googleapis.com",
+    "cloudresourcemanager.googleapis.com",
+    "iam.googleapis.com",
+    "iamcredentials.googleapis.com",
+    "secretmanager.googleapis.com",
+    "storage.googleapis.com",
+    "sqladmin.googleapis.com",
+    "run.googleapis.com",  # the migration is a Cloud Run job on every target
+)
+_BUILD_SERVICES = ("artifactregistry.googleapis.com", "cloudbuild.googleapis.com")
+_IAP_SERVICE = "iap.googleapis.com"
+_FROM_SERVICE_ACCOUNTS = "serviceAccount:"
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What ``preflight_info`` is asked.
+
+    services        APIs that are enabled where they are not
+    other_services  APIs of which only matters whether they are enabled
+    permissions     permissions of the deployer on the project
+    resources       resources that may exist, as ``preflight_info`` takes them
+    principals      members that get roles
+    organization    whether the project must belong to an organization
+    """
+
+    services: list[str]
+    other_services: list[str]
+    permissions: list[str]
+    resources: list[dict[str, Any]]
+    principals: list[str]
+    organization: bool
+
+
+def services(context: Context, target: Target) -> list[str]:
+    """Return the APIs that a deployment needs."""
+    found = [*_CORE_SERVICES]
+    found += _BUILD_SERVICES if context.builds else ()
+    found += (_IAP_SERVICE,) if context.iap else ()
+    return list(dict.fromkeys([*found, target.api, *target.services]))
+
+
+def _wanted_location(context: Context) -> str:
+    """Return where the bucket must be: anywhere, unless a variable says so."""
+    return context["bucket_location"] or context["mlflow_bucket_location"] or ANYWHERE
+
+
+def resources(context: Context, target: Target, retired: Iterable[Target]) -> list[dict[str, Any]]:
+    """Return the resources whose existence and owner matter to a deployment."""
+    names, region = context.names, context.region
+
+    def item(kind: str, name: str, part: str = "", location: str = region) -> dict[str, Any]:
+        adopt = context.relation(part) != MANAGED if part else context["mlflow_adopt"]
+        return {"type": kind, "name": name, "location": location, "adopt": adopt}
+
+    found = [
+        item("storage_bucket", names.bucket, "bucket", _wanted_location(context)),
+        item("sql_instance", names.instance, "database"),
+        item("cloud_run_job", names.migration_job),
+        item("service_account", names.server_account, "server_account"),
+        item("service_account", names.client_account, "client_account"),
+    ]
+    found += [item("secret", name, "secrets") for name in secret_names(context, all_of_them=False)]
+    if context.builds:
+        found.append(item("artifact_repository", names.repository, "image_repository"))
+        if context["mlflow_image_engine"] == "cloud_build":
+            found.append(item("storage_bucket", names.build_bucket, location=ANYWHERE))
+            found.append(item("service_account", names.build_account))
+    found += [dict(resource, adopt=context["mlflow_adopt"]) for resource in target.resources(context)]
+    for other in retired:
+        found += [dict(resource, adopt=True) for resource in other.resources(context)]
+    return found
+
+
+def secret_names(context: Context, *, all_of_them: bool) -> list[str]:
+    """Return the ids of the secrets of the database and, where MLflow has its own login or all are asked for, of it."""
+    names = context.names
+    found = [names.username_secret, names.password_secret, names.url_secret, names.artifact_url_secret]
+    if context.login or all_of_them:
+        found += [names.login_username_secret, names.login_password_secret, names.login_key_secret]
+    return list(dict.fromkeys(found))
+
+
+def requirements(context: Context, target: Target, others: Iterable[Target]) -> Requirements:
+    """Return what a deployment needs; ``others`` are the targets whose server it may have to retire."""
+    others = list(others)
+    needed = _permissions.needed(
+        "deploy",
+        target.permissions,
+        builds=context.builds,
+        iap=context.iap,
+        login=context.login,
+        custom_client=context.custom_client,
+        enables=bool(context.existing.disabled),
+        retires=[other.permissions for other in others if other.api in context.existing.enabled],
+        database=context["mlflow_database"],
+        migration=context["mlflow_migration"],
+        secrets=context["mlflow_secrets"],
+        artifacts=context["mlflow_artifact_store"],
+    )
+    members = [*context["mlflow_access_members"], *context["mlflow_bucket_readers"]]
+    return Requirements(
+        services=services(context, target),
+        other_services=[other.api for other in others],
+        permissions=list(needed),
+        resources=resources(context, target, others),
+        principals=list(dict.fromkeys(item for item in members if item.startswith(_FROM_SERVICE_ACCOUNTS))),
+        organization=context.iap and not context.custom_client,
+    )

@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""MLflow on Cloud Run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import server as _server
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.access import access
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context, NewResources
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.permissions import CLOUD_RUN
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import cloudrun as rules
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.sizing import Sizing
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import (
+    Removal,
+    Server,
+    Target,
+    merged_env,
+    not_enough_connections,
+    number,
+)
+from ansible_collections.mlplatform.gcp.plugins.module_utils._iap import cloud_run as iap_resource
+
+INSTANCES = (0, 10)
+_STARTUP_PROBE = {"http_get": {"path": "/health"}, "period_seconds": 2, "timeout_seconds": 2, "failure_threshold": 90}
+_LIVENESS_PROBE = {"http_get": {"path": "/health"}, "period_seconds": 30, "timeout_seconds": 5, "failure_threshold": 4}
+
+
+def service_name(context: Context) -> str:
+    """Return the name of the service."""
+    return context["cloudrun_mlflow_service"] or context.names.deployment
+
+
+def _host(context: Context) -> str:
+    """Return the address of the service that is known before the service exists."""
+    return f"{service_name(context)}-{context.number}.{context.region}.run.app"
+
+
+def _invokers(context: Context) -> list[str]:
+    if context.iap:
+        return [f"serviceAccount:service-{context.number}@gcp-sa-iap.iam.gserviceaccount.com"]
+    return ["allUsers"] if context.login else access(context).members
+
+
+def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
+    """Return the service."""
+    name, host = service_name(context), _host(context)
+    # A service has two addresses. The other one has a part that is only known once the service exists. With a pattern
+    # for that part the first revision is right already; only Google assigns names under a.run.app.
+    hosts = [host, f"{name}-*.a.run.app", *context["mlflow_allowed_hosts"]]
+    env = merged_env(_server.server_env(context, artifact_uri, hosts, sizing), context["mlflow_server_env"])
+    least, most = INSTANCES
+    resource = f"projects/{context.project}/locations/{context.region}/services/{name}"
+    options: dict[str, Any] = {
+        "service": name,
+        "resource": resource,
+        "cpu": context["mlflow_cpu"],
+        "memory": context["mlflow_memory"],
+        "cpu_idle": context["cloudrun_mlflow_cpu_idle"],
+        "startup_cpu_boost": context["cloudrun_mlflow_startup_cpu_boost"],
+        "min_instances": number(context["mlflow_min_instances"], least),
+        "max_instances": number(context["mlflow_max_instances"], most),
+        "concurrency": context["cloudrun_mlflow_concurrency"],
+        "timeout": context["cloudrun_mlflow_timeout"],
+        "ingress": context["cloudrun_mlflow_ingress"],
+        "startup_probe": _STARTUP_PROBE,
+        "liveness_probe": _LIVENESS_PROBE,
+        "invokers": _invokers(context),
+        "iap_resource": iap_resource(context.number, context.region, name),
+        "adopt": context["mlflow_adopt"],
+    }
+    return Server(f"https://{host}", hosts, env, _server.secret_env(context), options)
+
+
+def removal(context: Context) -> Removal:
+    """Return the service when it is removed."""
+    name = service_name(context)
+    options = {"service": name, "iap_resource": iap_resource(context.number, context.region, name)}
+    return Removal(context.existing.owned("cloud_run_service", name), options)
+
+
+def resources(context: Context) -> list[dict[str, Any]]:
+    """Return the service as ``preflight_info`` takes it."""
+    return [{"type": "cloud_run_service", "name": service_name(context), "location": context.region}]
+
+
+def problems(context: Context, sizing: Sizing) -> list[Problem]:
+    """Return what would fail on Cloud Run beyond the rules of single variables."""
+    least, most = INSTANCES
+    minimum, maximum = (
+        number(context["mlflow_min_instances"], least),
+        number(context["mlflow_max_instances"], most),
+    )
+    found = []
+    if minimum > maximum:
+        found.append(
+            Problem(
+                "mlflow_min_instances",
+                f"mlflow_min_instances is {minimum}, more than mlflow_max_instances ({maximum}).",
+                "Lower it, or raise mlflow_max_instances.",
+            )
+        )
+    return found + not_enough_connections(sizing, context["mlflow_database_tier"], "mlflow_max_instances")
+
+
+TARGET = Target(
+    name="cloudrun",
+    role="mlplatform.gcp.cloudrun_mlflow",
+    title="Cloud Run",
+    api="run.googleapis.com",
+    permissions=CLOUD_RUN,
+    instances=INSTANCES,
+    new=lambda region: NewResources("POSTGRES_16", region),
+    server=server,
+    removal=removal,
+    resources=resources,
+    check=rules.check,
+    derived=lambda context: {"cloudrun_mlflow_service": service_name(context)},
+    problems=problems,
+)

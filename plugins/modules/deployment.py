@@ -1,0 +1,195 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: deployment
+short_description: Compute an MLflow deployment from its variables
+version_added: 0.3.0
+description:
+  - Returns everything that follows from the variables of a deployment and from what exists, as names, labels, members,
+    requirements, sizes, the server's environment, and problems.
+  - It sends no request and changes nothing. The roles of this collection carry out what it returns.
+  - The action plugin of the same name takes the variables from the host that the task runs for.
+author:
+  - the mlplatform.gcp authors (@mlplatform)
+options:
+  variables:
+    description:
+      - The variables by name. Those that no role of this collection knows are ignored or reported.
+      - By default the variables of the host, without those that hold credentials.
+    type: dict
+  action:
+    description: What the deployment is computed for.
+    type: str
+    choices:
+      deploy: Create and change resources.
+      destroy: Remove resources.
+      read: Read resources only.
+    default: deploy
+  report:
+    description: What M(mlplatform.gcp.preflight_info) returned, if it ran.
+    type: dict
+  made:
+    description: What the run has created so far.
+    type: dict
+    suboptions:
+      image:
+        description: The image with its digest.
+        type: str
+      hostname:
+        description: Default host name of the App Engine application.
+        type: str
+      users:
+        description: Results of M(mlplatform.gcp.sql_user), each with its C(item).
+        type: list
+        elements: dict
+      secrets:
+        description: Results of M(mlplatform.gcp.secret), each with its C(item).
+        type: list
+        elements: dict
+  image_context:
+    description: Folder of the default build context. Its contents become part of the image's tag.
+    type: path
+  changed:
+    description: What was changed before the task, for the error.
+    type: str
+    default: Nothing was changed
+  problems:
+    description: Whether problems make the task fail.
+    type: str
+    choices:
+      fail: All problems are listed in the error.
+      report: Problems are returned.
+    default: fail
+extends_documentation_fragment:
+  - mlplatform.gcp.attributes.info
+notes:
+  - Needs no permissions and no credentials. Variables that hold credentials are not read.
+"""
+
+EXAMPLES = r"""
+- name: Compute the deployment
+  mlplatform.gcp.deployment:
+    problems: report
+  register: deployment
+
+- name: Print the name of its bucket
+  ansible.builtin.debug:
+    msg: "{{ deployment.bucket.name }}"
+"""
+
+RETURN = r"""
+problems:
+  description: What would fail, each with C(variable), C(what) and C(next).
+  returned: always
+  type: list
+  elements: dict
+variables:
+  description: The O(variables), for a task that computes the deployment again from what has been created since.
+  returned: always
+  type: dict
+askable:
+  description: Whether the variables name a project and resources that Google Cloud can be asked about.
+  returned: always
+  type: bool
+name:
+  description: Name of the deployment.
+  returned: when O(variables) name a target
+  type: str
+target:
+  description: Name, role and title of the target.
+  returned: when O(variables) name a target
+  type: dict
+  sample: {name: cloudrun, role: mlplatform.gcp.cloudrun_mlflow, title: Cloud Run}
+bucket:
+  description: The bucket of artifacts, with C(name), C(uri), C(location), C(bindings) and its settings.
+  returned: when O(variables) name a target
+  type: dict
+database:
+  description: The Cloud SQL instance, with C(instance), C(connection), C(version), C(tier) and its settings.
+  returned: when O(variables) name a target
+  type: dict
+server:
+  description: The server, with C(url), C(hosts), C(env), C(secret_env), C(image) and the target's own C(options).
+  returned: when O(variables) name a target
+  type: dict
+requirements:
+  description: What M(mlplatform.gcp.preflight_info) is to be asked.
+  returned: when O(variables) name a target
+  type: dict
+removal:
+  description: What a removal does.
+  returned: when O(variables) name a target
+  type: dict
+"""
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._build_context import content_tag
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import data, values
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.model import ACTIONS, Observed, compute
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem, listed
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import Options
+
+_RESULTS = {"type": "list", "elements": "dict"}
+OPTIONS = Options(
+    {
+        "variables": {"type": "dict"},
+        "action": {"type": "str", "choices": list(ACTIONS), "default": "deploy"},
+        "report": {"type": "dict"},
+        "made": {
+            "type": "dict",
+            "options": {
+                "image": {"type": "str"},
+                "hostname": {"type": "str"},
+                "users": _RESULTS,
+                "secrets": _RESULTS,
+            },
+        },
+        "image_context": {"type": "path"},
+        "changed": {"type": "str", "default": "Nothing was changed"},
+        "problems": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
+    }
+)
+
+
+def run(task):
+    params = task.params
+    given = params["variables"] or {}
+    observed = Observed(params["report"], params["made"], _content_tag(given, params), params["image_context"] or "")
+    computed = compute(given, observed, action=params["action"])
+    for text in computed.warnings:
+        task.warn(text)
+    # What Google Cloud reported is about resources and not about variables; a removal needs the project alone.
+    reported = (params["report"] or {}).get("problems") or []
+    if params["action"] != "deploy":
+        reported = [item for item in reported if item["check"] in ("credentials", "project")]
+    problems = [*computed.problems, *(Problem("", item["what"], item["next"]) for item in reported)]
+    if problems and params["problems"] == "fail":
+        raise UserError(listed(problems, f"{params['changed']}: {_title(given)} would fail."))
+    return dict(computed.as_dict(), variables=given, changed=False)
+
+
+def _title(given):
+    return f"the deployment {given.get('mlflow_name')} ({given.get('mlflow_env', 'dev')})"
+
+
+def _content_tag(given, params):
+    """Return the hash of the build context; empty where there is none, which the build reports."""
+    read, _problems, _deprecated = values.read(given)
+    folder = read["mlflow_image_context"] or params["image_context"]
+    if read["mlflow_image"] or read["mlflow_image_tag"] or not folder:
+        return ""
+    return content_tag(folder, read["mlflow_image_dockerfile"], data.build_args(read))
+
+
+def main():
+    run_module(OPTIONS, run)
+
+
+if __name__ == "__main__":
+    main()

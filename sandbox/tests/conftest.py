@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,14 +47,32 @@ def mariadb() -> mariadbbuilds.Build:
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="session")
+def new_settings(first_state) -> Callable[..., AbstractContextManager[Settings]]:
+    """Settings of a sandbox that has its keys already, in a state folder of its own: `with new_settings(folder):`."""
+
+    @contextlib.contextmanager
+    def new(folder: Path, **values) -> Iterator[Settings]:
+        settings = Settings(state=folder / "state", **values)
+        shutil.copytree(first_state, settings.state)
+        yield settings
+        shutil.rmtree(settings.runtime, ignore_errors=True)
+        purge(settings)  # databases lie elsewhere under root
+
+    return new
+
+
 @pytest.fixture
-def settings(tmp_path, first_state) -> Iterator[Settings]:
+def latency() -> str:
+    """Latency profile of `sandbox`; a test may override it by parametrisation."""
+    return "instant"
+
+
+@pytest.fixture
+def settings(tmp_path, new_settings, latency) -> Iterator[Settings]:
     """Settings of a sandbox that ends with the test."""
-    settings = Settings(state=tmp_path / "state")
-    shutil.copytree(first_state, settings.state)
-    yield settings
-    shutil.rmtree(settings.runtime, ignore_errors=True)
-    purge(settings)  # databases lie elsewhere under root
+    with new_settings(tmp_path, latency=latency) as settings:
+        yield settings
 
 
 class Iam:
@@ -67,6 +87,12 @@ class Iam:
         return set(permissions) if principal.email in self.allowed else set()
 
 
+@pytest.fixture(scope="session")
+def new_iam() -> type[Iam]:
+    """The stand-in for IAM that `parts` has."""
+    return Iam
+
+
 @pytest.fixture
 def parts(settings) -> SimpleNamespace:
     """What database servers need of a sandbox."""
@@ -75,8 +101,9 @@ def parts(settings) -> SimpleNamespace:
 
 
 @pytest.fixture
-def servers(parts) -> Iterator[SqlServers]:
-    """Started, with no instance yet."""
+def servers(parts, monkeypatch) -> Iterator[SqlServers]:
+    """Started, with no instance yet; a server that dies is noticed soon."""
+    monkeypatch.setattr("gcp_sandbox.backends.servers.WATCH_INTERVAL", 0.1)
     servers = SqlServers(parts)
     servers.start()
     yield servers
@@ -129,13 +156,14 @@ class Cloud:
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory) -> Iterator[Cloud]:
+def cloud(tmp_path_factory, new_settings) -> Iterator[Cloud]:
     """A running sandbox, which this process's clients take for Google while the module's tests run."""
-    cloud = Cloud(tmp_path_factory.mktemp("cloud") / "state")
-    cloud.up()
-    before = dict(os.environ)
-    os.environ.update(cloud.env())
-    yield cloud
-    os.environ.clear()
-    os.environ.update(before)
-    cloud.run("down")
+    with new_settings(tmp_path_factory.mktemp("cloud")) as settings:
+        cloud = Cloud(settings.state)
+        cloud.up()
+        before = dict(os.environ)
+        os.environ.update(cloud.env())
+        yield cloud
+        os.environ.clear()
+        os.environ.update(before)
+        cloud.run("down")

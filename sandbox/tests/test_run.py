@@ -291,9 +291,12 @@ def test_a_change_without_a_revision_does_not_mend_a_service_and_a_forced_revisi
     assert run.show("hello")["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
 
 
+# A probe that fails after 240 s, longer than a test may take: no test passes by waiting for it.
+HANGING = {"tcpSocket": {}, "periodSeconds": 240, "timeoutSeconds": 240, "failureThreshold": 1}
+
+
 def test_a_newer_change_does_not_wait_for_a_revision_that_hangs(run):
-    slow = {"tcpSocket": {}, "periodSeconds": 60, "timeoutSeconds": 60, "failureThreshold": 1}
-    hanging = run.service(env={"DELAY": "300"}, template={"container": {"startupProbe": slow}})
+    hanging = run.service(env={"DELAY": "300"}, template={"container": {"startupProbe": HANGING}})
     first = run.create("hello", hanging).json
     deadline = time.monotonic() + 10
     while not run.sandbox.processes.all():
@@ -301,18 +304,14 @@ def test_a_newer_change_does_not_wait_for_a_revision_that_hangs(run):
         time.sleep(0.05)
     waiting = run.show("hello")
     assert waiting["reconciling"] is True and waiting["terminalCondition"]["state"] == "CONDITION_RECONCILING"
-    began = time.monotonic()
     service = run.deploy("hello")
-    assert service["terminalCondition"]["state"] == "CONDITION_SUCCEEDED" and time.monotonic() - began < 20
+    assert service["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
     assert "given up" in run.finish(first)["error"]["message"]
 
 
 def test_a_service_whose_revision_hangs_can_be_deleted(run):
-    slow = {"tcpSocket": {}, "periodSeconds": 60, "timeoutSeconds": 60, "failureThreshold": 1}
-    run.create("hello", run.service(env={"DELAY": "300"}, template={"container": {"startupProbe": slow}}))
-    began = time.monotonic()
+    run.create("hello", run.service(env={"DELAY": "300"}, template={"container": {"startupProbe": HANGING}}))
     run.finish(run.api.ok("DELETE", f"{BASE}/{run.location}/services/hello"))
-    assert time.monotonic() - began < 20
     assert run.api.get(f"{BASE}/{run.location}/services/hello").status == 404
 
 
@@ -326,15 +325,12 @@ def test_a_service_that_is_deleted_before_its_revision_starts(run, monkeypatch):
         deploy(revision)
 
     monkeypatch.setattr(runtime, "deploy", late)
-    slow = {"tcpSocket": {}, "periodSeconds": 60, "timeoutSeconds": 60, "failureThreshold": 1}
-    hanging = run.service(env={"DELAY": "300"}, template={"container": {"startupProbe": slow}})
+    hanging = run.service(env={"DELAY": "300"}, template={"container": {"startupProbe": HANGING}})
     first = run.create("hello", hanging).json
     assert begun.wait(10)
     operation = run.api.ok("DELETE", f"{BASE}/{run.location}/services/hello")
     deleted.set()
-    began = time.monotonic()
     run.finish(operation)
-    assert time.monotonic() - began < 20
     assert "given up" in run.finish(first)["error"]["message"]
 
 
@@ -527,10 +523,13 @@ def test_instances_scale_with_concurrent_requests(run):
     threads = [threading.Thread(target=run.get, args=(f"{service['uri']}/sleep?seconds=2",)) for _ in range(2)]
     for thread in threads:
         thread.start()
-    time.sleep(1.5)
-    assert len(run.sandbox.processes.all()) == 2
+    deadline = time.monotonic() + 20
+    while len(run.sandbox.processes.all()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     for thread in threads:
         thread.join()
+    assert len(run.sandbox.processes.all()) == 2
 
 
 def test_a_failing_liveness_probe_restarts_the_container(run):

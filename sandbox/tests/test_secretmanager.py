@@ -2,14 +2,13 @@
 """Secret Manager v1: asked without a network, and by unmodified google-cloud-secret-manager over REST."""
 
 import base64
-import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import google.auth
 import google_crc32c
 import pytest
-from gcp_sandbox.config import Settings
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.services import secretmanager
@@ -25,16 +24,24 @@ PAYLOAD = b"correct horse battery staple"
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
+def running(tmp_path_factory, new_settings):
     """One sandbox for all tests of this file, with the API enabled."""
-    settings = Settings(state=tmp_path_factory.mktemp("sandbox") / "state")
-    sandbox = Sandbox(settings)
-    sandbox.start()
-    project = sandbox.projects.get(settings.project)
-    sandbox.enablement.enable(project, ["secretmanager.googleapis.com"], at_once=True)
-    yield sandbox
-    sandbox.stop()
-    shutil.rmtree(settings.runtime, ignore_errors=True)
+    with new_settings(tmp_path_factory.mktemp("sandbox")) as settings:
+        sandbox = Sandbox(settings)
+        sandbox.start()
+        project = sandbox.projects.get(settings.project)
+        sandbox.enablement.enable(project, ["secretmanager.googleapis.com"], at_once=True)
+        yield sandbox
+        sandbox.stop()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The service's clock: `clock.ahead` is how many seconds it is ahead."""
+    clock = SimpleNamespace(ahead=0)
+    shifted = SimpleNamespace(time=lambda: time.time() + clock.ahead, time_ns=time.time_ns)
+    monkeypatch.setattr(secretmanager, "time", shifted)
+    return clock
 
 
 @pytest.fixture
@@ -208,25 +215,23 @@ def test_states_of_a_version(client, base, project, make, add):
     refused(client.post(f"{url}:enable", {}), 400, "FAILED_PRECONDITION", gone)
 
 
-def test_destruction_can_be_put_off(client, base, make, add, monkeypatch):
+def test_destruction_can_be_put_off(client, base, make, add, clock):
     make(versionDestroyTtl="86400s")
     add()
     url = f"{base}/secrets/s/versions/1"
     assert client.ok("POST", f"{url}:destroy", {})["state"] == "DISABLED"
     assert "scheduledDestroyTime" not in client.ok("POST", f"{url}:enable", {})
     client.ok("POST", f"{url}:destroy", {})
-    later = time.time() + 90000
-    monkeypatch.setattr(secretmanager.time, "time", lambda: later)
-    monkeypatch.setattr(client, "email", None)  # its token would have expired as well
+    clock.ahead = 90000
     row = client.sandbox.services["secretmanager"]._version(client.sandbox.store.list(secretmanager.VERSION)[0][0])
     assert row["state"] == "DESTROYED" and not client.sandbox.store.list(secretmanager.PAYLOAD)
 
 
-def test_secrets_expire(client, base, make, add):
-    make(ttl="1s")
+def test_secrets_expire(client, base, make, add, clock):
+    make(ttl="600s")
     add()
     assert client.get(f"{base}/secrets/s").status == 200
-    time.sleep(1.1)
+    clock.ahead = 601
     refused(client.get(f"{base}/secrets/s"), 404, "NOT_FOUND")
     assert client.ok("GET", f"{base}/secrets") == {}
     make()

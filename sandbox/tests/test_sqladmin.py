@@ -11,10 +11,14 @@ import pymysql
 import pytest
 from gcp_sandbox.backends import mariadbbuilds
 from gcp_sandbox.backends.sql import SqlError
+from gcp_sandbox.sandbox import Sandbox
+from gcp_sandbox.testing import Client
 
 BASE = "https://sqladmin.googleapis.com/v1/projects/mlflow-sandbox"
 BETA = "https://sqladmin.googleapis.com/sql/v1beta4/projects/mlflow-sandbox"
 ENTERPRISE = {"tier": "db-f1-micro", "edition": "ENTERPRISE"}
+# An instance for tests that look at the Admin API only: SQL Server has no server behind it.
+WITHOUT_A_SERVER = {"version": "SQLSERVER_2022_STANDARD", "tier": "db-custom-2-7680"}
 OPEN = {"authorizedNetworks": [{"name": "all", "value": "0.0.0.0/0"}]}
 
 
@@ -181,7 +185,7 @@ def test_one_operation_at_a_time(sandbox, slow, api):
 
 
 def test_settings_version_guards_against_stale_reads(api):
-    first = api.insert()["settings"]["settingsVersion"]
+    first = api.insert(**WITHOUT_A_SERVER)["settings"]["settingsVersion"]
     api.do("PATCH", "/instances/db", {"settings": {"settingsVersion": first, "userLabels": {"a": "1", "b": "2"}}})
     stale = {"settings": {"settingsVersion": first, "userLabels": {"a": "9"}}}
     assert api.fails("PATCH", "/instances/db", stale) == (412, "staleData", "Condition does not match.")
@@ -267,7 +271,7 @@ def test_a_failed_creation_leaves_a_failed_instance_that_can_be_deleted(sandbox,
 
 
 def test_deletion_protection(api):
-    api.insert(deletionProtectionEnabled=True)
+    api.insert(deletionProtectionEnabled=True, **WITHOUT_A_SERVER)
     status, _, message = api.fails("DELETE", "/instances/db")
     assert status == 400 and message.startswith("The instance is protected. Please disable the deletion protection")
     api.do("PATCH", "/instances/db", {"settings": {"deletionProtectionEnabled": False}})
@@ -275,9 +279,28 @@ def test_deletion_protection(api):
 
 
 class TestDatabasesAndUsers:
-    @pytest.fixture(autouse=True)
-    def instance(self, api):
-        api.insert(ipConfiguration=OPEN)
+    """On one instance for all tests, which is as before after each."""
+
+    @pytest.fixture(scope="class")
+    def running(self, new_settings, tmp_path_factory):
+        with new_settings(tmp_path_factory.mktemp("instance")) as settings:
+            sandbox = Sandbox(settings)
+            sandbox.start()
+            sandbox.enablement.enable(sandbox.projects.get("mlflow-sandbox"), ["sqladmin.googleapis.com"], at_once=True)
+            Api(Client(sandbox)).insert(ipConfiguration=OPEN)
+            yield sandbox
+            sandbox.stop()
+
+    @pytest.fixture
+    def sandbox(self, running):
+        yield running
+        server = running.sql.server("mlflow-sandbox:europe-west1:db")
+        for database in server.databases():
+            if database.name != "postgres":
+                server.drop_database(database.name)
+        for user in server.users():
+            if user.name != "postgres":
+                server.drop_user(user.name, "")
 
     def test_a_database(self, sandbox, api):
         assert api.fails("GET", "/instances/db/databases/mlflow") == (404, "notFound", "Not Found")
@@ -528,7 +551,7 @@ class TestMysql:
 
 class TestPermissions:
     def test_nobody_may_do_anything(self, api):
-        api.insert()
+        api.insert(**WITHOUT_A_SERVER)
         bob = {"as_": "bob@example.com"}
         for method, path, body in (
             ("GET", "/instances/db", None),
@@ -603,9 +626,6 @@ def test_lists_are_filtered_and_paged(api):
 
 def test_a_restart_of_the_sandbox_in_the_middle_of_everything(settings):
     """Creation is resumed; what was there is there."""
-    from gcp_sandbox.sandbox import Sandbox
-    from gcp_sandbox.testing import Client
-
     first = Sandbox(settings)
     first.start()
     api = Api(Client(first))

@@ -3,11 +3,9 @@
 
 import gzip
 import json
-import shutil
 
 import pytest
 from gcp_sandbox.backends import objects
-from gcp_sandbox.config import Settings
 from gcp_sandbox.gateway.times import timestamp
 from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.services.storage.buckets import DELETED
@@ -21,14 +19,13 @@ CHUNK = 256 * 1024
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    """One sandbox for all tests of this file: starting one takes longer than most of them."""
-    settings = Settings(state=tmp_path_factory.mktemp("sandbox") / "state")
-    sandbox = Sandbox(settings)
-    sandbox.start()
-    yield sandbox
-    sandbox.stop()
-    shutil.rmtree(settings.runtime, ignore_errors=True)
+def running(tmp_path_factory, new_settings):
+    """One sandbox for all tests of this file."""
+    with new_settings(tmp_path_factory.mktemp("sandbox")) as settings:
+        sandbox = Sandbox(settings)
+        sandbox.start()
+        yield sandbox
+        sandbox.stop()
 
 
 @pytest.fixture

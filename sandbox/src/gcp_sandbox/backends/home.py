@@ -81,6 +81,12 @@ class Home:
         self.own(path)
         return path
 
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy a folder for the servers' user."""
+        shutil.copytree(source, target)
+        for path in (target, *target.rglob("*")):
+            self.own(path)
+
     def write(self, path: Path, text: str) -> None:
         """Replace a private file of the servers' user."""
         part = path.with_name(f".{path.name}.part")

@@ -134,8 +134,7 @@ class MariaDb(LocalServer):
             if self.wanted:
                 return self.ensure()
             found = self._build
-            with builds.template(self._home, found):
-                pass
+            builds.template(self._home, found)
             self._save(wanted=True, users=[_kept(User("root", "%"), secret)])
             log.info("Cloud SQL instance %s: %s, on 127.0.0.1:%s", self._name, found.label, self.port)
             self.ensure()
@@ -154,10 +153,7 @@ class MariaDb(LocalServer):
                 self._making = False
 
     def _make(self, secret: str | None) -> None:
-        with builds.template(self._home, self._build) as template:
-            shutil.copytree(template / "data", self._data)
-        for path in (self._data, *self._data.rglob("*")):
-            self._home.own(path)
+        self._home.copy(builds.template(self._home, self._build) / "data", self._data)
         self._home.folder(self._folder / "tmp")
         self._home.write(self._folder / "password", secrets.token_urlsafe(24))
         self._configure_files(self.configuration)

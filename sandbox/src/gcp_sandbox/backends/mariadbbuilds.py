@@ -19,13 +19,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pymysql
 
-from gcp_sandbox.backends.cache import cache, locked
+from gcp_sandbox.backends.cache import cache, locked, made_once
 from gcp_sandbox.backends.home import Home
 from gcp_sandbox.backends.local import START_TIMEOUT, environment
 from gcp_sandbox.backends.sql import Flag, SqlError
@@ -350,16 +349,9 @@ def _unreachable(said: str) -> SqlError:
 # --- first data, and what the server knows ----------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def template(home: Home, found: Build) -> Iterator[Path]:
-    """A folder with `data`, what a new server begins with, and `variables`; made once. It is only to be read."""
-    folder = _templates(found)
-    if not folder.is_dir():
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locked(folder.with_suffix(".lock")):
-            if not folder.is_dir():
-                _make_template(home, found, folder)
-    yield folder
+def template(home: Home, found: Build) -> Path:
+    """Return a folder with `data`, what a new server begins with, and `variables`. It is only to be read."""
+    return made_once(_templates(found), lambda target: _make_template(home, found, target))
 
 
 def _templates(found: Build) -> Path:
@@ -389,10 +381,7 @@ def _make_template(home: Home, found: Build, target: Path) -> None:
             found.environment,
         )  # fmt: skip
         (work / "variables").write_text(_variables(home, found, work))
-        part = target.with_name(f".{target.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(work, part)
-        part.rename(target)
+        shutil.copytree(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -36,6 +36,7 @@ import psycopg2.errors
 import psycopg2.extensions
 from psycopg2 import sql
 
+from gcp_sandbox.backends.cache import cache, made_once
 from gcp_sandbox.backends.local import LocalServer, PortTaken, Servers, environment, port_is_free
 from gcp_sandbox.backends.pgbuilds import EXTENSION_PREFIXES, Build, installed, nearest, parameters
 from gcp_sandbox.backends.sockets import Way
@@ -108,18 +109,39 @@ class Postgres(LocalServer):
     # Life.
 
     def _make(self, secret: str | None) -> None:
-        superuser = secrets.token_urlsafe(24)
-        self._home.write(self._folder / "password", superuser)
-        self._home.write(self._folder / "pgpass", f"*:*:*:{SUPERUSER}:{superuser}\n")
-        self._initialise(self._data, self._build)
+        template = self._template()
+        self._home.copy(template / "data", self._data)
+        self._home.write(self._folder / "password", (template / "password").read_text())
         self._configure_files(self.configuration)
         self._launch()
+        self._new_password()
         self._bootstrap(secret)
+
+    def _template(self) -> Path:
+        """Return a folder with `data`, what initdb makes, and its superuser's `password`. It is only to be read."""
+        build = self._build
+
+        def make(target: Path) -> None:
+            work = self._home.folder(self._folder / "template")
+            self._home.write(work / "password", secrets.token_urlsafe(24))
+            self._initialise(work / "data", build, work / "password")
+            shutil.copytree(work, target)
+            shutil.rmtree(work)
+
+        return made_once(cache() / "postgres" / "templates" / f"{build.major}.{build.minor}", make)
+
+    def _new_password(self) -> None:
+        """Give the superuser a password of this server's own."""
+        superuser = secrets.token_urlsafe(24)
+        with self._session("postgres") as cursor:
+            cursor.execute(f"ALTER ROLE {SUPERUSER} PASSWORD %s", (self.conceal(superuser),))
+        self._home.write(self._folder / "password", superuser)
+        self._home.write(self._folder / "pgpass", f"*:*:*:{SUPERUSER}:{superuser}\n")
         log.info("Cloud SQL instance %s: %s on 127.0.0.1:%s", self._name, self.installed_version, self.port)
 
-    def _initialise(self, data: Path, build: Build) -> None:
+    def _initialise(self, data: Path, build: Build, password: Path) -> None:
         arguments = [
-            *("-D", str(data), "-U", SUPERUSER, f"--pwfile={self._folder / 'password'}"),
+            *("-D", str(data), "-U", SUPERUSER, f"--pwfile={password}"),
             *("--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256", "--no-sync", "--no-instructions"),
         ]
         if build.major >= 18:
@@ -209,7 +231,7 @@ class Postgres(LocalServer):
         shutil.rmtree(target, ignore_errors=True)
         self._halt()
         try:
-            self._initialise(target, new)
+            self._initialise(target, new, self._folder / "password")
             self._tool(
                 new,
                 "pg_upgrade",

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACKUPS = "backups"
+#: Seconds between two looks at whether the servers run.
+WATCH_INTERVAL = 2.0
 #: By the first word of a databaseVersion.
 ENGINES: dict[str, type[LocalServer]] = {"POSTGRES": Postgres, "MYSQL": MariaDb}
 
@@ -64,8 +66,7 @@ class SqlServers:
             for folder in place.iterdir() if place.is_dir() else ():
                 if folder.name not in known and folder.name != BACKUPS:
                     self._sweep(folder)
-        for name, _ in self.store.list(KIND):
-            self._ensure(name)
+        self.restart_dead()
         threading.Thread(target=self._watch, name="sql-watch", daemon=True).start()
 
     def _sweep(self, folder: Path) -> None:
@@ -87,10 +88,13 @@ class SqlServers:
         self.home.tidy(self.sandbox.settings)
 
     def _watch(self) -> None:
-        """Cloud SQL restarts a server that dies."""
-        while not self._stopped.wait(2):
-            for name, _ in self.store.list(KIND):
-                self._ensure(name)
+        while not self._stopped.wait(WATCH_INTERVAL):
+            self.restart_dead()
+
+    def restart_dead(self) -> None:
+        """Start the servers that should run and do not, as Cloud SQL restarts a server that dies."""
+        for name, _ in self.store.list(KIND):
+            self._ensure(name)
 
     def _ensure(self, name: str) -> None:
         """Have a server run that should. One that cannot must not keep the others from it."""

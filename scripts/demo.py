@@ -94,7 +94,7 @@ def closing(target: str, deployment: Deployment, seconds: float) -> str:
     return f"""
 MLflow is deployed at {url} ({seconds:.0f} s).
 
-Browser          http://{label}.localhost:{deployment.sandbox["ports"]["door"]}/
+Browser          http://{label}.localhost:{deployment.sandbox["ports"]["browser"]}/
                  This is the same server: a browser has no access to the sandbox's network.
 Sign in as       {members or "no user has access: set mlflow_access_members"}
                  Other users are rejected, for example bob@example.com.

@@ -35,10 +35,7 @@ PENDING: tuple[str, ...] = (
     "plugins/modules/",
     "plugins/plugin_utils/",
     "roles/",
-    "sandbox/src/",
-    "sandbox/tests/",
     "scripts/",
-    "tests/conformance/",
     "tests/integration/",
     "tests/unit/",
 )
@@ -70,7 +67,11 @@ class Allowed:
     reason: str
 
 
-ALLOWED: tuple[Allowed, ...] = ()
+ALLOWED: tuple[Allowed, ...] = (
+    Allowed("sandbox/src/gcp_sandbox/backends/home.py", "nobody", "the system's user of that name"),
+    Allowed("sandbox/src/gcp_sandbox/backends/postgres.py", "nobody", "the system's user of that name"),
+    Allowed("sandbox/tests/test_daemon.py", "door", "a key in the configuration of an earlier release"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -76,7 +76,7 @@ def settings(tmp_path, new_settings, latency) -> Iterator[Settings]:
 
 
 class Iam:
-    """Lets through whoever is in `allowed`; remembers what was asked."""
+    """Grants all permissions to the addresses in `allowed`; keeps the checks in `asked`."""
 
     def __init__(self) -> None:
         self.allowed: set[str] = set()
@@ -95,7 +95,7 @@ def new_iam() -> type[Iam]:
 
 @pytest.fixture
 def parts(settings) -> SimpleNamespace:
-    """What database servers need of a sandbox."""
+    """The parts of a sandbox that database servers use."""
     settings.folders()
     return SimpleNamespace(settings=settings, store=Store(settings.state / "db"), iam=Iam())
 

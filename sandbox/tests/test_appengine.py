@@ -323,19 +323,19 @@ def test_deploying_wants_the_permission_and_the_account(app):
     app.sandbox.iam.add_binding(app.project.name, "roles/iam.serviceAccountUser", f"user:{BOB}")
     assert app.ask("POST", path, body, as_=BOB).status == 200
     refused(app.ask("PATCH", "/services/default?updateMask=split", {}, as_=BOB), "permission", status=403)
-    nobody = app.version("v3", serviceAccount=f"nobody@{app.project.id}.iam.gserviceaccount.com")
-    refused(app.ask("POST", path, nobody), "permission to act as", status=403)
+    missing = app.version("v3", serviceAccount=f"missing@{app.project.id}.iam.gserviceaccount.com")
+    refused(app.ask("POST", path, missing), "permission to act as", status=403)
 
 
 def test_the_image_is_pulled_by_the_versions_account(app):
-    stranger = f"stranger@{app.project.id}.iam.gserviceaccount.com"
-    app.sandbox.identities.create_account(app.project, stranger)
-    error = app.finish(app.create("v1", serviceAccount=stranger))["error"]
+    reader = f"reader@{app.project.id}.iam.gserviceaccount.com"
+    app.sandbox.identities.create_account(app.project, reader)
+    error = app.finish(app.create("v1", serviceAccount=reader))["error"]
     assert error["code"] == 9 and "roles/artifactregistry.reader" in error["message"]
     log = app.sandbox.processes.log_path("default").read_text()
-    assert f'{stranger} lacks "artifactregistry.repositories.downloadArtifacts"' in log
-    app.sandbox.iam.add_binding(app.project.name, "roles/artifactregistry.reader", f"serviceAccount:{stranger}")
-    app.deploy("v1", serviceAccount=stranger)
+    assert f'{reader} lacks "artifactregistry.repositories.downloadArtifacts"' in log
+    app.sandbox.iam.add_binding(app.project.name, "roles/artifactregistry.reader", f"serviceAccount:{reader}")
+    app.deploy("v1", serviceAccount=reader)
 
 
 def test_without_an_account_a_version_is_the_applications(app):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""App Engine over the network: google-auth's session, requests, a browser's front door, the command line, kill -9."""
+"""App Engine over the network: google-auth's session, requests, the browser port, the command line, kill -9."""
 
 from __future__ import annotations
 
@@ -83,15 +83,15 @@ def test_an_application_is_at_its_real_address(api, project):
     assert api.get(f"{BASE}/apps/{project}/services/nothing").status_code == 404
 
 
-def test_the_front_door_and_the_command_line(api, project, cloud):
+def test_the_browser_port_and_the_command_line(api, project, cloud):
     status = json.loads(cloud.run("status", "--json"))
     assert {project, f"mlflow-dot-{project}"} <= set(status["deployed"])
-    door = status["ports"]["door"]
-    index = requests.get(f"http://127.0.0.1:{door}/", timeout=30).text
-    assert f'href="http://{project}.localhost:{door}/"' in index
+    port = status["ports"]["browser"]
+    index = requests.get(f"http://127.0.0.1:{port}/", timeout=30).text
+    assert f'href="http://{project}.localhost:{port}/"' in index
     for label, service in ((project, "default"), (f"mlflow-dot-{project}", "mlflow")):
-        headers = {"Host": f"{label}.localhost:{door}"}
-        page = requests.get(f"http://127.0.0.1:{door}/", headers=headers, timeout=30)
+        headers = {"Host": f"{label}.localhost:{port}"}
+        page = requests.get(f"http://127.0.0.1:{port}/", headers=headers, timeout=30)
         assert f"of the service <code>{service}</code>" in page.text
     assert '"GET /" 200' in cloud.run("logs", "default")
 

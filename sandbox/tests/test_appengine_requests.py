@@ -57,7 +57,7 @@ def test_every_address_of_services_and_versions(two):
         f"mlflow-dot-{project}.ew.r.appspot.com": "mlflow/v1",
         f"v2-dot-mlflow-dot-{project}.ew.r.appspot.com": "mlflow/v2",
         f"v2-dot-mlflow-dot-{project}.appspot.com": "mlflow/v2",
-        # what does not exist leads to what does
+        # an unknown name leads to the default
         f"nothing-dot-{project}.ew.r.appspot.com": "default/v1",
         f"v9-dot-mlflow-dot-{project}.ew.r.appspot.com": "mlflow/v1",
         f"v1-dot-nothing-dot-{project}.ew.r.appspot.com": "default/v1",
@@ -73,7 +73,7 @@ def test_hosts_that_lead_nowhere(engine):
         assert engine.fetch("/", host=host).status_code == 404
 
 
-def test_the_front_door_knows_the_services(engine):
+def test_the_browser_port_has_the_services(engine):
     engine.deploy("v1")
     engine.deploy("v1", service="mlflow")
     ingress, project = engine.sandbox.ingress, engine.project.id
@@ -86,7 +86,7 @@ def test_the_front_door_knows_the_services(engine):
     assert ingress.labels() == [project]
 
 
-def test_the_application_sees_googles_headers_and_nobody_elses(engine):
+def test_the_application_sees_googles_headers_and_no_forged_ones(engine):
     engine.deploy("v1")
     sent = {"X-AppEngine-User-Email": "made@up", "X-Forwarded-Proto": "http", "X-Own": "1"}
     seen = engine.fetch("/headers", headers=sent).json()
@@ -334,7 +334,7 @@ def id_token(engine, email, audience):
     return {"Authorization": f"Bearer {engine.sandbox.identities.mint_id_token(email, audience)}"}
 
 
-def test_without_iap_an_application_is_public_and_with_it_nobody_comes_in(engine):
+def test_an_application_is_public_without_iap_and_closed_with_it(engine):
     engine.deploy("v1")
     assert engine.fetch("/").status_code == 200
     enable(engine)

@@ -116,7 +116,7 @@ def test_an_image_is_built_and_listed(environment, session, registry, parent):
 
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        text = b"FROM python:3-slim\nENV WHO=me\n"
+        text = b"FROM python:3-slim\nENV NAME=me\n"
         member = tarfile.TarInfo("Dockerfile")
         member.size = len(text)
         tar.addfile(member, io.BytesIO(text))
@@ -150,7 +150,7 @@ def test_an_image_is_built_and_listed(environment, session, registry, parent):
     built = finished(session, BUILD, session.post(url, json=build))["response"]
     assert built["status"] == "SUCCESS"
     log = bucket.blob(f"logs/log-{built['id']}.txt").download_as_text()
-    assert re.search(r"Step 2/2 : ENV WHO=me[\s\S]*DONE", log)
+    assert re.search(r"Step 2/2 : ENV NAME=me[\s\S]*DONE", log)
 
     (listed,) = registry.list_docker_images(parent=repository)
     assert listed.uri == f"{image.removesuffix(':v1')}@{built['results']['images'][0]['digest']}"

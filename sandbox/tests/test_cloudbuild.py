@@ -222,7 +222,7 @@ def test_an_image_that_no_step_built(build):
 
 
 def without(sandbox, part):
-    """Take back the grant on the resource whose name contains `part`."""
+    """Revoke the grant on the resource with `part` in its name."""
     resource = next(name for name in PERMISSIONS if part in name)
     sandbox.iam.delete_policy(resource)
 

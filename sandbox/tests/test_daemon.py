@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line and the background process, from outside: start, stop, crash, run programs, look at requests."""
+"""The command line and the background process, from outside: start, stop, crash, run programs, list requests."""
 
+import dataclasses
 import datetime
 import json
 import os
@@ -72,13 +73,12 @@ def box(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory, new_settings):
+def running(tmp_path_factory):
     """One running sandbox for all tests that only read."""
-    with new_settings(tmp_path_factory.mktemp("running")) as settings:
-        box = Sandbox(settings.state)
-        box.run("up")
-        yield box
-        box.run("reset")
+    box = Sandbox(tmp_path_factory.mktemp("running") / "state")
+    box.run("up")
+    yield box
+    box.run("reset")
 
 
 def test_up_twice_is_fine(box):
@@ -108,7 +108,7 @@ def test_down_keeps_and_reset_forgets(box):
 
 
 def test_nothing_answered_is_lost_by_a_kill(box):
-    """State, and an operation on its way: it goes on after the next start."""
+    """State, and an operation in progress: it continues after the next start."""
     box.run("up")
     project = box.status()["project"]
     enable(box, "secretmanager.googleapis.com", "artifactregistry.googleapis.com")
@@ -229,19 +229,19 @@ def test_exec_runs_programs_with_their_exit_code(running):
     assert running.run("exec", check=False).returncode == 2
 
 
-def test_exec_acts_for_somebody_else(running):
+def test_exec_acts_for_another_principal(running):
     code = """
 import google.auth, google.auth.transport.requests
 credentials, project = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
 session = google.auth.transport.requests.AuthorizedSession(credentials)
 print(project, session.get("https://cloudresourcemanager.googleapis.com/v1/projects/mlflow-sandbox").status_code)
 """
-    nobody = running.run("exec", "--as", "bob@example.com", "--", sys.executable, "-c", code)
+    bob = running.run("exec", "--as", "bob@example.com", "--", sys.executable, "-c", code)
     owner = running.run("exec", "--", sys.executable, "-c", code)
-    assert (nobody.stdout.split()[-1], owner.stdout.split()[-1]) == ("403", "200")
-    missing = running.run("exec", "--as", "nobody@example.com", "--", "true", check=False)
+    assert (bob.stdout.split()[-1], owner.stdout.split()[-1]) == ("403", "200")
+    missing = running.run("exec", "--as", "missing@example.com", "--", "true", check=False)
     assert missing.returncode == 1
-    assert "nobody@example.com" in missing.stderr
+    assert "missing@example.com" in missing.stderr
 
 
 def test_env_is_for_a_shell(running):
@@ -299,7 +299,7 @@ def test_up_fails_when_a_service_is_broken_and_the_others_run(box, tmp_path):
 
 
 def test_a_project_may_be_in_no_organization(box):
-    """As a project that somebody made without a company: nothing is inherited, and the deployer still owns it."""
+    """As a project outside an organization: nothing is inherited, and the deployer still owns it."""
     box.run("up", "--no-organization")
     session, manager = box.session(), "https://cloudresourcemanager.googleapis.com"
     project = session.get(f"{manager}/v1/projects/mlflow-sandbox").json()
@@ -309,7 +309,7 @@ def test_a_project_may_be_in_no_organization(box):
     assert session.post(url, json={"permissions": asked}).json()["permissions"] == asked
     box.run("down")
     done = box.run("up", "--no-organization", check=False)
-    assert done.returncode == 1 and "is there already" in done.stderr
+    assert done.returncode == 1 and "exists already" in done.stderr
     box.run("up")
     assert "parent" not in session.get(f"{manager}/v1/projects/mlflow-sandbox").json()
 
@@ -336,3 +336,10 @@ def enable(box, *services):
     ):
         assert time.monotonic() < deadline, operation
         time.sleep(0.1)
+
+
+def test_a_configuration_of_an_earlier_release_is_read(tmp_path):
+    """It names the third port otherwise."""
+    document = {"latency": "instant", "rtt": 0, "project": "p-12345", "ports": {"proxy": 1, "tls": 2, "door": 3}}
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    assert dataclasses.asdict(Settings.load(tmp_path).ports) == {"proxy": 1, "tls": 2, "browser": 3}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IAM: policies as services serve them, and who may do what because of them."""
+"""IAM: policies as services serve them, and the permissions that they grant."""
 
 import dataclasses
 import time
@@ -149,13 +149,13 @@ class TestMembers:
         "member, message",
         [
             (
-                "serviceAccount:nobody@mlflow-sandbox.iam.gserviceaccount.com",
-                "Service account nobody@mlflow-sandbox.iam.gserviceaccount.com does not exist.",
+                "serviceAccount:missing@mlflow-sandbox.iam.gserviceaccount.com",
+                "Service account missing@mlflow-sandbox.iam.gserviceaccount.com does not exist.",
             ),
-            ("user:nobody@example.invalid", "User nobody@example.invalid does not exist."),
-            ("group:nobody@example.invalid", "Group nobody@example.invalid does not exist."),
-            ("somebody@example.com", "unknown type"),
-            ("person:somebody@example.com", "unknown type"),
+            ("user:missing@example.invalid", "User missing@example.invalid does not exist."),
+            ("group:missing@example.invalid", "Group missing@example.invalid does not exist."),
+            ("carol@example.com", "unknown type"),
+            ("person:carol@example.com", "unknown type"),
             ("user:no-address", "Invalid user"),
         ],
     )
@@ -250,7 +250,7 @@ class TestEvaluation:
         assert sandbox.iam.allowed(bob, numbered, "run.services.get")
 
     @pytest.mark.parametrize(
-        "member, who",
+        "member, expected",
         [
             ("allUsers", {"alice", "bob", "deployer", "anonymous"}),
             ("allAuthenticatedUsers", {"alice", "bob", "deployer"}),
@@ -263,7 +263,7 @@ class TestEvaluation:
             ("user:deployer@mlflow-sandbox.iam.gserviceaccount.com", set()),
         ],
     )
-    def test_members(self, sandbox, alice, bob, member, who):
+    def test_members(self, sandbox, alice, bob, member, expected):
         resource = "//storage.googleapis.com/projects/_/buckets/b"
         sandbox.iam.set_policy(resource, {"bindings": [{"role": "roles/storage.objectViewer", "members": [member]}]})
         deployer = sandbox.identities.principal("deployer@mlflow-sandbox.iam.gserviceaccount.com")
@@ -273,7 +273,7 @@ class TestEvaluation:
             for name, one in people.items()
             if sandbox.iam.allowed(one, f"{resource}/objects/a/b", "storage.objects.get")
         }
-        assert allowed == who
+        assert allowed == expected
 
     def test_a_denial_wins(self, sandbox, client, iam_enabled):
         deployer = sandbox.identities.principal(client.email)
@@ -319,7 +319,7 @@ ELSEWHERE = {"objects"}
 
 
 def test_policies_are_wherever_the_documents_have_them(sandbox):
-    """What can be made or read here has a policy, if Google's has one."""
+    """Resources that can be made or read here have a policy, if Google's have one."""
     missing = []
     for name, service in sandbox.services.items():
         for version in service.versions:

@@ -46,11 +46,11 @@ def test_bad_names(client, account_id):
 def test_taken_absent_and_foreign(client, account):
     taken = client.post(ACCOUNTS, {"accountId": "server"})
     assert (taken.status, taken.json["error"]["status"]) == (409, "ALREADY_EXISTS")
-    absent = client.get(f"{ACCOUNTS}/nobody@mlflow-sandbox.iam.gserviceaccount.com")
+    absent = client.get(f"{ACCOUNTS}/missing@mlflow-sandbox.iam.gserviceaccount.com")
     assert (absent.status, absent.reason) == (404, "notFound")
     assert client.get(f"{ACCOUNTS}/{EMAIL}", as_="bob@example.com").status == 403
-    nobody = client.get(f"{ACCOUNTS}/nobody@mlflow-sandbox.iam.gserviceaccount.com", as_="bob@example.com")
-    assert nobody.status == 403
+    hidden = client.get(f"{ACCOUNTS}/missing@mlflow-sandbox.iam.gserviceaccount.com", as_="bob@example.com")
+    assert hidden.status == 403
     assert client.post(ACCOUNTS, {"accountId": "another"}, as_="bob@example.com").status == 403
 
 

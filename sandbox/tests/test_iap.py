@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Identity-Aware Proxy: its API, and who gets through to a service behind it, browsers and programs."""
+"""Identity-Aware Proxy: its API, and access to a service behind it by browsers and programs."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_a_session_is_for_one_application_and_cannot_be_forged(run, protected):
     jar.pop(next(name for name in jar if "XSRF" in name))
     browser.jars[host] = {}
     page = browser.open(protected["uri"])
-    browser.jars[host] = {}  # another browser's sign-in is not taken over
+    browser.jars[host] = {}  # another browser's sign-in is not accepted
     assert browser.choose(page, "alice@example.com").status_code == 401
 
 
@@ -206,12 +206,11 @@ def test_signing_out(run, protected):
     assert "Choose an account" in page.text
 
 
-def test_the_door_brings_the_browser_back_to_where_it_was(run, protected):
-    """What the front door does is its own; IAP returns to the origin that the browser sees."""
+def test_sign_in_returns_to_the_origin_that_the_browser_sees(run, protected):
     from gcp_sandbox.serving.web import Protected, WebRequest
 
     access = run.sandbox.services["iap"].access
-    request = WebRequest("GET", "h", "/x", "", {"accept": "text/html"}, door="http://hello.localhost:8080")
+    request = WebRequest("GET", "h", "/x", "", {"accept": "text/html"}, origin="http://hello.localhost:8080")
     state, _ = access.sign_in.begin(request, Protected("r", "/a", run.project), managed=True)
     assert access.sign_in._open(state, "state")["origin"] == "http://hello.localhost:8080"
 
@@ -328,7 +327,7 @@ def test_the_assertion_is_signed_for_this_service(run, protected, program):
     assert seen["x-serverless-authorization"].endswith(".SIGNATURE_REMOVED_BY_GOOGLE")
 
 
-def test_without_the_agents_role_nobody_gets_through(run, protected, program):
+def test_without_the_agents_role_no_request_is_authorized(run, protected, program):
     let_in(run, f"serviceAccount:{program}")
     run.sandbox.iam.set_policy(f"//run.googleapis.com/{protected['name']}", {"bindings": []})
     token = self_signed(run, program, f"{protected['uri']}/*")

@@ -66,7 +66,7 @@ HOME = "projects/mlflow-sandbox"
         ({"iat": HOUR, "exp": 2 * HOUR}, "invalid_grant", "reasonable timeframe"),
         ({"exp": 2 * HOUR}, "invalid_grant", "short-lived"),
         ({"exp": None}, "invalid_grant", "iat and exp"),
-        ({"iss": "nobody@mlflow-sandbox.iam.gserviceaccount.com"}, "invalid_grant", "account not found"),
+        ({"iss": "missing@mlflow-sandbox.iam.gserviceaccount.com"}, "invalid_grant", "account not found"),
         ({"iss": "alice@example.com"}, "invalid_grant", "account not found"),
         ({"scope": None}, "invalid_scope", "Invalid OAuth scope"),
         ({"sub": "admin@example.com"}, "unauthorized_client", "not authorized"),
@@ -81,7 +81,7 @@ def test_assertions_that_buy_nothing(client, key, claims, error, words):
     assert words in answer.json["error_description"]
 
 
-def test_somebody_elses_signature(client, key):
+def test_the_signature_of_another_key(client, key):
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     for key_id in (key["private_key_id"], "f" * 40):
         answer = ask(client, grant_type=BEARER, assertion=signed(key, private=other, key_id=key_id))
@@ -126,7 +126,7 @@ def test_refresh_tokens(client, sandbox):
     as_access = "ya29.c." + form["refresh_token"].removeprefix("1//")
     assert as_bearer(client, as_access).status == 401
     with pytest.raises(KeyError):
-        sandbox.identities.adc("nobody@example.com")
+        sandbox.identities.adc("missing@example.com")
 
 
 def test_tokens_outlive_the_process_and_not_their_hour(settings, sandbox):
@@ -269,7 +269,7 @@ class TestCredentialsOfOthers:
         assert client.ok("POST", f"{self.BASE}{accounts[0]}:signBlob", {"payload": "aGk="})["keyId"] == answer["keyId"]
 
     def test_names(self, client, accounts):
-        url = f"{self.BASE}nobody@mlflow-sandbox.iam.gserviceaccount.com:generateAccessToken"
+        url = f"{self.BASE}missing@mlflow-sandbox.iam.gserviceaccount.com:generateAccessToken"
         assert client.post(url, {"scope": [SCOPE]}).status == 404
         with_project = self.BASE.replace("/-/", "/mlflow-sandbox/")
         assert client.post(f"{with_project}{accounts[0]}:generateAccessToken", {"scope": [SCOPE]}).status == 400

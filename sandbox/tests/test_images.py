@@ -97,7 +97,7 @@ class TestRunning:
         assert image.argv(command=["python"], args=["3"]) == [python, "3"]
 
     def test_shell_form(self, build):
-        image = build({"Dockerfile": BASE + "ENV WHO=you\nCMD echo hello $WHO\n"})
+        image = build({"Dockerfile": BASE + "ENV NAME=you\nCMD echo hello $NAME\n"})
         assert subprocess.run(image.argv(), env=image.env, capture_output=True, text=True).stdout == "hello you\n"
 
     def test_a_script_that_run_made_executable(self, build):
@@ -251,14 +251,14 @@ class TestCopy:
 class TestInstructions:
     def test_arguments_and_variables(self, build):
         text = (
-            f"ARG VERSION={OWN}\nFROM python:${{VERSION}}\nARG VERSION\nARG WHO=nobody\n"
-            "ENV A=$WHO B=\"${WHO}-${NONE:-default}\" C='$WHO' PATH=/opt/bin:$PATH\nLABEL who=${WHO:+known} \\\n"
+            f"ARG VERSION={OWN}\nFROM python:${{VERSION}}\nARG VERSION\nARG NAME=unknown\n"
+            "ENV A=$NAME B=\"${NAME}-${NONE:-default}\" C='$NAME' PATH=/opt/bin:$PATH\nLABEL name=${NAME:+known} \\\n"
             "  # a comment in between\n  version=$VERSION\n"
         )
-        image = build({"Dockerfile": text}, build_args={"WHO": "me", "UNUSED": "x"})
-        assert (image.env["A"], image.env["B"], image.env["C"]) == ("me", "me-default", "$WHO")
+        image = build({"Dockerfile": text}, build_args={"NAME": "me", "UNUSED": "x"})
+        assert (image.env["A"], image.env["B"], image.env["C"]) == ("me", "me-default", "$NAME")
         assert f"{image.venv}/bin:/opt/bin:/usr/local/sbin" in image.env["PATH"]
-        assert image.config["Labels"] == {"who": "known", "version": OWN}
+        assert image.config["Labels"] == {"name": "known", "version": OWN}
         assert any("['UNUSED'] were not consumed" in line for line in build.log)
 
     def test_what_is_not_executed_is_said(self, build):
@@ -412,7 +412,7 @@ def test_parsing_keeps_line_numbers():
 )
 @pytest.mark.parametrize("old", [True, False])
 def test_an_archive_writes_nothing_outside_the_context(tmp_path, monkeypatch, name, kind, link, old):
-    """Also with a Python whose tarfile has no filters yet, such as Debian 12's."""
+    """Also with a Python without filters in tarfile, such as Debian 12's."""
     if old:
         monkeypatch.delattr(tarfile, "data_filter")
     archive = tmp_path / "context.tar"

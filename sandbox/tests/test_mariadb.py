@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MySQL instances, looked at with PyMySQL and /proc; MariaDB serves them."""
+"""MySQL instances, observed with PyMySQL and /proc; MariaDB serves them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gcp_sandbox.backends.mariadb import MariaDb
 from gcp_sandbox.backends.sql import Configuration, Missing, SqlError, Stopped, User
 
 NAME = "proj:europe-west1:orders"
-NOBODY = 65534
+UNPRIVILEGED = 65534
 PASSWORD = "pässwort 'x' %s"
 OPEN = Configuration("MYSQL_8_0", networks=("127.0.0.1/32",))
 APP = User("app", "%")
@@ -151,7 +151,9 @@ def test_a_database_is_shown_as_it_was_asked_for(server):
         shown = next(item for item in server.databases() if item.name == name)
         assert (shown.charset, shown.collation) == (charset, collation)
         served = ask(connect(server, database=name), "SELECT @@collation_database")[0][0]
-        assert served.endswith("_ci") == collation.endswith("_ci"), f"what serves {collation} compares as it does"
+        assert served.endswith("_ci") == collation.endswith("_ci"), (
+            f"the counterpart of {collation} compares differently"
+        )
         ask(connect(server), f"ALTER DATABASE {name} COLLATE utf8mb4_general_ci")
         assert next(item for item in server.databases() if item.name == name).collation == "utf8mb4_general_ci"
 
@@ -223,7 +225,7 @@ class TestBuilds:
         yield
         mariadbbuilds.present.cache_clear()
 
-    def test_a_machine_without_packages_is_told_what_to_install(self, monkeypatch, tmp_path):
+    def test_a_machine_without_packages_gets_an_instruction(self, monkeypatch, tmp_path):
         monkeypatch.setenv("GCP_SANDBOX_CACHE", str(tmp_path))
         monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
         with pytest.raises(SqlError, match=r"no apt-get .* install MariaDB 10\.5 or newer"):

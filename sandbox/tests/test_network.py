@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way in: proxy, TLS, front door, request log. Clients know nothing of the sandbox but its proxy and its CA."""
+"""The network: proxy, TLS, browser port, request log. All that clients have is the sandbox's proxy and CA."""
 
 import asyncio
 import dataclasses
@@ -60,9 +60,9 @@ class Echo(Service):
 
 
 async def application(scope, receive, send):
-    """A deployed application that shows what it was asked."""
+    """A deployed application that shows its request."""
     headers = {k.decode(): v.decode() for k, v in scope["headers"]}
-    body = json.dumps({"headers": headers, "door": scope["gcp_sandbox"]["door"], "path": scope["path"]}).encode()
+    body = json.dumps({"headers": headers, "origin": scope["gcp_sandbox"]["origin"], "path": scope["path"]}).encode()
     extra = [
         (b"location", b"https://app-abc123.cloudfunctions.net/next?a=b"),
         (b"set-cookie", b"__Host-session=1; Path=/; Secure; SameSite=None; HttpOnly"),
@@ -129,7 +129,7 @@ def test_the_certificate_is_for_the_host_that_was_asked_for(live):
             assert dict(secure.getpeercert())["subjectAltName"] == (("DNS", name),)
 
 
-def test_without_the_ca_nobody_is_fooled(web):
+def test_a_client_without_the_ca_refuses_the_certificate(web):
     web.verify = True
     with pytest.raises(requests.exceptions.SSLError):
         web.get("https://echo.googleapis.com/v1/a/b")
@@ -346,43 +346,43 @@ def test_everything_listens_on_loopback_only(live):
     assert {address for address, port in listening if port in ports} == {"0100007F"}
 
 
-# -- the front door ---------------------------------------------------------------------------------------------------
+# -- the browser port --------------------------------------------------------------------------------------------------
 
 
-def _door(live, label, path="/", **headers):
-    port = live.settings.ports.door
+def visit(live, label, path="/", **headers):
+    port = live.settings.ports.browser
     url = f"http://127.0.0.1:{port}{path}"
     return requests.get(url, headers={"Host": f"{label}:{port}", **headers}, allow_redirects=False, timeout=10)
 
 
-def test_the_door_shows_the_application_its_real_host(live):
-    origin = f"http://app.localhost:{live.settings.ports.door}"
-    answer = _door(live, "app.localhost", "/a", Origin=origin, Referer=f"{origin}/b", Cookie="door-Host-session=1")
+def test_the_browser_port_shows_the_application_its_real_host(live):
+    origin = f"http://app.localhost:{live.settings.ports.browser}"
+    answer = visit(live, "app.localhost", "/a", Origin=origin, Referer=f"{origin}/b", Cookie="localhost-Host-session=1")
     seen = answer.json()
     assert seen["headers"]["host"] == REAL
     assert seen["headers"]["origin"] == f"https://{REAL}"
     assert seen["headers"]["referer"] == f"https://{REAL}/b"
     assert seen["headers"]["cookie"] == "__Host-session=1"
-    assert (seen["door"], seen["path"]) == (origin, "/a")
+    assert (seen["origin"], seen["path"]) == (origin, "/a")
     assert answer.headers["location"] == f"{origin}/next?a=b"
-    assert answer.raw.headers.getlist("set-cookie") == ["door-Host-session=1; Path=/; HttpOnly", "plain=2"]
+    assert answer.raw.headers.getlist("set-cookie") == ["localhost-Host-session=1; Path=/; HttpOnly", "plain=2"]
 
 
-def test_the_door_keeps_google_addresses_inside_and_others_outside(live):
-    port = live.settings.ports.door
-    assert _door(live, "app.localhost", "/away").headers["location"] == (
+def test_the_browser_port_rewrites_google_addresses_only(live):
+    port = live.settings.ports.browser
+    assert visit(live, "app.localhost", "/away").headers["location"] == (
         f"http://accounts.google.com.localhost:{port}/o/oauth2?x=1"
     )
-    assert _door(live, "app.localhost", "/elsewhere").headers["location"] == "https://example.org/"
-    assert _door(live, "echo.googleapis.com.localhost", "/v1/a/b").json()["params"]["name"] == "a"
+    assert visit(live, "app.localhost", "/elsewhere").headers["location"] == "https://example.org/"
+    assert visit(live, "echo.googleapis.com.localhost", "/v1/a/b").json()["params"]["name"] == "a"
 
 
-def test_the_door_has_an_index_and_says_what_is_not_there(live):
-    port = live.settings.ports.door
-    assert f'href="http://app.localhost:{port}/"' in _door(live, "localhost").text
-    missing = _door(live, "nothing.localhost")
+def test_the_browser_port_has_an_index_and_a_page_for_unknown_names(live):
+    port = live.settings.ports.browser
+    assert f'href="http://app.localhost:{port}/"' in visit(live, "localhost").text
+    missing = visit(live, "nothing.localhost")
     assert missing.status_code == 404 and "nothing.localhost" in missing.text
-    assert _door(live, "example.org").status_code == 404
+    assert visit(live, "example.org").status_code == 404
 
 
 def test_the_environment_names_existing_files(live):

@@ -137,7 +137,7 @@ def test_enums_as_numbers_both_ways(client, secrets):
     assert client.ok("GET", f"{secrets}/s/versions/1")["state"] == "ENABLED"
 
 
-def test_answers_are_pretty_unless_told_otherwise(client, secrets):
+def test_answers_are_pretty_by_default(client, secrets):
     client.ok("POST", f"{secrets}?secretId=s", SECRET)
     assert client.get(f"{secrets}/s").content.startswith(b'{\n  "name"')
     assert b"\n" not in client.get(f"{secrets}/s?prettyPrint=false").content

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PostgreSQL servers, looked at with psycopg2 and /proc."""
+"""PostgreSQL servers, observed with psycopg2 and /proc."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gcp_sandbox.backends.sql import Configuration, Missing, SqlError, User
 from gcp_sandbox.gateway.errors import ApiError
 
 NAME = "proj:europe-west1:orders"
-NOBODY = 65534
+UNPRIVILEGED = 65534
 OPEN = Configuration("POSTGRES_16", networks=("127.0.0.1/32",))
 
 
@@ -57,7 +57,7 @@ def test_a_user_of_the_api_owns_what_it_makes_in_a_database_of_the_api(server):
     assert server.installed_version == f"POSTGRES_16_{nearest('POSTGRES_16').minor}"
 
 
-def test_users_are_cloudsqlsuperusers_and_nobody_is_a_superuser(server):
+def test_users_are_cloudsqlsuperusers_and_no_superusers(server):
     rows = dict(ask(connect(server), "SELECT rolname, rolsuper FROM pg_roles WHERE rolcanlogin"))
     assert [name for name, is_super in rows.items() if is_super] == ["cloudsqladmin"]
     assert ask(connect(server), "SELECT pg_has_role('app', 'cloudsqlsuperuser', 'member')") == [(True,)]
@@ -112,7 +112,7 @@ def test_programs_that_the_other_user_cannot_reach_are_copied(settings, tmp_path
     assert done.stdout.startswith("initdb (PostgreSQL) 16."), done.stderr
 
 
-def test_a_port_that_somebody_takes_in_between_is_replaced(servers, monkeypatch):
+def test_a_port_that_is_taken_in_between_is_replaced(servers, monkeypatch):
     """Two sandboxes can find the same port free and start at the same moment."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -164,7 +164,7 @@ def test_a_later_daemon_adopts_what_runs_and_forgets_what_ended(sandbox, account
     alive = sandbox.processes.run(make(sandbox))
     dead = sandbox.processes.run(make(sandbox, owner="test/revisions/two"))
     eventually(lambda: Probe().check(alive.port))
-    # What kill -9 leaves: the store as it is, the servers in the daemon gone, nobody who waits for the children.
+    # The state after kill -9: the store as it is, no servers in the daemon, no parent that waits for the children.
     for attached in sandbox.processes._attached.values():
         attached.close()
     os.kill(dead.pid, 9)
@@ -251,7 +251,7 @@ def test_a_pool_grows_to_its_maximum_and_makes_others_wait(pools):
 
 
 def test_an_instance_that_refuses_connections_gets_no_more_requests(pools):
-    """Its process may be there a while longer, or for good."""
+    """Its process may run a while longer, or forever."""
     pool = pools(maximum=1)
     with pool.lease(20) as first:
         pool.discard(first)
@@ -299,7 +299,7 @@ def test_an_instance_that_never_listens_fails_its_probe(pools):
     assert failure.value.reason == "probe"
 
 
-def test_requests_are_told_when_no_instance_starts(pools):
+def test_requests_fail_when_no_instance_starts(pools):
     with pytest.raises(StartFailed):
         pools("import sys; sys.exit(1)").acquire().result(10)
 
@@ -312,7 +312,7 @@ def test_a_failing_liveness_probe_restarts_the_instance(pools):
     assert any("LIVENESS" in note for note in pools.notes)
 
 
-def test_a_closed_pool_serves_nobody(pools):
+def test_a_closed_pool_serves_no_request(pools):
     pool = pools()
     pool.close()
     with pytest.raises(Exhausted):

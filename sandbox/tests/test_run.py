@@ -195,7 +195,7 @@ def test_a_project_number_names_the_same_service(run):
     assert run.api.ok("GET", f"{BASE}/{location}/services/hello")["name"] == f"{run.location}/services/hello"
 
 
-# -- who may deploy
+# -- permission to deploy
 
 
 def test_deploying_wants_the_permission_and_the_service_account(run):
@@ -223,7 +223,7 @@ def test_an_unknown_region_is_refused(run):
 
 
 def test_an_unknown_service_account_is_refused(run):
-    body = run.service(template={"serviceAccount": f"nobody@{run.project.id}.iam.gserviceaccount.com"})
+    body = run.service(template={"serviceAccount": f"missing@{run.project.id}.iam.gserviceaccount.com"})
     answer = run.create("hello", body)
     assert answer.status == 403 and "(or it may not exist)" in answer.json["error"]["message"]
 
@@ -551,7 +551,7 @@ def test_minimum_instances_run_before_any_request(run):
         time.sleep(0.1)
 
 
-# -- who may call
+# -- permission to call
 
 
 def test_ingress_keeps_the_internet_out(run):
@@ -717,7 +717,7 @@ def test_a_service_is_deployed_in_knatives_shape(run):
     assert made["template"]["scaling"]["maxInstanceCount"] == 3
     assert made["template"]["annotations"] == {"example.com/kept": "yes"}
 
-    # what is read, changed and sent back makes another revision, and only the change
+    # a body that is read, changed and sent back makes another revision with the change only
     shown["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = "c"
     run.api.ok("PUT", f"{services}/hello", shown)
     again = settled(run, "hello")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cloud Run over the network: unmodified google-cloud-run (REST), requests, a browser's front door, and kill -9."""
+"""Cloud Run over the network: unmodified google-cloud-run (REST), requests, the browser port, and kill -9."""
 
 import contextlib
 import json
@@ -128,7 +128,7 @@ def test_a_refused_service(services, parent):
 
 def test_a_revision_that_fails(services, parent):
     service = hello()
-    service.template.containers[0].image = "europe-west1-docker.pkg.dev/nobody/nothing/here:1"
+    service.template.containers[0].image = "europe-west1-docker.pkg.dev/missing/nothing/here:1"
     operation = services.create_service(parent=parent, service=service, service_id="broken")
     with pytest.raises(exceptions.GoogleAPICallError, match="not found"):
         operation.result(60)
@@ -161,7 +161,7 @@ def test_an_identity_token_of_the_deployer_gets_in(services, session, parent):
     assert requests.get(service.uri, headers={"Authorization": f"Bearer {token}"}, timeout=30).status_code == 200
 
 
-def test_a_browser_without_a_proxy_signs_in_at_the_front_door(daemon, services, session, parent):
+def test_a_browser_without_a_proxy_signs_in_at_the_browser_port(daemon, services, session, parent):
     service = deploy(services, parent, "guarded", iap_enabled=True)
     number = service.urls[0].partition("guarded-")[2].partition(".")[0]
     usage = f"https://serviceusage.googleapis.com/v1beta1/projects/{number}/services/iap.googleapis.com"
@@ -178,17 +178,17 @@ def test_a_browser_without_a_proxy_signs_in_at_the_front_door(daemon, services, 
     for url, role, member in grants:
         policy = {"bindings": [{"role": role, "members": [member]}]}
         session.post(f"{url}:setIamPolicy", json={"policy": policy}).raise_for_status()
-    door = daemon.status["ports"]["door"]
+    port = daemon.status["ports"]["browser"]
     cookies = {}
 
     def ask(method, url, **more):
         """As a browser does it: names below localhost are this machine."""
         parts = urlsplit(url)
-        assert parts.hostname.endswith(".localhost") and parts.port == door
+        assert parts.hostname.endswith(".localhost") and parts.port == port
         headers = {"Host": parts.netloc, "Accept": "text/html", "Cookie": cookies.get(parts.hostname, "")}
         with requests.Session() as plain:
             plain.trust_env = False
-            local = parts._replace(netloc=f"127.0.0.1:{door}").geturl()
+            local = parts._replace(netloc=f"127.0.0.1:{port}").geturl()
             answer = plain.request(method, local, headers=headers, allow_redirects=False, timeout=30, **more)
         if answer.cookies:
             jar = dict(part.split("=", 1) for part in cookies.get(parts.hostname, "").split("; ") if part)
@@ -198,11 +198,11 @@ def test_a_browser_without_a_proxy_signs_in_at_the_front_door(daemon, services, 
             return ask("GET", urljoin(url, answer.headers["Location"]))
         return url, answer
 
-    url, page = ask("GET", f"http://guarded.localhost:{door}/runs?x=1")
+    url, page = ask("GET", f"http://guarded.localhost:{port}/runs?x=1")
     assert "Sandbox sign-in" in page.text
     fields = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
     url, page = ask("POST", url, data={**fields, "email": "alice@example.com"})
-    assert url == f"http://guarded.localhost:{door}/runs?x=1"
+    assert url == f"http://guarded.localhost:{port}/runs?x=1"
     assert page.status_code == 200 and "It's running!" in page.text
 
 
@@ -299,7 +299,7 @@ def test_requests_to_services_are_listed_as_ingress(daemon, services, parent):
 
 
 def test_everything_listens_on_this_machine_only(daemon, services, session, parent):
-    """The daemon, an instance of a service with its metadata server, and a database that is open to everybody."""
+    """The daemon, an instance of a service with its metadata server, and a database that is open to all addresses."""
     service = deploy(services, parent, "listening", invoker_iam_disabled=True)
     assert requests.get(service.uri, timeout=30).status_code == 200
     project = os.environ["GOOGLE_CLOUD_PROJECT"]

@@ -319,7 +319,7 @@ def test_policies_decide_who_reads(client, base, make, add, account, project, sa
     held = {"permissions": ["secretmanager.versions.access", "secretmanager.versions.add"]}
     asked = client.post(f"{base}/secrets/s:testIamPermissions", held, as_=account)
     assert asked.json == {"permissions": ["secretmanager.versions.access"]}
-    # What Cloud Run does for an instance.
+    # As Cloud Run for an instance.
     caller = sandbox.identities.service_account(account)
     assert sandbox.services["secretmanager"].read_version(latest, caller) == PAYLOAD
     with pytest.raises(ApiError, match="denied"):
@@ -425,7 +425,7 @@ def test_googles_own_client(cloud):
     with pytest.raises(exceptions.NotFound):
         client.get_secret(name=f"projects/{project}/secrets/missing")
 
-    # An account that nobody has granted anything, until somebody does.
+    # An account without any grant, until it gets one.
     accounts = f"https://iam.googleapis.com/v1/projects/{project}/serviceAccounts"
     email = session.post(accounts, json={"accountId": "application"}).json()["email"]
     file = cloud.env(email)["GOOGLE_APPLICATION_CREDENTIALS"]

@@ -32,7 +32,7 @@ from gcp_sandbox.store import Store
 NAME = "proj:europe-west1:orders"
 PASSWORD = "pässwort 'x' %s"
 NETWORKS = ("127.0.0.1/32",)
-NOBODY = 65534
+UNPRIVILEGED = 65534
 
 
 class PostgresEngine:
@@ -363,11 +363,11 @@ def test_an_upgrade_keeps_the_data(engine, server):
         assert engine.ask(engine.connect(server), "SHOW server_version_num")[0][0].startswith("18")
 
 
-def as_nobody(engine, place: Path, answers) -> None:
-    """Become nobody and make a server, as an ordinary user's daemon would, with a cache of its own."""
+def as_unprivileged(engine, place: Path, answers) -> None:
+    """Make a server as an unprivileged user, as an ordinary user's daemon would, with a cache of its own."""
     os.setgroups([])
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
+    os.setgid(UNPRIVILEGED)
+    os.setuid(UNPRIVILEGED)
     os.environ["GCP_SANDBOX_CACHE"] = str(place / "cache")
     mariadbbuilds.present.cache_clear()
     settings = Settings(state=place / "state")
@@ -390,16 +390,16 @@ def test_without_root_everything_is_in_the_folders_of_the_user(engine, running):
     """That includes getting MariaDB's packages, which this user's cache does not have yet."""
     version = engine.ask(engine.connect(running.server), "SELECT VERSION()")
     place = Path(tempfile.mkdtemp(dir="/tmp"))
-    os.chown(place, NOBODY, NOBODY)
+    os.chown(place, UNPRIVILEGED, UNPRIVILEGED)
     fork = multiprocessing.get_context("fork")  # the interpreter may lie where that user cannot start it again
     answers = fork.Queue()
-    child = fork.Process(target=as_nobody, args=(engine, place, answers))
+    child = fork.Process(target=as_unprivileged, args=(engine, place, answers))
     child.start()
     try:
         found, uid, data = answers.get(timeout=100)
         child.join(60)
         assert child.exitcode == 0
-        assert found == version and uid == NOBODY and data == place / "state" / "sql"
+        assert found == version and uid == UNPRIVILEGED and data == place / "state" / "sql"
     finally:
         child.kill()
         shutil.rmtree(place)

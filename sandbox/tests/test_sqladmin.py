@@ -17,7 +17,7 @@ from gcp_sandbox.testing import Client
 BASE = "https://sqladmin.googleapis.com/v1/projects/mlflow-sandbox"
 BETA = "https://sqladmin.googleapis.com/sql/v1beta4/projects/mlflow-sandbox"
 ENTERPRISE = {"tier": "db-f1-micro", "edition": "ENTERPRISE"}
-# An instance for tests that look at the Admin API only: SQL Server has no server behind it.
+# An instance for tests of the Admin API alone: SQL Server has no server behind it.
 WITHOUT_A_SERVER = {"version": "SQLSERVER_2022_STANDARD", "tier": "db-custom-2-7680"}
 OPEN = {"authorizedNetworks": [{"name": "all", "value": "0.0.0.0/0"}]}
 
@@ -29,7 +29,7 @@ def api(sandbox, client):
 
 
 class Api:
-    """The deployer's requests, with operations waited for."""
+    """The deployer's requests; operations are awaited."""
 
     def __init__(self, client) -> None:
         self.client = client
@@ -355,7 +355,7 @@ class TestDatabasesAndUsers:
             "required",
             "Missing parameter: user.",
         )
-        assert api.fails("PUT", "/instances/db/users?name=nobody", {"password": "x"})[0] == 404
+        assert api.fails("PUT", "/instances/db/users?name=missing", {"password": "x"})[0] == 404
         api.do("DELETE", "/instances/db/users?name=app")
         with pytest.raises(psycopg2.OperationalError):
             connect(sandbox, "app", "three")
@@ -461,7 +461,7 @@ class TestMysql:
         assert (instance["state"], instance["databaseInstalledVersion"]) == ("RUNNABLE", "MYSQL_8_0_41")
         api.do("POST", "/instances/my/databases", {"name": "shop"})
         version = api.get_instance("my")["databaseInstalledVersion"]
-        assert version.startswith("MARIADB_1"), "what serves is named as what it is"
+        assert version.startswith("MARIADB_1"), "the server's own name"
         assert api.ok("GET", BASE + "/instances/my/databases/shop")["collation"] == "utf8mb4_0900_ai_ci"
         api.do("POST", "/instances/my/users", {"name": "app", "password": "pw"})
         users = [(item["name"], item["host"]) for item in api.ok("GET", BASE + "/instances/my/users")["items"]]
@@ -497,7 +497,7 @@ class TestMysql:
         status, reason, said = api.fails("POST", "/instances", body)
         assert (status, reason) == (400, "invalid") and "binary logging" in said
 
-    def test_what_the_server_refuses_is_told_in_its_words(self, sandbox, api, mariadb):
+    def test_a_refusal_of_the_server_is_returned_in_its_words(self, sandbox, api, mariadb):
         api.insert("my", "MYSQL_8_0")
         api.do("POST", "/instances/my/databases", {"name": "shop"})
         said = api.fails("POST", "/instances/my/databases", {"name": "shop"})[2]
@@ -537,7 +537,7 @@ class TestMysql:
         assert "there is no MariaDB and no way to get one" in operation["error"]["errors"][0]["message"]
         assert api.get_instance("my")["state"] == "FAILED"
         (endpoint,) = sandbox.sql.endpoints()
-        assert "no way to get one" in endpoint["problem"] and not endpoint["running"], "status tells it too"
+        assert "no way to get one" in endpoint["problem"] and not endpoint["running"], "status shows it, too"
         api.do("DELETE", "/instances/my")
         assert not sandbox.sql.endpoints()
 
@@ -550,7 +550,7 @@ class TestMysql:
 
 
 class TestPermissions:
-    def test_nobody_may_do_anything(self, api):
+    def test_a_user_without_roles_may_do_nothing(self, api):
         api.insert(**WITHOUT_A_SERVER)
         bob = {"as_": "bob@example.com"}
         for method, path, body in (
@@ -625,7 +625,7 @@ def test_lists_are_filtered_and_paged(api):
 
 
 def test_a_restart_of_the_sandbox_in_the_middle_of_everything(settings):
-    """Creation is resumed; what was there is there."""
+    """Creation is resumed; the data are as before."""
     first = Sandbox(settings)
     first.start()
     api = Api(Client(first))

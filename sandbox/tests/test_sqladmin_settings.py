@@ -37,7 +37,7 @@ def test_connections_by_tier(tier, connections):
     assert catalog.max_connections(tier, "POSTGRES_16") == connections
 
 
-def test_nobody_says_an_edition_of_an_old_version():
+def test_an_old_version_has_no_edition_by_default():
     fresh = settings.fresh({"tier": "db-f1-micro"}, "POSTGRES_15", "europe-west1")
     assert not {"edition", "activationPolicy", "availabilityType", "authorizedGaeApplications"} & set(fresh)
     assert fresh["storageAutoResize"] is False and fresh["locationPreference"]["zone"] == "europe-west1-a"

@@ -71,7 +71,7 @@ def put(client):
 
 @pytest.fixture
 def account(sandbox, project):
-    """A service account that nobody has granted anything."""
+    """A service account without any grant."""
     email = f"reader@{project.id}.iam.gserviceaccount.com"
     if not sandbox.identities.account(email):
         sandbox.identities.create_account(project, email)
@@ -321,10 +321,10 @@ def test_the_projects_service_account(client, project):
     assert account["email_address"] == f"service-{project.number}@gs-project-accounts.iam.gserviceaccount.com"
 
 
-# --- who may do what
+# --- permissions
 
 
-def test_who_is_refused_is_told_as_the_service_does(client, make, put, account, project):
+def test_a_refusal_has_the_words_of_the_service(client, make, put, account, project):
     make(**UNIFORM)
     put("x")
     for answer, permission, what in (
@@ -364,7 +364,7 @@ def test_roles_on_the_bucket(client, make, put, account):
     assert client.delete(f"{B}/things/o/new", as_=account).status == 204
 
 
-def test_who_may_not_list_is_not_told_what_is_missing(client, make, account):
+def test_a_caller_that_may_not_list_does_not_learn_what_is_missing(client, make, account):
     make(**UNIFORM)
     grant(client, "things", "roles/storage.legacyObjectReader", f"serviceAccount:{account}")
     refused(client.get(f"{B}/things/o/nothing", as_=account), 403, "forbidden")
@@ -687,7 +687,7 @@ def test_a_resumable_upload_in_chunks(client, make):
     assert "range" not in put("bytes */*").headers
     answer = put(f"bytes 0-{CHUNK - 1}/*", chunk)
     assert (answer.status, answer.headers["range"]) == (308, f"bytes=0-{CHUNK - 1}")
-    # Sent again from the start, as after a lost answer: what is there already is skipped.
+    # Sent again from the start, as after a lost answer: received bytes are skipped.
     answer = put(f"bytes 0-{2 * CHUNK - 1}/*", chunk * 2)
     assert put("bytes */*").headers["range"] == answer.headers["range"] == f"bytes=0-{2 * CHUNK - 1}"
     assert client.get(f"{B}/things/o/x").status == 404
@@ -698,7 +698,7 @@ def test_a_resumable_upload_in_chunks(client, make):
         "text/csv",
         {"k": "v"},
     )
-    # The last answer can be asked for again.
+    # The last answer can be requested again.
     assert put(f"bytes */{2 * CHUNK + 3}").json == done.json
     assert client.get(f"{B}/things/o/x?alt=media").content == chunk * 2 + b"end"
 
@@ -736,13 +736,13 @@ def test_an_upload_can_be_cancelled(client, make, sandbox):
 def test_conditions_and_checksums_hold_at_the_end_of_an_upload(client, make, put):
     make()
     url = begin(client, query="&ifGenerationMatch=0")
-    put("x", b"somebody was faster")
+    put("x", b"another upload was faster")
     refused(client.put(url, b"late"), 412, "conditionNotMet")
     refused(client.put(begin(client), b"late", headers={"x-goog-hash": "crc32c=AAAAAA=="}), 400, "invalid")
     refused(
         client.post(f"{UPLOAD}/things/o?uploadType=resumable&name=x&ifGenerationMatch=0", {}), 412, "conditionNotMet"
     )
-    assert client.get(f"{B}/things/o/x?alt=media").content == b"somebody was faster"
+    assert client.get(f"{B}/things/o/x?alt=media").content == b"another upload was faster"
 
 
 def test_beginning_an_upload_needs_permission(client, make, account):
@@ -750,7 +750,7 @@ def test_beginning_an_upload_needs_permission(client, make, account):
     refused(client.post(f"{UPLOAD}/things/o?uploadType=resumable&name=x", {}, as_=account), 403, "forbidden")
 
 
-# --- other doors
+# --- batches and the XML API
 
 
 def test_a_batch(client, make, put):

@@ -31,7 +31,7 @@ def bucket(client, request):
     return client.create_bucket(bucket, location="europe-west1")
 
 
-def as_somebody_else(cloud, email):
+def acting_as(cloud, email):
     credentials = Credentials.from_authorized_user_file(cloud.env(email)["GOOGLE_APPLICATION_CREDENTIALS"])
     return storage.Client(project="mlflow-sandbox", credentials=credentials)
 
@@ -211,7 +211,7 @@ def test_compose_rewrite_rename_and_batch(client, bucket):
 def test_policies_decide_who_reads(cloud, bucket):
     bucket.blob("open/x").upload_from_string("open")
     bucket.blob("shut/x").upload_from_string("shut")
-    bob = as_somebody_else(cloud, "bob@example.com").bucket(bucket.name)
+    bob = acting_as(cloud, "bob@example.com").bucket(bucket.name)
     with pytest.raises(exceptions.Forbidden, match=r"bob@example.com does not have storage.objects.get access"):
         bob.blob("open/x").download_as_bytes()
     policy = bucket.get_iam_policy(requested_policy_version=3)
@@ -234,7 +234,7 @@ def test_lists_of_a_fine_grained_bucket(client, cloud):
     bucket = client.create_bucket("fine-grained-bucket")
     blob = bucket.blob("x")
     blob.upload_from_string("x")
-    bob = as_somebody_else(cloud, "bob@example.com").bucket(bucket.name)
+    bob = acting_as(cloud, "bob@example.com").bucket(bucket.name)
     with pytest.raises(exceptions.Forbidden):
         bob.blob("x").download_as_bytes()
     blob.acl.user("bob@example.com").grant_read()

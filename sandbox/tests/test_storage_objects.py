@@ -57,7 +57,7 @@ def test_what_is_written_is_read_with_the_documented_checksums(backend):
 
 def test_etags_are_the_services():
     assert etag(1) == "CAE="
-    assert etag(1660122857011260, 1) == "CLzws8n3u/kCEAE="  # an object somebody published the metadata of
+    assert etag(1660122857011260, 1) == "CLzws8n3u/kCEAE="  # from published metadata of an object
 
 
 def test_overwriting_without_versioning_keeps_one_generation(backend, store):

@@ -2,7 +2,7 @@
 """Recorded traffic of the real services, replayed against a sandbox, one score a service.
 
 ../shared/tools/replay.py sends the recorded requests from outside, as any client would, and compares status and
-shape of the answers. The goals are those of the project: 99 % status, 95 % shape, 85 % strict. What differs must be
+shape of the answers. The goals are those of the project: 99 % status, 95 % shape, 85 % strict. Differences must be
 listed in differences.yml with a reason; an entry there that matches nothing any more fails too, so that the list
 stays true.
 """
@@ -38,7 +38,7 @@ SERVICES = (
 # exchanges of these recordings with services that the sandbox does not have (Pub/Sub, KMS, Compute Engine) are left out
 HOSTS = ",".join(f"{name}.googleapis.com" for name in (*SERVICES, "cloudbilling"))
 GOALS = {"status": 99.0, "shape": 95.0, "strict": 85.0}
-# The recordings were made by a person and not by a service account: operations name who started them.
+# A user made the recordings, and not a service account: operations name the caller that started them.
 CALLER = "user@example.com"
 KINDS = {"STATUS": "status", "shape": "shape", "strict": "strict"}
 

@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     command("reset", _reset, "Stop the sandbox and forget everything in it.")
 
-    exec_ = command("exec", _exec, "Run a command whose requests to Google reach the sandbox.")
+    exec_ = command("exec", _exec, "Run a command that reaches the sandbox instead of Google.")
     exec_.add_argument("--as", dest="email", metavar="EMAIL", help="act as this user or service account")
     exec_.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     env = command("env", _env, 'Print what `exec` sets, for `eval "$(gcp-sandbox env)"`.')
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true", help="keep printing")
     logs.add_argument("-n", "--lines", type=int, default=200, help="how many of the last lines (default: 200)")
 
-    requests = command("requests", _requests, "What was asked of the sandbox.")
+    requests = command("requests", _requests, "List the requests that the sandbox has answered.")
     requests.add_argument("--service", help='name of an API ("storage"), or "ingress" for deployed services')
     requests.add_argument("--method", help="part of a method's id, e.g. buckets.insert")
     requests.add_argument("--since", help="a time (RFC 3339 or seconds since the epoch) or how long ago: 30s, 5m, 2h")
@@ -141,7 +141,7 @@ def _up(options: Any, settings: Settings) -> int:
     if options.project and options.project != settings.project and (settings.state / "config.json").exists():
         raise Failure(f"{settings.state} belongs to project {settings.project}; `reset` it or choose another --state")
     if options.no_organization and (settings.state / "config.json").exists():
-        raise Failure(f"the project of {settings.state} is there already; `reset` it or choose another --state")
+        raise Failure(f"the project of {settings.state} exists already; `reset` it or choose another --state")
     if (pid := running_pid(settings.state)) is not None:
         health = _wait_ready(settings, pid)
         if wanted == settings and options.port in (None, settings.ports.proxy):
@@ -155,7 +155,7 @@ def _up(options: Any, settings: Settings) -> int:
 
 
 def _arrived(settings: Settings, health: dict[str, Any]) -> int:
-    """Say what there is. A sandbox that lacks something runs on, but whoever started it must not take it for whole."""
+    """Print addresses and problems. A sandbox that lacks a part runs on, but its user must know about it."""
     _introduce(settings, health)
     if health["broken"]:
         parts = "".join(f"\n  {name}: {reason}" for name, reason in health["broken"].items())
@@ -342,9 +342,9 @@ def _introduce(settings: Settings, health: dict[str, Any]) -> None:
         print(f"  tokens     live for {settings.token_lifetime:g} s")
     print(f"  state      {settings.state}")
     print(f"  proxy      {settings.proxy_url}")
-    print(f"  browser    {settings.door_url}")
+    print(f"  browser    {settings.browser_url}")
     for label in health["deployed"]:
-        print(f"             http://{label}.localhost:{settings.ports.door}/")
+        print(f"             http://{label}.localhost:{settings.ports.browser}/")
     for database in health.get("databases", ()):
         address = f"127.0.0.1:{database['port']}" if database["running"] else database["problem"] or "stopped"
         print(f"  database   {database['connection']} ({address})")
@@ -420,7 +420,7 @@ def _exec(options: Any, settings: Settings) -> int:
         raise Failure("say what to run: gcp-sandbox exec -- COMMAND", USAGE)
     environment = {**os.environ, **_variables(options, settings)}
     if options.email:
-        # A key file that an outer `exec` has set would make the program somebody else.
+        # A key file that an outer `exec` has set would make the program another principal.
         environment.pop("GCP_SERVICE_ACCOUNT_FILE", None)
     for name in ("ALL_PROXY", "all_proxy"):
         environment.pop(name, None)

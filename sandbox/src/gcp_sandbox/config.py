@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a sandbox is told: where its state lives, how fast time goes, which ports it has. In `<state>/config.json`."""
+"""Settings of a sandbox: its state folder, its latency, its ports. Kept in `<state>/config.json`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Ports:
-    """TCP ports on 127.0.0.1: the CONNECT proxy, the TLS server, and the front door for browsers."""
+    """TCP ports on 127.0.0.1: the CONNECT proxy, the TLS server, and the reverse proxy for browsers."""
 
     proxy: int = 0
     tls: int = 0
-    door: int = 0
+    browser: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Settings:
 
     @property
     def runtime(self) -> Path:
-        """Short private folder for unix sockets, whose paths hold at most 107 bytes."""
+        """Short private folder for unix sockets; their paths hold at most 107 bytes."""
         digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
         return Path(f"/tmp/gcp-sandbox-{os.getuid()}-{digest}")
 
@@ -64,7 +64,7 @@ class Settings:
 
     @property
     def spool(self) -> Path:
-        """Uploads on their way in, on the same file system as the objects so that they can be renamed into place."""
+        """Unfinished uploads, on the same file system as the objects so that they can be renamed into place."""
         return self.state / "spool"
 
     @property
@@ -86,8 +86,8 @@ class Settings:
         return f"http://{HOST}:{self.ports.proxy}"
 
     @property
-    def door_url(self) -> str:
-        return f"http://localhost:{self.ports.door}/"
+    def browser_url(self) -> str:
+        return f"http://localhost:{self.ports.browser}/"
 
     def folders(self) -> None:
         """Make the state and runtime folders, private to the user."""
@@ -121,7 +121,8 @@ class Settings:
                 rtt=float(document["rtt"]),
                 token_lifetime=float(document.get("tokenLifetime", LONGEST_TOKEN)),
                 project=document["project"],
-                ports=Ports(**document["ports"]),
+                # Release 0.2.0 has another name for the last port.
+                ports=Ports(*document["ports"].values()),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{file} is damaged ({error}); `gcp-sandbox reset` starts afresh") from error
@@ -147,7 +148,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_token_lifetime(text: str) -> float:
-    """Seconds that tokens shall live; ConfigError for less than what a request takes or more than an hour."""
+    """Return the lifetime of tokens in seconds; ConfigError for less than a request takes or more than an hour."""
     seconds = parse_duration(text)
     if not 5 <= seconds <= LONGEST_TOKEN:
         raise ConfigError(f"tokens cannot live for {text}; choose from 5s to 1h")
@@ -155,7 +156,7 @@ def parse_token_lifetime(text: str) -> float:
 
 
 def private_folder(path: Path) -> None:
-    """Make `path` with mode 0700; refuse a folder that belongs to somebody else."""
+    """Make `path` with mode 0700; refuse a folder of another user."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.stat().st_uid != os.getuid():
         raise ConfigError(f"{path} belongs to another user")

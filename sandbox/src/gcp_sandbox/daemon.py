@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The background process: `python -m gcp_sandbox.daemon --state DIR`. `gcp-sandbox up` starts it.
 
-It holds a lock on `<state>/daemon.lock` for as long as it lives, however it ends, so that nobody else serves the same
-state. `<state>/daemon.json` names its process; a file without a lock is left over from an unclean end.
+It holds a lock on `<state>/daemon.lock` for as long as it lives, however it ends, so that no second daemon serves the
+same state. `<state>/daemon.json` names its process; a file without a lock is left over from an unclean end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class AlreadyRunning(Exception):
 
 
 def lock(state: Path) -> int:
-    """Take the lock; AlreadyRunning when somebody has it. The descriptor is the lock: keep it open."""
+    """Take the lock; AlreadyRunning when another process has it. The descriptor is the lock: keep it open."""
     private_folder(state)
     descriptor = os.open(state / "daemon.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -61,7 +61,7 @@ def running_pid(state: Path) -> int | None:
 
 
 async def serve(settings: Settings, port: int | None, ready: int | None) -> None:
-    """Serve until told to stop; the proxy on `port`, where one is given."""
+    """Serve until a signal or a command stops the process; the proxy on `port`, where one is given."""
     from gcp_sandbox.gateway.media import free_spool
     from gcp_sandbox.network.listeners import Listeners, bind
     from gcp_sandbox.sandbox import Sandbox
@@ -82,7 +82,7 @@ async def serve(settings: Settings, port: int | None, ready: int | None) -> None
         settings.save()
         write_private(settings.state / "daemon.json", json.dumps({"pid": os.getpid(), "started": time.time()}))
         await asyncio.to_thread(sandbox.start)
-        # What start-up made lives as long as the process; the collector need not look at it again.
+        # What start-up made lives as long as the process; the collector need not visit it again.
         gc.collect()
         gc.freeze()
         log.info("ready after %.1f s, proxy at %s", time.monotonic() - began, settings.proxy_url)
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--project")
     parser.add_argument("--no-organization", dest="organization", action="store_false", default=None)
     parser.add_argument("--port", type=int, help="of the proxy")
-    parser.add_argument("--ready-fd", type=int, help="told when requests are answered")
+    parser.add_argument("--ready-fd", type=int, help="file descriptor that gets a line when requests are answered")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     # httpx logs every request at INFO, with its query.

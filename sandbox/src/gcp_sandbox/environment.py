@@ -15,7 +15,7 @@ _LOCAL = "localhost,127.0.0.1,::1"
 def variables(settings: Settings, credentials: Path, *, key_file: bool = True) -> dict[str, str]:
     """Environment for programs outside the sandbox.
 
-    :param credentials: application default credentials: the deployer's key file, or those of somebody else.
+    :param credentials: application default credentials: the deployer's key file, or those of another principal.
     :param key_file: whether `credentials` is a service account's key, which the google.cloud collection can read.
     """
     bundle, adc = str(settings.ca_bundle), str(credentials)
@@ -59,7 +59,7 @@ def network(settings: Settings) -> dict[str, str]:
 
 
 def write_credentials(settings: Settings, email: str, document: dict[str, Any]) -> Path:
-    """Keep somebody's application default credentials in a file of the state folder; returns its path."""
+    """Write a principal's application default credentials to a file of the state folder and return its path."""
     file = settings.credentials / f"{email.replace('/', '_')}.json"
     write_private(file, json.dumps(document, indent=2) + "\n")
     return file

@@ -48,7 +48,7 @@ BACKENDS = {
 }
 
 
-class Absent:
+class Unavailable:
     """Takes the place of a backend that could not be loaded: its use answers 501, and the rest of the sandbox works."""
 
     def __init__(self, name: str, reason: str) -> None:
@@ -66,7 +66,7 @@ class Sandbox:
     :param services: what it serves, as `services.SERVICES`.
     """
 
-    # `Absent` where they could not be loaded or started.
+    # `Unavailable` where they could not be loaded or started.
     objects: ObjectStore
     sql: SqlServers
     images: ImageStore
@@ -89,7 +89,7 @@ class Sandbox:
         self.broken: dict[str, str] = {}
         self._started: list[tuple[str, Any]] = []
         for name, path in BACKENDS.items():
-            setattr(self, name, self._load(name, path) or Absent(name, self.broken[name]))
+            setattr(self, name, self._load(name, path) or Unavailable(name, self.broken[name]))
         self.gateway: Gateway | None = None
         self.services: dict[str, Service] = {}
         for name, path in services.items():
@@ -162,7 +162,7 @@ class Sandbox:
             return None
 
     def _start(self, name: str, part: Any) -> None:
-        if isinstance(part, Absent):
+        if isinstance(part, Unavailable):
             return
         self._started.append((name, part))
         if not hasattr(part, "start"):
@@ -173,4 +173,4 @@ class Sandbox:
             self.broke(name, error)
             self.services.pop(name, None)
             if name in BACKENDS:
-                setattr(self, name, Absent(name, self.broken[name]))
+                setattr(self, name, Unavailable(name, self.broken[name]))

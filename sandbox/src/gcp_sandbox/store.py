@@ -2,8 +2,8 @@
 """The state: JSON documents by kind and name, in one SQLite file.
 
 One connection behind one re-entrant lock. A transaction holds the lock from its first to its last line, so handlers
-that run in one never see each other half done. What was committed survives kill -9 (WAL); the process being killed
-cannot lose what the operating system has taken.
+that run in one never see each other half done. Committed changes survive kill -9 (WAL); a killed process
+cannot lose writes that the operating system has accepted.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Store:
         after: str = "",
         limit: int | None = None,
     ) -> list[tuple[str, dict[str, Any]]]:
-        """(name, body) by name: those under `parent`, whose name starts with `prefix` and sorts behind `after`."""
+        """(name, body) by name: those under `parent` with a name that starts with `prefix` and sorts behind `after`."""
         where, values = ["kind=?", "name>?"], [kind, after]
         if parent is not None:
             where.append("parent=?")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-
 @pytest.fixture
 def door(deployed, box, instant) -> str:
     """Where a browser finds the deployment; the status says so, too."""
-    url = f"http://demo-dev.localhost:{Settings.load(box.state).ports.door}/"
+    url = f"http://demo-dev.localhost:{Settings.load(box.state).ports.browser}/"
     assert url in box.run("status").stdout
     return url
 

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 SANDBOX = {
     "project": "mlflow-sandbox",
     "project_number": "827594110180",
-    "ports": {"door": 8080},
+    "ports": {"browser": 8080},
     "deployed": {
         "demo-dev": "https://demo-dev-x-ew.a.run.app",
         "mlflow-sandbox": "https://mlflow-sandbox.ew.r.appspot.com",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where database servers live and as whom they run, whatever their engine."""
+"""Folders and user of the database servers, whatever their engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Home:
-    """Where servers live and as whom they run. `uid` and `gid` are None when they run as the daemon does."""
+    """Folders and user of the servers. `uid` and `gid` are None when they run as the daemon's user."""
 
     data: Path
     sockets: Path
@@ -46,7 +46,7 @@ class Home:
         raise SqlError("databases do not run as root, and this machine has neither a user postgres nor nobody")
 
     def prepare(self, settings: Settings) -> None:
-        """Make the folders: nobody else may look in, the servers' user may pass through."""
+        """Make the folders, private to the daemon's user; the servers' user may pass through."""
         mode = 0o700 if self.uid is None else 0o711
         for folder in (self.data, self.sockets):
             folder.mkdir(mode=mode, parents=True, exist_ok=True)

@@ -211,7 +211,7 @@ class ImagePusher(Protocol):
 
 
 class Host(Protocol):
-    """What `ImageStore` needs of the sandbox."""
+    """The parts of the sandbox that `ImageStore` uses."""
 
     settings: Settings
     store: Store
@@ -314,7 +314,7 @@ class ImageStore:
         return self._load(digest, document) if document else None
 
     def recipe(self, digest: str) -> dict[str, Any] | None:
-        """What an image's environment consists of, for an image that is built on it."""
+        """Return the parts of an image's environment, for an image that is built on it."""
         document = self._store.get(IMAGE, digest)
         return document["environment"] if document else None
 
@@ -417,7 +417,7 @@ class Environment:
         return (folder / self.key / ".complete").exists()
 
     def ensure(self, folder: Path, log: Log, cancelled: Callable[[], bool], projects: Mapping[str, Path]) -> None:
-        """Make it at folder/<key> unless it is there. One process at a time; the others wait and then use it."""
+        """Make it at folder/<key> unless it exists. One process at a time; the others wait and then use it."""
         target = folder / self.key
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(folder / f"{self.key}.lock"):
@@ -467,7 +467,7 @@ def interpreter(version: str) -> tuple[str, bool]:
 
 def run(argv: Sequence[str], log: Log, cancelled: Callable[[], bool]) -> int:
     """Run a program of the build, its output line by line in the log; its exit status."""
-    # What the sandbox was started with must not steer the build: another environment, or no bytecode.
+    # The environment of the sandbox must not steer the build: another environment, or no bytecode.
     unwanted = {"VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX"}
     environ = {name: value for name, value in os.environ.items() if name not in unwanted}
     process = subprocess.Popen(
@@ -822,7 +822,7 @@ class _Build:
         self.now.environment.steps.append(step)
 
     def _requirements(self, name: str, files: dict[str, str], instruction: Instruction) -> str:
-        """A placeholder for a requirements file, whose text becomes part of the environment's identity."""
+        """Return a placeholder for a requirements file; its text becomes part of the environment's identity."""
         path = self.now.path(name)
         if not path.is_file():
             raise BuildError(

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from gcp_sandbox.backends.sockets import Way
+from gcp_sandbox.backends.sockets import Upstream
 from gcp_sandbox.backends.sql import Configuration, Server, SqlError
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ STOP_TIMEOUT = 30.0
 
 
 class PortTaken(SqlError):
-    """Somebody else took the server's port between the look and the start."""
+    """Another process took the server's port between the check and the start."""
 
 
 class Servers(Protocol):
-    """What a server needs of those that it belongs to (`servers.SqlServers`)."""
+    """The parts of `servers.SqlServers` that a server uses."""
 
     store: Store
     home: Home
@@ -65,7 +65,7 @@ class LocalServer(Server):
     pidfile: ClassVar[str]
     #: Signals that end it, in the order they are tried; the second and later ones when it takes too long.
     endings: ClassVar[tuple[signal.Signals, ...]]
-    #: What ends it at once, when its data are not needed any more.
+    #: Signal that ends it at once, when its data are not needed any more.
     abort: ClassVar[signal.Signals]
 
     def __init__(self, servers: Servers, name: str, record: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ class LocalServer(Server):
     @classmethod
     @abc.abstractmethod
     def facts(cls, version: str) -> dict[str, Any]:
-        """What the record of a new server of a databaseVersion holds, beyond what all have."""
+        """Return fields of the record of a new server of a databaseVersion, beyond those that all engines have."""
 
     @classmethod
     @abc.abstractmethod
@@ -89,10 +89,10 @@ class LocalServer(Server):
         """The socket that a service connects to when the instance is mounted as `path`."""
 
     @abc.abstractmethod
-    def way(self, peer: tuple[str, int] | None = None) -> Way:
-        """How a connection that was let in gets to the server; `peer` is the (address, port) it came from by TCP."""
+    def upstream(self, peer: tuple[str, int] | None = None) -> Upstream:
+        """Return the server's address for an admitted connection; `peer` is the client's (address, port) over TCP."""
 
-    # What it is.
+    # Properties.
 
     @property
     def configuration(self) -> Configuration:
@@ -165,13 +165,13 @@ class LocalServer(Server):
 
     def destroy(self) -> None:
         with self._lock:
-            self._record["ready"] = False  # so that nobody starts it again
+            self._record["ready"] = False  # so that it is not started again
             self._halt(self.abort)
             shutil.rmtree(self._folder, ignore_errors=True)
             shutil.rmtree(self.sockets, ignore_errors=True)
 
     def _launch(self) -> None:
-        """Start the process and wait until it answers; on another port when somebody takes this one meanwhile."""
+        """Start the process and wait until it answers; on another port when this one is taken meanwhile."""
         for attempt in range(PORT_ATTEMPTS):
             try:
                 self._launch_once()
@@ -264,7 +264,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def running_in(folder: Path, pidfile: str) -> int | None:
-    """Process id of the server whose data are in `folder`; None when it does not run.
+    """Return the process id of the server with its data in `folder`; None when it does not run.
 
     The file's number can be another process's by now, so the process has to name the folder.
     """

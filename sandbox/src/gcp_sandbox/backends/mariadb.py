@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real MySQL behind Cloud SQL, served by MariaDB.
 
-What a Cloud SQL server has, these have: `cloudsqladmin` is nobody's and the only one with all privileges; users that
-the Admin API makes have all but what reaches around the server (SUPER, FILE); passwords are kept as hashes of
-mysql_native_password. A server listens on a unix socket only. TCP goes through a door of the sandbox, which knows the
-authorized networks and tells the server where a connection comes from, so that `user`@`host` means what it says.
+Like a Cloud SQL server: `cloudsqladmin` is for the service itself and the only user with all privileges; users that
+the Admin API makes have all but those that reach around the server (SUPER, FILE); passwords are kept as hashes of
+mysql_native_password. A server listens on a unix socket only. TCP goes through a listener of the sandbox, which knows
+the authorized networks and passes the client's address to the server, so that `user`@`host` is matched as on Cloud SQL.
 
 What differs: it is MariaDB, and says so; all versions of MySQL are served by the same one. Its collations are others: a
-database of utf8mb4_0900_ai_ci gets the nearest that there is, under the name that was asked for. Flags that MariaDB
+database of utf8mb4_0900_ai_ci gets the nearest one, under the name in the request. Flags that MariaDB
 does not know are kept without an effect. There is no TLS, so an instance that insists on it takes no TCP connections.
 
-A server is made when it is first needed, by a database, a backup or a connection: many instances are only made, looked
-at and deleted. Users are kept until then.
+A server is made when it is first needed, by a database, a backup or a connection: many instances are only made, read
+and deleted. Users are kept until then.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ import pymysql
 
 from gcp_sandbox.backends import mariadbbuilds as builds
 from gcp_sandbox.backends.local import PORT_ATTEMPTS, LocalServer, Servers
-from gcp_sandbox.backends.sockets import Listener, Refused, Way
+from gcp_sandbox.backends.sockets import Listener, Refused, Upstream
 from gcp_sandbox.backends.sql import Configuration, Database, Flag, Missing, SqlError, Stopped, User
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ IAM_ROLES = {
     "CLOUD_IAM_GROUP": "cloudsqliamgroup",
 }
 INTERNAL_USERS = (SUPERUSER, "mariadb.sys")
-# What cloudsqlsuperuser has on Cloud SQL, as far as MariaDB has it: everything but SUPER, FILE and SHUTDOWN.
+# Privileges of cloudsqlsuperuser on Cloud SQL, as far as MariaDB has them: all but SUPER, FILE and SHUTDOWN.
 # (cloud.google.com/sql/docs/mysql/users#cloudsqlsuperuser)
 PRIVILEGES = (
     "ALTER, ALTER ROUTINE, CREATE, CREATE ROUTINE, CREATE TEMPORARY TABLES, CREATE USER, CREATE VIEW, DELETE, DROP, "
@@ -80,7 +80,7 @@ class MariaDb(LocalServer):
 
     def __init__(self, servers: Servers, name: str, record: dict[str, Any]) -> None:
         super().__init__(servers, name, record)
-        self._door: Listener | None = None
+        self._listener: Listener | None = None
         self._making = False
 
     @classmethod
@@ -91,11 +91,11 @@ class MariaDb(LocalServer):
     def mounted(cls, path: Path) -> Path:
         return path
 
-    # What it is.
+    # Properties.
 
     @property
     def installed_version(self) -> str:
-        """What serves; of a server that nobody has needed yet, what it stands for."""
+        """Return the version of the server; the databaseVersion where the server is not made yet."""
         if not self._record["ready"]:
             return self.configuration.version
         return self._build.label
@@ -110,16 +110,16 @@ class MariaDb(LocalServer):
 
     @property
     def up(self) -> bool:
-        return self.pid is not None or self._door is not None
+        return self.pid is not None or self._listener is not None
 
     @property
     def wanted(self) -> bool:
         return self._record["ready"] or self._record["wanted"]
 
-    def way(self, peer: tuple[str, int] | None = None) -> Way:
+    def upstream(self, peer: tuple[str, int] | None = None) -> Upstream:
         self._wake()
         address, port = peer or (OUTSIDE, self.port)
-        return Way(str(self._socket), f"PROXY TCP4 {address} 127.0.0.1 {port} {self.port}\r\n".encode())
+        return Upstream(str(self._socket), f"PROXY TCP4 {address} 127.0.0.1 {port} {self.port}\r\n".encode())
 
     @staticmethod
     def conceal(password: str) -> str:
@@ -129,7 +129,7 @@ class MariaDb(LocalServer):
     # Life.
 
     def create(self, secret: str | None) -> None:
-        """Have what a server needs. The server itself is made by whoever needs it first."""
+        """Prepare a server. The server itself is made when it is first needed."""
         with self._lock:
             if self.wanted:
                 return self.ensure()
@@ -140,7 +140,7 @@ class MariaDb(LocalServer):
             self.ensure()
 
     def _wake(self) -> None:
-        """Make the server if this is the first that is asked of it."""
+        """Make the server if this is its first use."""
         with self._lock:
             if self._making or self._record["ready"] or not (self._record["wanted"] and self.configuration.running):
                 return
@@ -179,7 +179,7 @@ class MariaDb(LocalServer):
             cursor.execute("DROP USER %s@%s", (user, host))
 
     def _settings(self, configuration: Configuration) -> dict[str, Any]:
-        """What the server is told, by option; the flags are among it."""
+        """Return the server's options, flags included."""
         build = self._build
         old = configuration.version.startswith("MYSQL_5")  # their default was the three-byte UTF-8
         settings: dict[str, Any] = {
@@ -192,8 +192,8 @@ class MariaDb(LocalServer):
             "skip_networking": "ON",
             "skip_name_resolve": "ON",
             "proxy_protocol_networks": "localhost",
-            # What was committed survives `kill -9` of everything without waiting for the disk; only a power cut is
-            # another matter.
+            # Committed changes survive `kill -9` of everything without waiting for the disk; only a power cut may
+            # lose them.
             "loose_innodb_flush_method": "nosync",
             "innodb_flush_log_at_trx_commit": 2,
             "sync_binlog": 0,
@@ -300,26 +300,26 @@ class MariaDb(LocalServer):
         self._close()
         super()._halt(first)
 
-    # The door for TCP.
+    # The listener for TCP.
 
     def _open(self) -> None:
-        """Listen for TCP connections; on another port when somebody has taken this one."""
+        """Listen for TCP connections; on another port when this one is taken."""
         for attempt in range(PORT_ATTEMPTS):
-            if self._door is not None:
+            if self._listener is not None:
                 return
             try:
-                self._door = self._servers.sockets.listen(self.port, self._admit, log.warning)
+                self._listener = self._servers.sockets.listen(self.port, self._admit, log.warning)
             except OSError as error:
                 if attempt == PORT_ATTEMPTS - 1:
                     raise SqlError(f"port {self.port} cannot be listened on: {error}") from error
                 self._save(port=self._servers.free_port(self.first_port))
 
     def _close(self) -> None:
-        if self._door is not None:
-            self._door.close()
-            self._door = None
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
-    def _admit(self, peer: tuple[str, int] | None) -> Way:
+    def _admit(self, peer: tuple[str, int] | None) -> Upstream:
         assert peer is not None
         address = ipaddress.ip_address(peer[0])
         if not any(address in ipaddress.ip_network(network) for network in self.configuration.networks):
@@ -329,7 +329,7 @@ class MariaDb(LocalServer):
                 f"{self._name}: {said}: it is in none of the instance's authorized networks",
                 struct.pack("<I", len(body))[:3] + b"\0" + body,
             )
-        return self.way(peer)
+        return self.upstream(peer)
 
     # Sessions.
 
@@ -379,7 +379,7 @@ class MariaDb(LocalServer):
             return [self._shown(*row) for row in cursor.fetchall()]
 
     def _shown(self, name: str, charset: str, collation: str) -> Database:
-        """A database under the names that it was asked for, as long as it still has what they came to."""
+        """Return a database under the names of its request, as long as it still has the collation that they led to."""
         asked = self._record["databases"].get(name)
         if asked and asked["served"] == collation:
             return Database(name, asked["charset"], asked["collation"])
@@ -401,7 +401,7 @@ class MariaDb(LocalServer):
         self._remember(name, current.charset, collation)
 
     def _collate(self, cursor: pymysql.cursors.Cursor, statement: str, *values: str) -> None:
-        """Execute a statement whose last value is a collation, or the nearest one that there is."""
+        """Execute a statement with a collation as its last value, or the nearest one that MariaDB has."""
         *others, collation = values
         try:
             cursor.execute(statement, values)
@@ -413,7 +413,7 @@ class MariaDb(LocalServer):
             cursor.execute(statement, (*others, nearest))
 
     def _nearest(self, collation: str) -> str | None:
-        """What MariaDB has in place of a collation of MySQL 8 (utf8mb4_0900_as_cs, utf8mb4_de_pb_0900_ai_ci)."""
+        """Return MariaDB's counterpart of a collation of MySQL 8 (utf8mb4_0900_as_cs, utf8mb4_de_pb_0900_ai_ci)."""
         found = re.fullmatch(r"utf8mb4_(?:\w+_)?0900_(ai_ci|as_ci|as_cs|bin)", collation)
         if found is None:
             return None
@@ -440,7 +440,7 @@ class MariaDb(LocalServer):
 
     @property
     def _asleep(self) -> bool:
-        """Whether nobody has needed the server yet; what its users are is then in the record."""
+        """Return whether the server is not made yet; its users are then in the record."""
         return not self._record["ready"] and not self._making
 
     def users(self) -> list[User]:
@@ -476,7 +476,7 @@ class MariaDb(LocalServer):
         who = (user.name, user.host)
         with self._session() as cursor:
             cursor.execute(
-                # Nobody comes from localhost on Cloud SQL; here a mounted socket would.
+                # Cloud SQL has no connections from localhost; here a mounted socket would be one.
                 "CREATE USER %s@%s IDENTIFIED VIA mysql_native_password USING %s ACCOUNT "
                 + ("LOCK" if user.host == "localhost" else "UNLOCK"),
                 (*who, secret or NO_PASSWORD),
@@ -495,7 +495,7 @@ class MariaDb(LocalServer):
     @staticmethod
     def _grant(cursor: pymysql.cursors.Cursor, user: User) -> None:
         for role in user.roles:
-            # Only who administers a role may grant it, and whoever made it by SQL does that alone.
+            # Only an administrator of a role may grant it: the user that made it by SQL, and no other.
             added = cursor.execute(
                 "INSERT IGNORE INTO mysql.roles_mapping (Host, User, Role, Admin_option)"
                 " SELECT 'localhost', %s, User, 'Y' FROM mysql.user WHERE is_role = 'Y' AND User = %s",
@@ -558,7 +558,7 @@ class MariaDb(LocalServer):
 
     def restore(self, folder: Path) -> None:
         if not (folder / "data" / "mysql").is_dir():
-            raise SqlError("the backup is not there, or is not one of MySQL")
+            raise SqlError("the backup does not exist, or is not one of MySQL")
         with self._lock:
             self._wake()
             fresh = self._folder / "data.restored"
@@ -581,7 +581,7 @@ class MariaDb(LocalServer):
 
     @classmethod
     def check_flag(cls, version: str, name: str, value: str) -> None:
-        """Ask the server's program, which reads its options without data; nobody can tell before there is one."""
+        """Check a flag with the server's program, which reads options without data; accept any before one exists."""
         known, build = builds.flags(), builds.present()
         if builds.WITHHELD.fullmatch(name) or (known is not None and name not in known):
             raise SqlError(f"unknown variable '{name}'")

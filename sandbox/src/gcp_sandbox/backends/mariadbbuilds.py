@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which MariaDB there is: the system's, or the distribution's packages, unpacked into the sandbox's cache.
 
-Nothing is installed and nobody needs to be root: apt-get resolves and downloads with private folders for its state, and
+Nothing is installed and root is not needed: apt-get resolves and downloads with private folders for its state, and
 the packages are unpacked beside each other. That happens when a server is first needed, once for all sandboxes of a
 user. A server's first data are made once too, and copied for each server.
 """
@@ -37,7 +37,7 @@ APT_TIMEOUT = 600.0  # seconds for apt-get to get its lists, or the packages
 
 APT_OPTIONS = {"Acquire::Retries": 3, "Acquire::Languages": "none"}
 
-# What a server is made with and must find again when it starts.
+# Options that a server is made with and must find again when it starts.
 INNODB = ("--innodb-log-file-size=16M",)
 CHARSET = "utf8mb4"
 
@@ -49,7 +49,7 @@ WITHHELD = re.compile(
     r"slave_load_tmpdir|version.*|wsrep_.*|innodb_(?:data|undo|log_group)_.*|innodb_log_file_size|aria_log_dir_path|"
     r"innodb_page_size|innodb_flush_method|large_page.*|license|hostname|system_time_zone|have_.*|gtid_binlog.*)"
 )
-# What Cloud SQL for MySQL takes and MariaDB does not know: kept, without an effect.
+# Flags that Cloud SQL for MySQL takes and MariaDB does not know: kept, without an effect.
 # (cloud.google.com/sql/docs/mysql/flags; name -> type, whether it needs a restart)
 MYSQL_ONLY = {
     "activate_all_roles_on_login": ("BOOLEAN", False),
@@ -154,7 +154,7 @@ def build(home: Home) -> Build:
     :raises SqlError: there is none and none can be had.
     """
     found = _ready.get(home)
-    if found is None or not found.daemon.exists():  # somebody may have emptied the cache
+    if found is None or not found.daemon.exists():  # the cache may have been emptied
         found = _ready[home] = _enterable(home, fetched())
     return found
 
@@ -167,13 +167,13 @@ def _enterable(home: Home, found: Build) -> Build:
     if home.can_enter(found.daemon.parent):
         return found
     if not found.prefix.is_relative_to(_place()):
-        raise SqlError(f"{found.daemon} cannot be run by the servers' user, who may not enter its folder")
+        raise SqlError(f"{found.daemon} cannot be run by the servers' user, which may not enter its folder")
     return _unpacked(home.offer(f"mariadb-{found.version}", {"": found.prefix.parent}), found.version)
 
 
 @functools.cache
 def present() -> Build | None:
-    """The MariaDB that is there without fetching one: the system's, else the one in the cache."""
+    """Return the MariaDB that needs no download: the system's, else the one in the cache."""
     return _system() or _cached()
 
 
@@ -216,7 +216,7 @@ def _cached() -> Build | None:
 
 
 def _unpacked(root: Path, version: str | None) -> Build | None:
-    """The build whose packages were unpacked into `root`; its version is asked for where it is not told."""
+    """Return the build with its packages unpacked into `root`; its version is read from the program unless given."""
     folders = {file.parent for file in root.glob("**/lib*.so*") if "plugin" not in file.parts}
     found = Build(root / "usr" / "sbin" / "mariadbd", root / "usr", tuple(sorted(folders)), "")
     version = version or _version(found.daemon, found.environment)
@@ -263,7 +263,7 @@ def _fetch(target: Path) -> None:
             root = Apt(Path(name)).unpacked()
             if _unpacked(root, None) is None:
                 raise SqlError("the distribution's MariaDB was fetched, but its server does not run on this machine")
-            shutil.rmtree(target, ignore_errors=True)  # of another state of the system, whose libraries are gone
+            shutil.rmtree(target, ignore_errors=True)  # of another state of the system, without its libraries
             root.rename(target)
 
 
@@ -274,7 +274,7 @@ class Apt:
         self.folder = folder
         (folder / "state" / "lists" / "partial").mkdir(parents=True)
         (folder / "archives" / "partial").mkdir(parents=True)
-        # apt-get locks and may write where this file is. What is installed decides which libraries are lacking.
+        # apt-get locks and may write where this file is. Installed packages decide which libraries are lacking.
         shutil.copyfile("/var/lib/dpkg/status", folder / "state" / "status")
         self.config = folder / "apt.conf"
         self.config.write_text(self._configuration())
@@ -303,7 +303,7 @@ class Apt:
         # A list that cannot be had is a warning to apt-get: it may not be the one that matters.
         said = self._run("apt-get", "update")[1]
         server = self._newest("mariadb-server-core", said)
-        # What the machine may have already of the same source would not be downloaded otherwise.
+        # Packages of the same source that the machine has already would not be downloaded otherwise.
         wanted = [server, server.replace("server", "client"), "mariadb-common"]
         options = ("--download-only", "--yes", "--no-install-recommends", "--reinstall", "--allow-downgrades")
         self._run("apt-get", "install", *options, *wanted)
@@ -387,7 +387,7 @@ def _make_template(home: Home, found: Build, target: Path) -> None:
 
 
 def _variables(home: Home, found: Build, work: Path) -> str:
-    """What information_schema tells of the server's options: name, type, bounds and READ_ONLY, a line each."""
+    """Return the server's options from information_schema: name, type, bounds and READ_ONLY, a line each."""
     # Not in `work`: a socket's path must be short.
     place = home.folder(home.sockets / work.name)
     socket = place / "s"
@@ -431,7 +431,7 @@ def _run(home: Home, cwd: Path, arguments: list[str], environ: dict[str, str], t
 
 
 def flags() -> dict[str, Flag] | None:
-    """The flags that may be set, by name; None before a server was first needed, when nobody can tell."""
+    """Return the flags that may be set, by name; None before a server was first needed, when they are unknown."""
     found = present()
     if found is None or not (_templates(found) / "variables").is_file():
         return None

@@ -27,7 +27,7 @@ SCOPES = (CLOUD_PLATFORM, EMAIL_SCOPE, "openid")
 
 
 class Host(Protocol):
-    """What a metadata server needs of the sandbox."""
+    """The parts of the sandbox that a metadata server uses."""
 
     projects: Projects
     identities: Identities
@@ -36,7 +36,7 @@ class Host(Protocol):
 class MetadataServer:
     """The metadata server of one instance, on 127.0.0.1.
 
-    :param email: the instance's service account, or a function that tells it each time.
+    :param email: the instance's service account, or a function that returns it each time.
     :param project: project id.
     :param region: "europe-west1".
     :param port: 0 for any; an instance that outlives the sandbox needs the port it was started with.
@@ -77,7 +77,7 @@ class MetadataServer:
             self._server = None
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, str | dict[str, Any]]:
-        """(status, text or JSON) of a path below the root; 404 for what is not there."""
+        """(status, text or JSON) of a path below the root; 404 for an unknown path."""
         email = self._email()
         tree = self._tree(email)
         parts = [part for part in path.split("/") if part]

@@ -2,8 +2,8 @@
 """Cloud Storage's objects: bytes as files, everything else as rows in the store.
 
 A *blob* is a finished, immutable file; a *generation* is a row that points at one. Bytes are complete on disk before
-their row is committed, and a file is removed only after the row that named it is gone, so a crash leaves at worst a
-file that nobody names; those are swept at start.
+their row is committed, and a file is removed only after the row that names it is deleted, so a crash leaves at worst a
+file that no row names; those are swept at start.
 
 Rows are keyed by the generation of the bucket and not by its name: a bucket that was deleted and one made later under
 the same name never see each other's objects.
@@ -43,7 +43,7 @@ CHUNK = 1 << 20
 # A resumable upload persists multiples of this (cloud.google.com/storage/docs/resumable-uploads).
 UPLOAD_GRANULARITY = 256 * 1024
 UPLOAD_LIFETIME = timedelta(days=7)
-# How long the file of an object that is gone stays, so that a download which has begun can be answered to its end.
+# How long the file of a deleted object stays, so that a download in progress can be answered to its end.
 UNLINK_DELAY = 60.0
 
 
@@ -132,7 +132,7 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
 
 
 class Host(Protocol):
-    """What `ObjectStore` needs of the sandbox."""
+    """The parts of the sandbox that `ObjectStore` uses."""
 
     settings: Settings
     store: Store
@@ -148,7 +148,7 @@ class ObjectStore:
         self.blobs, self.spool, self.uploads = root / "blobs", root / "spool", root / "uploads"
         self._lock = threading.Lock()
         self._last_generation = 0
-        self._doomed: list[tuple[float, Path]] = []
+        self._removed: list[tuple[float, Path]] = []
 
     def start(self) -> None:
         for folder in (self.blobs, self.spool, self.uploads):
@@ -156,7 +156,7 @@ class ObjectStore:
         self._sweep()
 
     def stop(self) -> None:
-        self._unlink_doomed(everything=True)
+        self._unlink_removed(everything=True)
 
     # --- bytes
 
@@ -165,7 +165,7 @@ class ObjectStore:
         return self._blob_path(row["blob"]["id"])
 
     def temporary(self) -> Path:
-        """A name for a file that `adopt` can take over without copying it."""
+        """Return a name for a file that `adopt` can move without copying it."""
         return self.spool / uuid.uuid4().hex
 
     def adopt(self, path: Path) -> Blob:
@@ -259,7 +259,7 @@ class ObjectStore:
         return row
 
     def update(self, bucket: dict, row: dict) -> None:
-        """Write back a generation whose metadata changed, as its next metageneration."""
+        """Write back a generation with changed metadata, as its next metageneration."""
         resource = row["object"]
         metageneration = int(resource["metageneration"]) + 1
         resource["metageneration"] = str(metageneration)
@@ -271,7 +271,7 @@ class ObjectStore:
 
     def remove(self, bucket: dict, row: dict, *, permanently: bool) -> None:
         """Delete a generation. A live one becomes noncurrent in a versioned bucket, unless `permanently`: it was named
-        by its generation. What leaves the bucket stays soft-deleted as long as the bucket's policy says."""
+        by its generation. An object that leaves the bucket stays soft-deleted as long as the bucket's policy says."""
         resource = row["object"]
         if "timeDeleted" in resource:
             self.store.delete(NONCURRENT, self._key(bucket, resource["name"], resource["generation"]))
@@ -293,7 +293,7 @@ class ObjectStore:
         return not any(self.store.list(kind, parent=bucket["generation"], limit=1) for kind in (LIVE, NONCURRENT))
 
     def purge(self, bucket: dict) -> None:
-        """Forget everything of a bucket that is gone for good."""
+        """Remove everything of a bucket that cannot be restored."""
         for kind in (LIVE, NONCURRENT, SOFT_DELETED):
             for key, row in self.store.list(kind, parent=bucket["generation"]):
                 self._drop(kind, key, row)
@@ -364,7 +364,7 @@ class ObjectStore:
     # --- resumable uploads
 
     def begin_upload(self, body: dict) -> str:
-        """Open a session; `body` is the service's own. Returns its id: whoever knows it may continue the upload."""
+        """Open a session with the service's `body` and return its id, the credential for continuing the upload."""
         upload = base64.urlsafe_b64encode(os.urandom(48)).decode()
         self._upload_path(upload).touch(mode=0o600)
         self.store.put(UPLOAD, upload, {"started": timestamp(), **body})
@@ -456,7 +456,7 @@ class ObjectStore:
         return self.blobs / blob[:2] / blob
 
     def _upload_path(self, upload: str) -> Path:
-        # Not the id itself: whoever can list the folder should not be able to continue the upload.
+        # Not the id itself: access to the folder must not be enough to continue the upload.
         return self.uploads / hashlib.sha256(upload.encode()).hexdigest()
 
     def _retire(self, bucket: dict, row: dict, *, permanently: bool = False) -> None:
@@ -491,16 +491,16 @@ class ObjectStore:
     def _doom(self, blob: str) -> None:
         def schedule() -> None:
             with self._lock:
-                self._doomed.append((time.monotonic() + UNLINK_DELAY, self._blob_path(blob)))
-            self._unlink_doomed()
+                self._removed.append((time.monotonic() + UNLINK_DELAY, self._blob_path(blob)))
+            self._unlink_removed()
 
         self.store.after_commit(schedule)
 
-    def _unlink_doomed(self, *, everything: bool = False) -> None:
+    def _unlink_removed(self, *, everything: bool = False) -> None:
         now = time.monotonic()
         with self._lock:
-            due = [path for at, path in self._doomed if everything or at <= now]
-            self._doomed = [] if everything else [(at, path) for at, path in self._doomed if at > now]
+            due = [path for at, path in self._removed if everything or at <= now]
+            self._removed = [] if everything else [(at, path) for at, path in self._removed if at > now]
         for path in due:
             path.unlink(missing_ok=True)
 

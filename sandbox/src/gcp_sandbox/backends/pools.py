@@ -162,7 +162,7 @@ class Pool:
 
     @property
     def size(self) -> int:
-        """Ready instances and those on their way."""
+        """Ready instances and those that start."""
         with self._lock:
             return len(self._ready) + self._starting
 
@@ -296,7 +296,7 @@ class Pool:
             threading.Thread(target=self._probe_readiness, args=(instance,), daemon=True).start()
 
     def close(self, grace: float = GRACE, drain: float = 0) -> None:
-        """Stop all instances; requests under way get `drain` seconds to finish."""
+        """Stop all instances; requests in progress get `drain` seconds to finish."""
         with self._lock:
             self._closed = True
             waiting, self._waiting = list(self._waiting), deque()

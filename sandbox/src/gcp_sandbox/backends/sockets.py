@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Doors to the servers of Cloud SQL: each connection is admitted, or not, and then copied, both ways.
+"""Sockets in front of the servers of Cloud SQL: each connection is admitted or refused, and then copied both ways.
 
 A mounted socket is the one that Cloud Run and App Engine offer to a service, admitted by IAM; a listener is a public
 address, admitted by its networks, for an engine that has no such list itself.
@@ -26,15 +26,15 @@ SOCKET_PATH_LIMIT = 107  # bytes, sizeof(sockaddr_un.sun_path) - 1 on Linux
 
 
 @dataclass(frozen=True)
-class Way:
-    """Where a connection goes that was let in: a socket's path, and what is said there before the client speaks."""
+class Upstream:
+    """The address of an admitted connection: a socket's path, and bytes that are sent there before the client's."""
 
     path: str
     opening: bytes = b""
 
 
 class Refused(SqlError):
-    """Why a connection is not let in; `answer` is what the client gets to read in its own protocol."""
+    """The reason of a refused connection; `answer` is sent to the client in its own protocol."""
 
     def __init__(self, message: str, answer: bytes = b"") -> None:
         super().__init__(message)
@@ -43,12 +43,12 @@ class Refused(SqlError):
 
 #: Given the (address, port) that a connection comes from, None for a unix socket: where to connect to; or SqlError.
 #: Asked once a connection, in a thread.
-Admit = Callable[[tuple[str, int] | None], Way]
+Admit = Callable[[tuple[str, int] | None], Upstream]
 
 
 @dataclass(eq=False)
 class Mount:
-    """A socket that is being served; `path` is what a client connects to. `name` is for whoever looks for it."""
+    """A socket that is being served; `path` is what a client connects to. `name` finds it again."""
 
     name: str
     path: Path
@@ -108,10 +108,10 @@ class Sockets:
         path.unlink(missing_ok=True)
         serve = functools.partial(self._serve, mount._admit, mount._report)
         mount._server = self._call(asyncio.start_unix_server(serve, path=str(path))).result()
-        path.chmod(0o777)  # its folder says who may
+        path.chmod(0o777)  # its folder controls access
 
     def mounts(self, name: str) -> list[Mount]:
-        """What is mounted under that name."""
+        """Return the mounts of that name."""
         with self._lock:
             return [mount for mount in self._mounts if mount.name == name]
 
@@ -135,7 +135,7 @@ class Sockets:
         self._bind(mount)
 
     def listen(self, port: int, admit: Admit, report: Callable[[str], None]) -> Listener:
-        """Serve a TCP port of 127.0.0.1. OSError when somebody else has it."""
+        """Serve a TCP port of 127.0.0.1. OSError when another process has it."""
         serve = functools.partial(self._serve, admit, report)
         return Listener(port, self, self._call(asyncio.start_server(serve, "127.0.0.1", port)).result())
 

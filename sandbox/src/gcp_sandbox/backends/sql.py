@@ -16,7 +16,7 @@ from typing import Any
 
 
 class SqlError(Exception):
-    """A server refused what it was asked, or cannot be reached. The message is the server's own and is safe to show."""
+    """A server refused a request, or cannot be reached. The message is the server's own and is safe to show."""
 
 
 class Missing(SqlError):
@@ -34,7 +34,7 @@ class Configuration:
     :param version: the Admin API's databaseVersion, e.g. "POSTGRES_16".
     :param connections: max_connections, unless the flags say otherwise.
     :param flags: database flags as the user set them.
-    :param networks: CIDR ranges from which TCP connections are let in; () refuses all of them.
+    :param networks: CIDR ranges from which TCP connections are admitted; () refuses all of them.
     :param running: False for an instance that its owner has stopped.
     :param binary_log: whether a MySQL server writes its binary log.
     """
@@ -102,7 +102,7 @@ class Server(abc.ABC):
     @staticmethod
     @abc.abstractmethod
     def conceal(password: str) -> str:
-        """What is kept and passed around for a password: enough to check it by, too little to know it."""
+        """Return the verifier of a password, which is stored in its place."""
 
     @abc.abstractmethod
     def create(self, secret: str | None) -> None:
@@ -156,7 +156,7 @@ class Server(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def flags(cls, version: str) -> dict[str, Flag] | None:
-        """The flags this engine knows, by name; None when it cannot tell."""
+        """The flags this engine knows, by name; None when they are unknown."""
 
     @classmethod
     @abc.abstractmethod

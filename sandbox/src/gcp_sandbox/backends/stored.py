@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An instance whose engine the sandbox has no server for: SQL Server.
+"""An instance of an engine that the sandbox has no server for: SQL Server.
 
 The Admin API answers for it as for any other; databases and users are kept in the store. Nothing listens: a connection
 through a mounted socket is refused, and the reason is logged.
@@ -32,7 +32,7 @@ class Stored(Server):
 
     @staticmethod
     def conceal(password: str) -> str:
-        """Nothing: nobody can log in, so no password is kept."""
+        """Return nothing: no login is possible, so no password is kept."""
         return ""
 
     def create(self, secret: str | None) -> None:
@@ -131,4 +131,4 @@ class Stored(Server):
 
     @classmethod
     def check_flag(cls, version: str, name: str, value: str) -> None:
-        """Without a server nobody can tell: every flag is taken."""
+        """Accept every flag: only a server could check it."""

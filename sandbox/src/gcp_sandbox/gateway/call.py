@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ServiceFacts(Protocol):
-    """What a call needs to know about its service (`service.Service`)."""
+    """The facts of a service that a call uses (`service.Service`)."""
 
     name: str
 

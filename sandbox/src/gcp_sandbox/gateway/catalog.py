@@ -151,7 +151,7 @@ def has_agent_on_enable(service: str) -> bool:
 
 
 def is_service_agent(email: str) -> bool:
-    """Whether the address is one of Google's own accounts in a project and not one that somebody made."""
+    """Whether the address is one of Google's own accounts in a project and not one that a user made."""
     domain = email.rpartition("@")[2].removesuffix(".iam.gserviceaccount.com")
     return (
         domain.startswith("gcp-sa-")

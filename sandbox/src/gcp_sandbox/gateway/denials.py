@@ -43,7 +43,7 @@ def _info(host: str, name: str, permission: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class IamFacts:
-    """What IAM needs to know about the resources of a service.
+    """Facts about the resources of a service that IAM uses.
 
     :param denial: returns the error for a missing permission.
     :param types: collection -> `resource.type` in conditions, "buckets" -> "Bucket".

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 KIND = "serviceusage.service"
 
-# What the default project has from the start: Google's defaults for a new project, and what its owner needs to ask
-# about projects and billing, which Google checks in the project that the caller belongs to.
+# APIs that the default project has from the start: Google's defaults for a new project, and those that its owner needs
+# to read projects and billing, which Google checks in the caller's own project.
 SEED_SERVICES = (*catalog.DEFAULT_SERVICES, "cloudresourcemanager.googleapis.com", "cloudbilling.googleapis.com")
 
 
 class Host(Protocol):
-    """What `Enablement` needs of the sandbox."""
+    """The parts of the sandbox that `Enablement` uses."""
 
     store: Store
     latency: Latency

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# First value of the enum -> numbers of the values whose position is not their number.
+# First value of the enum -> numbers of the values that differ from their position.
 _GAPS: dict[str, dict[str, int]] = {
     # google.cloud.run.v2.Condition.CommonReason
     "COMMON_REASON_UNDEFINED": {

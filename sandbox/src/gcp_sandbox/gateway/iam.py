@@ -37,14 +37,14 @@ MEMBER = re.compile(r"(user|serviceAccount|group|domain|projectOwner|projectEdit
 FEDERATED = re.compile(r"principal(Set)?://\S+")
 ROLE_NAME = re.compile(r"(organizations/[^/]+/|projects/[^/]+/)?roles/[\w.]+")
 CONVENIENCE = {"projectOwner": "roles/owner", "projectEditor": "roles/editor", "projectViewer": "roles/viewer"}
-EVERYBODY = ("allUsers", "allAuthenticatedUsers")
+PUBLIC_MEMBERS = ("allUsers", "allAuthenticatedUsers")
 
 DEFAULT = IamFacts()
 OBJECT = re.compile(r"//storage\.googleapis\.com/projects/_/buckets/[^/]+/objects/")
 
 
 class Host(Protocol):
-    """What `Iam` needs of the sandbox."""
+    """The parts of the sandbox that `Iam` uses."""
 
     store: Store
     latency: Latency
@@ -70,7 +70,7 @@ class Iam:
             self.roles = self.roles.extended(name, facts.permissions, facts.roles)
 
     def register_parent(self, prefix: str, project_of: Callable[[str], str | None]) -> None:
-        """Say which project resources belong to whose names do not tell.
+        """Register the project of resources that do not have it in their names.
 
         :param prefix: of full resource names, "//storage.googleapis.com/projects/_/buckets/".
         :param project_of: from a full resource name to a project's id or number; None when it is not known.
@@ -321,7 +321,7 @@ class Iam:
             self._check_condition(role, condition)
         on_manager = resource.startswith(MANAGER)
         for member in binding["members"]:
-            if member in EVERYBODY:
+            if member in PUBLIC_MEMBERS:
                 if on_manager or not public:
                     raise invalid(
                         "Principals of type allUsers and allAuthenticatedUsers cannot be added to this resource."
@@ -382,7 +382,7 @@ class Iam:
         }
 
     def _denied(self, principal: Principal, lineage: list[str], wanted: set[str]) -> set[str]:
-        """Permissions taken away by deny policies on the project, folder or organization."""
+        """Return the permissions that are revoked by deny policies on the project, folder or organization."""
         denied: set[str] = set()
         for name in lineage:
             if not name.startswith(MANAGER):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is calling: users, service accounts and their keys, access and ID tokens, and the keys that Google signs with."""
+"""Callers and credentials: users, service accounts and their keys, access and ID tokens, Google's signing keys."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ SIGN_IN_HELP = (
 
 @dataclass(frozen=True)
 class Principal:
-    """Whoever makes a request.
+    """The user, service account or anonymous caller that makes a request.
 
     :param kind: "user", "serviceAccount" or "anonymous".
     :param unique_id: the numeric id, `sub` of the tokens.
@@ -110,7 +110,7 @@ class Policies(Protocol):
 
 
 class Host(Protocol):
-    """What `Identities` needs of the sandbox."""
+    """The parts of the sandbox that `Identities` uses."""
 
     settings: Settings
     store: Store
@@ -146,7 +146,7 @@ class Identities:
             self.sandbox.store.put(USER_KIND, email, {"email": email, "id": _unique_id(), "name": name})
 
     def user_name(self, email: str) -> str:
-        """A user's display name, "" for one who is not known."""
+        """Return a user's display name; "" for an unknown user."""
         return (self.sandbox.store.get(USER_KIND, email) or {}).get("name", "")
 
     def principal(self, email: str) -> Principal | None:
@@ -447,7 +447,7 @@ class Identities:
         return REFRESH_PREFIX + self._seal({"email": email, "grant": "refresh"})
 
     def redeem_refresh_token(self, token: str) -> Principal | None:
-        """Whose refresh token this is; None when it is not one of ours or the principal is gone."""
+        """Return the owner of a refresh token; None when it is not the sandbox's or its owner is deleted."""
         claims = self._unseal(token, REFRESH_PREFIX)
         return self.principal(claims["email"]) if claims else None
 
@@ -489,7 +489,7 @@ class Identities:
     # --- tokens that callers present ----------------------------------------------------------------------------
 
     def verify_access_token(self, token: str) -> Principal | None:
-        """Whose access token this is; None when it is forged, expired, or its owner is gone or disabled."""
+        """Return the owner of an access token; None when it is forged, expired, or its owner is deleted or disabled."""
         claims = self._unseal(token, ACCESS_PREFIX)
         if claims is None or claims["exp"] <= time.time():
             return None
@@ -544,9 +544,9 @@ class Identities:
     def authenticate(self, headers: Mapping[str, str], query: Mapping[str, Any] | None = None) -> Principal:
         """The caller of a request to a Google API; ANONYMOUS without credentials.
 
-        :param headers: names in any case (`Headers`); `Host` is whom a self-signed JWT must be meant for.
+        :param headers: names in any case (`Headers`); `Host` is the audience that a self-signed JWT must have.
         :param query: parsed parameters; `access_token` and `oauth_token` are credentials too.
-        :raises ApiError: 401 for credentials that are there and not valid.
+        :raises ApiError: 401 for credentials that are not valid.
         """
         header = headers.get("Authorization", "")
         host = headers.get("Host", "").partition(":")[0].lower()
@@ -605,7 +605,7 @@ class Identities:
     # --- private ------------------------------------------------------------------------------------------------
 
     def _by_unique_id(self, payload: dict[str, Any]) -> Principal | None:
-        """The owner of a Google-signed token, who is known by `sub` also where the token has no address."""
+        """Return the owner of a Google-signed token, found by `sub` where the token has no address."""
         email = payload.get("email")
         if email:
             principal = self.principal(email)

@@ -6,10 +6,10 @@ Cloud Run registers its handler in `start()`:
     self.sandbox.ingress.register("*.run.app", handle)
 
 `handle(scope, receive, send)` is an ASGI application. It is called in the event loop for requests that came through the
-proxy, the TLS port or the front door; `scope["headers"]` carry the real host in each case, and `scope["gcp_sandbox"]`
-holds {"sandbox": Sandbox, "host": str, "door": str | None}: `door` is the origin the browser sees
-("http://name.localhost:8080") when the request came through the front door, else None.
-The door finds a deployed application's host by the first label of the address; each product says which it has:
+proxy, the TLS port or the browser port; `scope["headers"]` carry the real host in each case, and `scope["gcp_sandbox"]`
+holds {"sandbox": Sandbox, "host": str, "origin": str | None}: `origin` is the origin that the browser sees
+("http://name.localhost:8080") when the request came through the browser port, else None.
+The browser port finds a deployed application's host by the first label of the address. Each product publishes them:
 
     self.sandbox.ingress.publish(labels=lambda: ["mlflow"], locate={"mlflow": "mlflow-abc123-ew.a.run.app"}.get)
 """
@@ -35,7 +35,7 @@ class Ingress:
     def publish(self, *, labels: Labels, locate: Locate) -> None:
         """Let a product say what it has deployed.
 
-        :param labels: labels of its applications at the front door, for the index page.
+        :param labels: labels of its applications at the browser port, for the index page.
         :param locate: from the first label of a `<label>.localhost` address to a real host, or None.
         """
         self._published.append((labels, locate))

@@ -51,7 +51,7 @@ class LongRunning(Service):
                 yield spec, verbs[verb]
 
     def operation_parent(self, call: Call) -> str:
-        """What `operation_permission` is checked on: the operation's project."""
+        """Return the resource that `operation_permission` is checked on: the operation's project."""
         name = next(iter(call.params.values()), "")
         return f"//cloudresourcemanager.googleapis.com/{'/'.join(name.split('/')[:2])}"
 

@@ -19,7 +19,7 @@ _HEAD = 4 << 20
 
 
 def simple(path: Path, size: int, content_type: str | None) -> Media:
-    """An upload whose body is the file."""
+    """Return an upload that consists of the file only."""
     return Media(path, size, content_type)
 
 

@@ -67,7 +67,7 @@ class Op:
 
 
 class Host(Protocol):
-    """What `Operations` needs of the sandbox."""
+    """The parts of the sandbox that `Operations` uses."""
 
     store: Store
     latency: Latency

@@ -105,7 +105,7 @@ class _Served:
 
 
 class Host(Core, Protocol):
-    """What `Gateway` needs of the sandbox."""
+    """The parts of the sandbox that `Gateway` uses."""
 
     services: dict[str, Service]
     broken: dict[str, str]
@@ -188,7 +188,7 @@ class Gateway:
         """The answer to a request, its content encoded: `json` is rendered into `body`.
 
         Blocks, so it belongs in a thread. `target` saves routing again; `caller` replaces credentials, for tests and
-        for parts of the sandbox that act for somebody.
+        for parts of the sandbox that act for a principal.
         """
         started = time.time()
         progress = _Progress()
@@ -406,7 +406,7 @@ class Gateway:
 
 
 class _Progress:
-    """What an answer has come to, for the log and for cleaning up."""
+    """The state of an answer, for the log and for cleaning up."""
 
     def __init__(self) -> None:
         self.caller: Any = None

@@ -55,7 +55,7 @@ class Project:
 
 
 class Host(Protocol):
-    """What `Projects` needs of the sandbox."""
+    """The parts of the sandbox that `Projects` uses."""
 
     settings: Settings
     store: Store
@@ -86,7 +86,7 @@ class Projects:
         return [Project(body["projectId"], body["projectNumber"], body) for _, body in self.sandbox.store.list(KIND)]
 
     def create(self, project_id: str, now: str, *, number: str | None = None, **fields: Any) -> Project:
-        """Store a new project. Who may do this, and who becomes its owner, is the caller's business.
+        """Store a new project. Permissions and ownership are up to the calling service.
 
         :param fields: name (by default the id), parent ({type, id}), labels, billingAccountName; empty ones are
             left out.

@@ -10,7 +10,7 @@ from typing import Any
 def without_zeros(body: Any, *, maps: Collection[str] = (), presence: Collection[str] = ()) -> Any:
     """`body` as the API gives it back: false, 0, "" and empty lists are what an absent field means.
 
-    :param maps: fields that are maps, whose values are kept as they are; an empty map is left out.
+    :param maps: fields that are maps; their values are kept as they are; an empty map is left out.
     :param presence: fields that are kept with any value: `optional` in the API's .proto files, or members of a oneof.
     """
     if isinstance(body, list):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was asked of the sandbox: one row a request, without bodies, query strings or credentials.
+"""The log of requests to the sandbox: one row a request, without bodies, query strings or credentials.
 
 Written behind the answer in batches by one thread, to a file of its own so that it never waits for a handler's
 transaction; `gcp-sandbox requests` reads the same file.
@@ -75,7 +75,7 @@ class RequestLog:
     def _write(self) -> None:
         while True:
             items = [self._queue.get()]
-            # What arrives together is written together.
+            # Rows that arrive together are written together.
             time.sleep(0.02)
             while not self._queue.empty():
                 items.append(self._queue.get())

@@ -100,7 +100,7 @@ class Roles:
             self._definitions[name] = permissions
 
     def _expand(self, name: str) -> frozenset[str]:
-        """Terms apply from left to right, so that something can be given back after it was taken away."""
+        """Terms apply from left to right, so that a permission can be added again after it was removed."""
         if name not in self._expanded:
             found: set[str] = set()
             for term in self._definitions[name].split():

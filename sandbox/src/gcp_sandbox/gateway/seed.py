@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every sandbox begins with: an organization with a folder and billing, a project, and who may do what in them."""
+"""The first content of every sandbox: an organization with a folder and billing, a project, and roles on them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a service module writes: a `Service` subclass whose methods carry `@method`, `@route` and `@job`.
+"""The base of a service module: a `Service` subclass with methods that carry `@method`, `@route` and `@job`.
 
 class SecretManager(Service):
     name = "secretmanager"
@@ -54,7 +54,7 @@ class MethodSpec:
 class RouteSpec:
     """An endpoint that no discovery document describes; made by `@route`.
 
-    :param auth: "required" (401 without credentials), "optional", or "none" (credentials are not looked at).
+    :param auth: "required" (401 without credentials), "optional", or "none" (credentials are ignored).
     :param spool: the body arrives as `call.media`, a file, instead of `call.raw`.
     """
 
@@ -105,8 +105,8 @@ def route(
 def job(name: str) -> Callable[[Handler], Handler]:
     """Mark a method `(self, op) -> dict | None` as the work behind operations started with `job=name`.
 
-    It runs in a thread of its own, outside any transaction, possibly again after a crash: write it idempotently. What
-    it returns is the operation's response; an ApiError raised becomes the operation's error.
+    It runs in a thread of its own, outside any transaction, possibly again after a crash: write it idempotently. Its
+    return value is the operation's response; an ApiError raised becomes the operation's error.
     """
     return _mark("_jobs", name)
 
@@ -142,12 +142,12 @@ class Service:
     error_style: str = "rpc"
     #: The API that must be enabled in the consumer's project; "" derives <name>.googleapis.com, None means no check.
     api: str | None = ""
-    #: Whose project must have the API enabled: that of the "resource" named in the path, or the "caller"'s.
+    #: The project that must have the API enabled: that of the "resource" named in the path, or the "caller"'s.
     consumer: str = "resource"
     #: First part of the path that a bad field of a body is named by (`at 'secret.ttl'`) where the method's request is
     #: the resource itself. None: the snake_case name of the resource's schema.
     body_field: str | None = None
-    #: What IAM needs to know about its resources: errors, types in conditions, permissions that roles.toml lacks.
+    #: Facts about its resources that IAM uses: errors, types in conditions, permissions that roles.toml lacks.
     iam: IamFacts = IamFacts()
     #: What happens to names in a body or query that the schema does not have: "reject" or "ignore".
     unknown_fields: str = "reject"

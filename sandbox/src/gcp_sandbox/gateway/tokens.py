@@ -39,7 +39,7 @@ def b64decode(text: str) -> bytes:
 
 
 def split(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and payload of a JWT whose signature has not been checked."""
+    """Return header and payload of a JWT without a check of its signature."""
     try:
         header, payload, _ = token.split(".")
         parts = json.loads(b64decode(header)), json.loads(b64decode(payload))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a client gets here: the certificate authority, the CONNECT proxy, the TLS port and the front door."""
+"""The network side: certificate authority, CONNECT proxy, TLS port, reverse proxy for browsers, control socket."""

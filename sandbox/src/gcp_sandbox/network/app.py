@@ -36,7 +36,7 @@ _serial = itertools.count()
 
 
 class Host(Protocol):
-    """What `App` needs of the sandbox; `gateway` is None until the sandbox has started."""
+    """The parts of the sandbox that `App` uses; `gateway` is None until the sandbox has started."""
 
     settings: Settings
     ingress: Ingress
@@ -52,7 +52,7 @@ class App:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="request")
 
     def close(self) -> None:
-        """Wait for no one."""
+        """Stop at once."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,7 +79,7 @@ class App:
                 status = message["status"]
             await send(message)
 
-        scope["gcp_sandbox"] = {"sandbox": self._sandbox, "host": host, "door": scope.get("gcp_sandbox.door")}
+        scope["gcp_sandbox"] = {"sandbox": self._sandbox, "host": host, "origin": scope.get("gcp_sandbox.origin")}
         try:
             await app(scope, receive, watch)
         finally:
@@ -127,7 +127,7 @@ class App:
             error = ApiError(413, "Request payload size exceeds the limit: 67108864 bytes.", status="INVALID_ARGUMENT")
             response = gateway.error(error, target.service if target else None)
             await self._write(response, send, head=False, close=True)
-        except (_Gone, Drop):
+        except (_Disconnected, Drop):
             await _hang_up(scope, receive)
         finally:
             if request.file:
@@ -144,7 +144,7 @@ class App:
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise _Gone
+                    raise _Disconnected
                 data = message.get("body", b"")
                 more = message.get("more_body", False)
                 request.size += len(data)
@@ -193,7 +193,7 @@ async def _hang_up(scope: Scope, receive: Receive) -> None:
         continue
 
 
-class _Gone(Exception):
+class _Disconnected(Exception):
     """The client went away before its request was complete."""
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sandbox's certificate authority, made at first start, and a certificate for each host name that is asked for."""
+"""The sandbox's certificate authority, made at first start, and a certificate for each host name that a client uses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import trustme
 
 from gcp_sandbox.config import Settings, write_private
 
-# A context holds a key and a certificate; more host names than this in one run are somebody trying names.
+# A context holds a key and a certificate; more host names than this in one run are a client that tries names.
 _LIMIT = 1024
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 

@@ -17,7 +17,7 @@ from gcp_sandbox.network.app import Receive, Scope, Send
 
 
 class Host(Protocol):
-    """What `Control` needs of the sandbox."""
+    """The parts of the sandbox that `Control` uses."""
 
     identities: Identities
     requests: RequestLog
@@ -60,4 +60,4 @@ class Control:
         try:
             return 200, self._sandbox.identities.adc(email)
         except KeyError:
-            return 404, {"error": f"nobody here is called {email!r}"}
+            return 404, {"error": f"the sandbox has no user or service account {email!r}"}

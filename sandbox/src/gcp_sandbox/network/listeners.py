@@ -20,19 +20,19 @@ from gcp_sandbox.network import app, control
 from gcp_sandbox.network.app import App
 from gcp_sandbox.network.ca import Authority
 from gcp_sandbox.network.control import Control
-from gcp_sandbox.network.door import Door
+from gcp_sandbox.network.localhost import LocalhostProxy
 from gcp_sandbox.network.proxy import Proxy
 
-# Longer than clients keep an idle connection in their pools, so that they are the ones who close it.
+# Longer than clients keep an idle connection in their pools, so that the clients close it.
 _KEEP_ALIVE = 620
-# What the front door tries first: addresses with it are typed by hand.
-DOORS = range(8080, 8180)
+# Ports that the reverse proxy for browsers tries first: users type them.
+BROWSER_PORTS = range(8080, 8180)
 # Linux only, and for the moment only: the kernel forgets it with the next answer.
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
 class _Http(H11Protocol):
-    """uvicorn's HTTP/1.1, which also tells the application what its connection is (to be able to drop it)."""
+    """uvicorn's HTTP/1.1, which also passes the connection to the application, which may drop it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -57,13 +57,13 @@ def bind(settings: Settings, proxy: int | None = None) -> tuple[Settings, dict[s
     """Listening sockets for a sandbox, by the names of `Ports`, and the settings with their ports.
 
     Ports of an earlier run are kept where they are free and replaced where they are not; `proxy` is a must.
-    They listen from here on, because a port that is only looked up can be gone a moment later.
+    They listen from here on, because a free port that is only looked up may be in use a moment later.
     """
     old = settings.ports
     wanted = {
         "proxy": [proxy] if proxy else [old.proxy, 0],
         "tls": [old.tls, 0],
-        "door": [*([old.door] if old.door else DOORS), 0],
+        "browser": [*([old.browser] if old.browser else BROWSER_PORTS), 0],
     }
     sockets = {name: _listen(ports) for name, ports in wanted.items()}
     ports = Ports(**{name: bound.getsockname()[1] for name, bound in sockets.items()})
@@ -90,7 +90,7 @@ def _listen(ports: Iterable[int]) -> socket.socket:
 
 
 class Host(app.Host, control.Host, Protocol):
-    """What the listeners need of the sandbox."""
+    """The parts of the sandbox that the listeners use."""
 
 
 class Listeners:
@@ -118,13 +118,15 @@ class Listeners:
         self._servers = [
             await loop.create_server(http, sock=self._sockets["tls"], ssl=context),
             await loop.create_server(lambda: Proxy(http, context, self._tunnels), sock=self._sockets["proxy"]),
-            await loop.create_server(self._http(Door(self._sandbox, self._app)), sock=self._sockets["door"]),
+            await loop.create_server(
+                self._http(LocalhostProxy(self._sandbox, self._app)), sock=self._sockets["browser"]
+            ),
         ]
         self.control_socket.unlink(missing_ok=True)
         self._servers.append(await loop.create_unix_server(self._http(self._control), str(self.control_socket)))
 
     async def stop(self, grace: float = 3.0) -> None:
-        """Stop listening; requests under way have `grace` seconds."""
+        """Stop listening; requests in progress have `grace` seconds."""
         for server in self._servers:
             server.close()
         for state in self._states:

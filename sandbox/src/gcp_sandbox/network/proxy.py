@@ -2,7 +2,7 @@
 """The CONNECT proxy: tunnels to Google's hosts end in this process, all others go where they are meant to.
 
 A tunnel to a Google host is not copied to another port: TLS starts on the client's own connection and the HTTP server
-takes it over.
+continues with it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def is_google(host: str) -> bool:
 
 
 class _Pending(asyncio.Protocol):
-    """Holds what arrives between the end of the TLS handshake and the moment the HTTP server takes over."""
+    """Holds what arrives between the end of the TLS handshake and the start of the HTTP server on the connection."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -126,7 +126,7 @@ class Proxy(asyncio.Protocol):
             http.data_received(pending.data)
 
     async def _tunnel(self, host: str, port: int, rest: bytes) -> None:
-        """Copy bytes both ways between the client and somebody else's server."""
+        """Copy bytes both ways between the client and a server outside."""
         transport = self._transport
         assert transport
         try:
@@ -161,7 +161,7 @@ class Proxy(asyncio.Protocol):
 
 
 async def _reach(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to somebody else's server, through the machine's own proxy where its environment names one."""
+    """Return a connection to a server outside, through the machine's own proxy where its environment names one."""
     url = urllib.request.getproxies_environment().get("https")
     if not url or urllib.request.proxy_bypass_environment(f"{host}:{port}"):
         return await asyncio.open_connection(host, port)

@@ -10,7 +10,7 @@ from __future__ import annotations
 SERVICES = {
     "appengine": "gcp_sandbox.services.appengine:AppEngine",
     "artifactregistry": "gcp_sandbox.services.artifactregistry:ArtifactRegistry",
-    "certificates": "gcp_sandbox.services.certificates:Certificates",
+    "publickeys": "gcp_sandbox.services.public_keys:PublicKeys",
     "cloudbilling": "gcp_sandbox.services.cloudbilling:CloudBilling",
     "cloudbuild": "gcp_sandbox.services.cloudbuild:CloudBuild",
     "cloudresourcemanager": "gcp_sandbox.services.cloudresourcemanager:ResourceManager",

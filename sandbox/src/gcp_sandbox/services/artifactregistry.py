@@ -2,7 +2,7 @@
 """Artifact Registry: repositories, and the images in those of format DOCKER (backends/images.py keeps them).
 
 A repository of another format is stored and has no contents here. Docker's own protocol on *-docker.pkg.dev answers
-what an unmodified client needs to be told that images come from Cloud Build here.
+the part that answers an unmodified client that images come from Cloud Build here.
 """
 
 from __future__ import annotations
@@ -332,7 +332,7 @@ class ArtifactRegistry(Resources, IamPolicies):
         error = {
             "code": "UNSUPPORTED",
             "message": "gcp-sandbox does not implement pushing and pulling by Docker's registry protocol; build the "
-            "image with Cloud Build (gcloud builds submit), whose images Cloud Run here can run.",
+            "image with Cloud Build (gcloud builds submit); Cloud Run here can run its images.",
         }
         return Response(501, {"Docker-Distribution-Api-Version": "registry/2.0"}, json={"errors": [error]})
 

@@ -285,7 +285,7 @@ class ResourceManager(IamPolicies, LongRunning):
     # --- private ------------------------------------------------------------------------------------------------
 
     def _visible(self, call: Call, name: str, verb: str) -> Project:
-        """The project, deleted ones included; the same 403 whether it is not there or not the caller's to `verb`."""
+        """Return a project, deleted ones included; 403 for a missing one and for one that the caller may not `verb`."""
         project = self.sandbox.projects.get(name.removeprefix("projects/"))
         if project is None:
             raise permission_denied()

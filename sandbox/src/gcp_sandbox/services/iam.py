@@ -97,7 +97,7 @@ class IamApi(IamPolicies):
 
     @method("projects.serviceAccounts.patch", permission=None)
     def patch(self, call: Call) -> dict[str, Any]:
-        """Change display name or description; the answer has only what was asked to change."""
+        """Change display name or description; the answer has only the fields of the request."""
         body = self._allowed(call, "iam.serviceAccounts.update")
         wanted = call.body.get("serviceAccount", {})
         mask = [part.strip() for part in call.body.get("updateMask", "").split(",") if part.strip()]
@@ -310,7 +310,7 @@ class IamApi(IamPolicies):
 
     @method("permissions.queryTestablePermissions", permission=None)
     def query_testable_permissions(self, call: Call) -> dict[str, Any]:
-        """The permissions that testIamPermissions can be asked about on a resource."""
+        """Return the permissions that testIamPermissions accepts on a resource."""
         service = _service_of(call.body.get("fullResourceName", ""))
         found = [
             p
@@ -428,7 +428,7 @@ class IamApi(IamPolicies):
     def _allowed(self, call: Call, permission: str, name: str = "") -> dict[str, Any]:
         """The account that a call names, once the caller was found to have the permission on it.
 
-        An account that does not exist is told apart from one that is not the caller's only for those who could see it.
+        Callers without access get the same error for an account that does not exist.
         """
         name = name or call.params["name"]
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IAM Service Account Credentials: tokens and signatures in a service account's name, for who may have them."""
+"""IAM Service Account Credentials: tokens and signatures of a service account, for authorized callers."""
 
 from __future__ import annotations
 

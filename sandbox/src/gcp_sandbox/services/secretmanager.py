@@ -98,7 +98,7 @@ class SecretManager(IamPolicies):
     # --- for other services
 
     def read_version(self, name: str, caller: Principal) -> bytes:
-        """What a secret version holds, for a caller who may access it: what Cloud Run does when an instance starts.
+        """Return the payload of a secret version to a caller that may access it, as Cloud Run when an instance starts.
 
         :param name: projects/P/secrets/S/versions/V; V may be a number, an alias or "latest".
         :raises ApiError: as secrets.versions.access does.

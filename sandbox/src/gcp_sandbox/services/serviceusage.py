@@ -263,7 +263,7 @@ def _filter(text: str) -> Predicate:
 
 
 def _unknown(services: list[str]) -> ApiError:
-    """Google does not tell services that do not exist from those that the caller may not see."""
+    """Return the error for unknown services and for those that the caller may not see, which is the same."""
     names = ",".join(services)
     violation = {"type": "googleapis.com", "subject": f"?error_code=220002&services={names}"}
     failure = {"@type": "type.googleapis.com/google.rpc.PreconditionFailure", "violations": [violation]}

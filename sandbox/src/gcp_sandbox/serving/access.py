@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose permissions a deployment needs: to act as its service account, and to pull its image."""
+"""Permissions that a deployment needs: to act as its service account, and to pull its image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PULL = "artifactregistry.repositories.downloadArtifacts"
 def may_act_as(sandbox: Platform, caller: Principal, email: str, project: str) -> bool:
     """Whether there is such a service account and the caller may deploy something that runs as it.
 
-    :param project: id of the project that the account belongs to where its address does not tell.
+    :param project: id of the project that the account belongs to where its address does not have it.
     """
     home = sandbox.identities.project_of(email)
     account = f"//iam.googleapis.com/projects/{home.id if home else project}/serviceAccounts/{email}"
@@ -33,7 +33,7 @@ def repository_of(ref: str) -> str | None:
 
 
 def guarded(sandbox: Platform, ref: str) -> str | None:
-    """Full name of the repository whose policy says who may pull an image; None where none of the sandbox's does."""
+    """Return the full name of the repository that controls access to an image; None for an image from elsewhere."""
     repository = repository_of(ref)
     if repository is None or sandbox.projects.get(repository.split("/")[1]) is None:
         return None

@@ -42,7 +42,7 @@ class Fleet:
         raise NotImplementedError
 
     def adopt(self, wanted: Mapping[str, Limits]) -> None:
-        """Take over the processes that still run, and stop those that nobody wants any more."""
+        """Adopt the processes that still run, and stop those that are not in `wanted`."""
         for process in self.sandbox.processes.all():
             name = process.facts.get(self.fact)
             if name is None:
@@ -68,7 +68,7 @@ class Fleet:
             thread.join()
 
     def lock(self, resource: str) -> threading.Lock:
-        """Held by whoever changes a resource: changes of one happen one after the other."""
+        """Return the lock of a resource: its changes happen one after the other."""
         with self._lock:
             return self._locks[resource]
 
@@ -97,9 +97,9 @@ class Fleet:
                 self._deploying.discard(name)
 
     def settle(self, prefix: str, wanted: Mapping[str, Limits], *, drain: float) -> None:
-        """Of all whose names begin with `prefix`, give the wanted their limits and stop the others.
+        """Of all names that begin with `prefix`, set the limits of the wanted ones and stop the others.
 
-        :param drain: seconds that requests under way get to end.
+        :param drain: seconds that requests in progress get to end.
         """
         for name, limits in wanted.items():
             if limits.minimum or name in self._pools:
@@ -110,16 +110,17 @@ class Fleet:
             if name not in wanted and name not in self._deploying:
                 self.retire(name, drain=drain)
 
-    def give_up(self, prefix: str, *, keep: Iterable[str] = ()) -> None:
-        """Stop deploying what begins with `prefix`: it is to be deleted, or something newer is there. What serves is
-        left alone.
+    def cancel_deployments(self, prefix: str, *, keep: Iterable[str] = ()) -> None:
+        """Stop deployments with names that begin with `prefix`: a deletion or a newer deployment follows.
+
+        Instances that serve are left alone.
         """
         for name in self._named(prefix):
             if name in self._deploying and name not in keep:
                 self.retire(name)
 
     def retire(self, name: str, *, drain: float = 0) -> None:
-        """Stop instances in the background, after at most `drain` seconds for requests under way."""
+        """Stop instances in the background, after at most `drain` seconds for requests in progress."""
         with self._lock:
             pool = self._pools.pop(name, None)
         if pool is not None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests to deployed applications: the way to an instance and back, for whoever knows which instance and who may.
+"""Requests to deployed applications: authorization, an instance, and the answer.
 
-In the order of Google's front ends: the host leads somewhere (404 otherwise); a guard says who it is (302, 401, 403);
+In the order of Google's front ends: the host has an application (404 otherwise); IAP or IAM decides (302, 401, 403);
 the body is within bounds (413); an instance takes it (429, 503) and answers in time (504).
 """
 
@@ -40,7 +40,7 @@ MAX_BODY = 32 << 20
 # (cloud.google.com/run/docs/troubleshooting).
 LEAST_WAIT = 10.0
 
-# How many instances a request is offered to, when those that were there have died unnoticed.
+# How many instances a request is sent to, when some have died unnoticed.
 ATTEMPTS = 3
 
 HOP_BY_HOP = {
@@ -112,7 +112,7 @@ class Route(Protocol):
 
 @dataclass
 class Exchange:
-    """One request on its way through."""
+    """One request in progress."""
 
     route: Route
     request: WebRequest
@@ -137,9 +137,9 @@ class Exchange:
         await self.send({"type": "http.response.body", "body": data, "more_body": more})
 
 
-class Front:
-    """An ASGI application for the hosts of one product. Who derives from it says where a request leads (`find`), who
-    may come in (`admit`) and which instances take it (`pool`)."""
+class FrontEnd:
+    """An ASGI application for the hosts of one product. A product defines where a request leads (`find`),
+    whether it is authorized (`admit`) and which instances serve it (`pool`)."""
 
     #: Bytes of an answer that says its length, where the product has a limit.
     max_answer: int | None = None
@@ -172,7 +172,7 @@ class Front:
             path=scope["raw_path"].decode("latin-1"),
             query=scope["query_string"].decode("latin-1"),
             headers=dict(headers),
-            door=about["door"],
+            origin=about["origin"],
         )
         client = (scope.get("client") or ["127.0.0.1"])[0]
         route = self.find(request, client)
@@ -289,7 +289,7 @@ class Front:
                     await exchange.body(piece, more=True)
             await exchange.body(b"", more=False)
         except httpx.HTTPError:
-            # The head is out: the client can only be told by a connection that ends early.
+            # The head is sent: only a connection that ends early reports the error to the client.
             log.info("%s: the container broke off its answer", exchange.route.log)
             raise ConnectionAbortedError("the container broke off its answer") from None
         finally:
@@ -336,7 +336,7 @@ async def upload(exchange: Exchange) -> AsyncIterator[bytes]:
 
 
 def forwarded_headers(exchange: Exchange, granted: Granted) -> list[tuple[str, str]]:
-    """What the container gets: the client's headers and those that Google's front end adds."""
+    """Return the headers for the container: the client's and those that Google's front end adds."""
     request = exchange.request
     named = {part.strip().lower() for part in request.headers.get("connection", "").split(",")}
     drop = HOP_BY_HOP | named | granted.remove | set(OWN_HEADERS)

@@ -34,8 +34,9 @@ class Protected:
 
 @dataclass(frozen=True)
 class WebRequest:
-    """The parts of a request that IAP looks at; header names in lower case. `door`: origin that the browser sees, if
-    another.
+    """The parts of a request that IAP reads; header names in lower case.
+
+    :param origin: origin that the browser sees, where it is not the application's.
     """
 
     method: str
@@ -43,7 +44,7 @@ class WebRequest:
     path: str
     query: str
     headers: Mapping[str, str]
-    door: str | None = None
+    origin: str | None = None
 
     @property
     def url(self) -> str:
@@ -52,7 +53,7 @@ class WebRequest:
     @property
     def shown(self) -> str:
         """The address that a browser shows."""
-        return f"{self.door}{self.path}" if self.door else self.url
+        return f"{self.origin}{self.path}" if self.origin else self.url
 
     @property
     def browser(self) -> bool:
@@ -66,7 +67,7 @@ class WebRequest:
 
 @dataclass(frozen=True)
 class Granted:
-    """Let through: who it is (None for nobody in particular), headers to remove and to add."""
+    """An authorized request: its principal (None for an anonymous one), headers to remove and to add."""
 
     principal: Principal | None
     remove: frozenset[str] = frozenset(OWN_HEADERS)

@@ -4,7 +4,7 @@
 client = Client(sandbox)                       # acts as the deployer, owner of the default project
 answer = client.post("https://secretmanager.googleapis.com/v1/projects/p/secrets?secretId=s", {"replication": ...})
 assert answer.status == 200 and answer.json["name"] == ...
-client.get(url, as_="bob@example.com")         # as somebody else; as_=None is without credentials
+client.get(url, as_="bob@example.com")         # as another user; as_=None is without credentials
 client.ok("GET", url)                          # the JSON, and an AssertionError unless the status is 2xx
 client.done(operation, "https://run.googleapis.com/v2/")   # wait for a google.longrunning operation
 """
@@ -62,7 +62,7 @@ class Client:
         headers: dict[str, str] | None = None,
         as_: str | None = "",
     ) -> Answer:
-        """Ask; `body` is JSON unless it is bytes, `as_` an e-mail, None for nobody, or "" for the client's own."""
+        """Send a request; `body` is JSON or bytes, `as_` an e-mail, None for no credentials, "" for the client's."""
         parts = urlsplit(url)
         content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         sent = {"host": parts.netloc, "content-type": "application/json", **(headers or {})}

@@ -31,7 +31,7 @@ class Deployments(Workbench):
     # -- services
 
     def service(self, *, env: Mapping[str, Any] | None = None, template: Json | None = None, **fields: Json) -> Json:
-        """A service's body: the small image, open to everybody unless `fields` say otherwise."""
+        """A service's body: the small image, open to all callers unless `fields` say otherwise."""
         container: Json = {
             "image": self.image,
             "startupProbe": {"tcpSocket": {}, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 4},

@@ -17,7 +17,7 @@ from gcp_sandbox.testing import Client
 
 Json = dict[str, Any]
 
-# Says what it was given; does as it is told by its environment and by the paths it is asked for.
+# Shows its environment and requests; behaves as its environment and the requested paths say.
 PROGRAM = """
 import http.server, json, os, socket, struct, sys, time
 from urllib.parse import parse_qs, urlsplit

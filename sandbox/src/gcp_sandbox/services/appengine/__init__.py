@@ -39,11 +39,11 @@ class AppEngine(Applications, Services, Versions, Firewall):
         self.runtime.stop()
 
     def _hosts(self) -> dict[str, str]:
-        """Labels of the browser's front door: <project> for the default service, <service>-dot-<project>."""
+        """Return hosts by label at the browser port: <project> for the default service, <service>-dot-<project>."""
         return {_label(app, id): names.service_host(app.body, id) for app in self.runtime.apps() for id in app.services}
 
     def _labels(self) -> list[str]:
-        """Labels of what serves: a service whose versions are all stopped is none to show."""
+        """Return the labels of services that serve; a service with all versions stopped is left out."""
         return sorted({_label(app, id) for app in self.runtime.apps() for id in app.serving()})
 
 

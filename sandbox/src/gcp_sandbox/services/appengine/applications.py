@@ -25,7 +25,7 @@ Json = dict[str, Any]
 # How long Google takes to make an application, to change one, and to make its parts again.
 CREATE_SECONDS, PATCH_SECONDS, REPAIR_SECONDS = 60.0, 8.0, 10.0
 
-# What a caller may say of a new application, and what `apps.patch` can change: the fields of its documentation, and
+# Fields of a new application that a caller may set, and those that `apps.patch` can change: the documented ones, and
 # those that gcloud and Terraform's provider change besides. Everything else is Google's or fixed.
 CHANGEABLE = (
     "authDomain",
@@ -55,7 +55,7 @@ def account_of(project: Project) -> str:
 class Applications(Common):
     """apps, and apps.locations."""
 
-    # Whose application it is stands in the body, so the API must be enabled for whoever asks, too.
+    # The project of the application is in the body, so the API must be enabled in the caller's project, too.
     @method("apps.create", permission=None)
     def create_application(self, call: Call) -> Json:
         id = call.body.get("id", "")
@@ -180,7 +180,7 @@ class Applications(Common):
     # -- private
 
     def _make_buckets(self, body: Json) -> None:
-        """The buckets that come with an application; one that is there is left as it is."""
+        """Make the buckets that come with an application; an existing one is left as it is."""
         project = self.sandbox.projects.get(body["id"])
         location = MULTI_REGIONS.get(body["locationId"]) or body["locationId"].upper()
         for bucket in (body["codeBucket"], body["defaultBucket"]):

@@ -73,7 +73,7 @@ class Common(LongRunning):
     # -- operations
 
     def operation(self, call: Call, method: str, target: str, work: str, seconds: float, args: Json) -> Json:
-        """Start an operation on the resource `target`, unless one is under way.
+        """Start an operation on the resource `target`, unless one is in progress.
 
         :param method: as the metadata names it, "Versions.CreateVersion".
         :raises ApiError: 409 ABORTED in Google's words.
@@ -100,7 +100,7 @@ class Common(LongRunning):
         return self.operation_json(op)
 
     def check_idle(self, target: str, *, below: bool = False) -> None:
-        """ApiError 409 while an operation on `target` is under way, or on something `below` it."""
+        """ApiError 409 while an operation on `target` is in progress, or on something `below` it."""
         for op in self.sandbox.operations.list(self.name, project=target.split("/")[1], active=True):
             if op.target == target or (below and op.target.startswith(f"{target}/")):
                 raise errors.aborted(

@@ -84,7 +84,7 @@ class Firewall(Common):
 
     @method("apps.firewall.ingressRules.batchUpdate", permission=WRITE, on=on_project)
     def replace_rules(self, call: Call) -> Json:
-        """Without a last rule for everybody, one that allows all is added."""
+        """Replace all rules. Without a last rule for all addresses, one that allows them is added."""
         app = self.application(call)
         rules = sorted((self._checked(rule) for rule in call.body.get("ingressRules", [])), key=lambda r: r["priority"])
         priorities = [rule["priority"] for rule in rules]

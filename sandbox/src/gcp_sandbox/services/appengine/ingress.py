@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests to applications: where a host leads, and who may come in.
+"""Requests to applications: the version that a host leads to, and authorization.
 
 In App Engine's order: the application serves at all (404 otherwise), its firewall lets the address in (403), the
-service's ingress setting does (404), and IAP, where it is on for the application, says who it is (302, 401, 403). The
-rest of the way is the same for every product (gcp_sandbox.serving.front).
+service's ingress setting does (404), and IAP, where it is on for the application, decides (302, 401, 403). The rest is
+the same for every product (gcp_sandbox.serving.front).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gcp_sandbox.gateway.messages import Response
-from gcp_sandbox.serving.front import Front, Refusal, not_found
+from gcp_sandbox.serving.front import FrontEnd, Refusal, not_found
 from gcp_sandbox.serving.web import Granted, Protected, WebAuthorizer, WebRequest
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 INSIDE_ONLY = ("INGRESS_TRAFFIC_ALLOWED_INTERNAL_ONLY", "INGRESS_TRAFFIC_ALLOWED_INTERNAL_AND_LB")
 
 
-class AppIngress(Front):
+class AppIngress(FrontEnd):
     """The ASGI application behind *.appspot.com."""
 
     # Google's load balancer does not wait at all; a process that was just restarted gets a moment.
@@ -39,7 +39,7 @@ class AppIngress(Front):
         return self.runtime.pool_of(route.version) if route.version else None
 
     def admit(self, route: Route, request: WebRequest) -> Granted | Response:
-        """The firewall's and IAP's decision. Refusal, or a Response of IAP's, for who stays outside."""
+        """Return the firewall's and IAP's decision. Refusal, or a Response of IAP's, for an unauthorized request."""
         app = route.app
         if app.body["servingStatus"] != "SERVING":
             raise not_found()

@@ -39,7 +39,7 @@ DRAIN = 30.0
 COOKIE = "GOOGAPPUID"
 SHARDS = 1000
 
-# What Google's operations say when a version does not become healthy: after the start timeout; when there is no image
+# Errors of Google's operations when a version does not become healthy: after the start timeout; when there is no image
 # (https://github.com/GoogleCloudPlatform/magic-modules/pull/6391); when the container ends by itself, with the end of
 # its log behind.
 NOT_HEALTHY = (
@@ -81,8 +81,8 @@ class App:
         return {service for (service, _), version in self.versions.items() if running and _serves(version)}
 
     def allows(self, client: str) -> bool:
-        """Whether the firewall lets an address in: the first rule that matches says, and none lets
-        everybody in."""
+        """Return whether the firewall admits an address: the first rule that matches decides, and no rule
+        admits all addresses."""
         found = next((rule for rule in self.rules if matches(rule, client)), None)
         return found is None or found["action"] == "ALLOW"
 
@@ -116,7 +116,7 @@ class Runtime(Fleet):
         self._candidates: dict[str, Json] = {}
 
     def start(self) -> None:
-        """Take over what still runs, stop what nobody wants any more, and begin to tick."""
+        """Adopt instances that still run, stop those that are not wanted any more, and start the regular checks."""
         self.refresh()
         versions = [body for _, body in self.sandbox.store.list(VERSION_KIND)]
         self.adopt({deployment_of(body): template.limits(body) for body in versions if _serves(body)})
@@ -208,7 +208,7 @@ class Runtime(Fleet):
         self.settle(f"{version['name']}@", wanted, drain=DRAIN)
 
     def forget(self, version: Json) -> None:
-        """Stop what runs of a version that is gone."""
+        """Stop the instances of a deleted version."""
         self.settle(f"{version['name']}@", {}, drain=0)
 
     def pool_of(self, version: Json) -> Pool | None:

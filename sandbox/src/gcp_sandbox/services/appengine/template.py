@@ -191,7 +191,7 @@ def limits(body: Json) -> Limits:
 def readiness(body: Json) -> Probe:
     """The check that decides about requests.
 
-    Without a path App Engine asks its own proxy and not the application; here it is whether somebody listens.
+    Without a path App Engine asks its own proxy and not the application; here it passes as soon as the port is open.
     """
     return _probe(body["readinessCheck"], 0)
 

@@ -182,7 +182,7 @@ class CloudBuild(LongRunning):
         return {name: value for name, value in build.items() if value not in ({}, [], "")}
 
     def _account(self, call: Call, project: Project, build: dict[str, Any]) -> Principal:
-        """Whom the build acts as; the caller must be allowed to."""
+        """Return the service account that the build acts as; the caller must be allowed to act as it."""
         name = build.get("serviceAccount", "")
         if not name:
             # In newer organizations builds have no default account that may do anything
@@ -222,7 +222,7 @@ class CloudBuild(LongRunning):
             raise errors.invalid(f'invalid bucket "{name}"; service account {account.email} does not have access to it')
 
     def _provenance(self, build: dict[str, Any], account: Principal) -> dict[str, Any]:
-        """What the source is at this moment; the object must exist and the build's account may read it."""
+        """Return the source's current generation; the object must exist and the build's account may read it."""
         source = build.get("source")
         if not source:
             return {}
@@ -362,7 +362,7 @@ class Run:
         return {"steps": self.steps, "timing": self.timing, "results": results}
 
     def all(self, elapse: Callable[[], None]) -> None:
-        """Raises Failed. `elapse` blocks for as long as a build takes: what it pushes is there only at its end."""
+        """Raises Failed. `elapse` blocks for as long as a build takes: images are pushed only at its end."""
         workspace = Path(tempfile.mkdtemp(prefix="workspace-", dir=self.sandbox.settings.state))
         try:
             self.log(f'starting build "{self.build["id"]}"\n')

@@ -13,7 +13,7 @@ from gcp_sandbox.backends.images import BuildError, Image, ImageStore, Reference
 #: Names that a build step may give this builder, without a tag or digest.
 BUILDERS = {"gcr.io/cloud-builders/docker", "docker", "docker.io/library/docker", "docker.io/docker"}
 
-# Options of `docker build`, and whether a value follows. What is not needed here is accepted and has no effect.
+# Options of `docker build`, and whether a value follows. Those that are not needed here are accepted without effect.
 _TAKES_VALUE = {
     "--tag": True, "--file": True, "--build-arg": True, "--target": True, "--label": True, "--cache-from": True,
     "--cache-to": True, "--network": True, "--platform": True, "--progress": True, "--output": True, "--memory": True,

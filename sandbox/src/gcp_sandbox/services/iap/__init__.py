@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Identity-Aware Proxy: policies and settings of what it protects, and its part of the browser's sign-in.
 
-The decision about a request is in `access.py`; whoever serves applications (Cloud Run) asks it.
+The decision about a request is in `access.py`; products that serve applications (Cloud Run, App Engine) call it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-# cloud.google.com/iap/docs/deprecations. What the API answers since is not documented; any error will do for clients
+# cloud.google.com/iap/docs/deprecations. Later answers of the API are not documented; any error will do for clients
 # that must not depend on it.
 SHUT_DOWN = (
     "The IAP OAuth Admin APIs were shut down on March 19, 2026. Use a Google-managed OAuth client, or create an "
@@ -102,19 +102,19 @@ class Iap(Service):
     @method("projects.brands.identityAwareProxyClients.list", permission=None)
     @method("projects.brands.identityAwareProxyClients.resetSecret", permission=None)
     def oauth_admin(self, call: Call) -> Json:
-        """Every method of it, whoever asks."""
+        """Answer every method of it with the same error."""
         raise errors.failed_precondition(SHUT_DOWN)
 
     # -- sign-in
 
     @route("GET", "/o/oauth2/v2/auth", hosts=("accounts.google.com",), auth="none")
     def sign_in_page(self, call: Call) -> Response:
-        """Who do you want to be? Google's account chooser, without passwords."""
+        """Show the account chooser, without passwords."""
         return self.access.sign_in.page(call)
 
     @route("POST", "/o/oauth2/v2/auth", hosts=("accounts.google.com",), auth="none")
     def sign_in(self, call: Call) -> Response:
-        """Somebody was chosen: back to IAP with a code."""
+        """Send the browser back to IAP with a code for the chosen user."""
         return self.access.sign_in.choose(call)
 
     @route("GET", "/v1/oauth/clientIds/{client}:handleRedirect", hosts=("iap.googleapis.com",), auth="none")

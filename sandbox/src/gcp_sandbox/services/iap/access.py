@@ -7,7 +7,7 @@
 
 A browser without a session goes to the sign-in page and comes back with a cookie. A program presents, in
 Proxy-Authorization or Authorization, an OpenID Connect token for the custom OAuth client (or one that is
-allow-listed), or a JWT signed by a service account for the application's address. Whoever it is must hold
+allow-listed), or a JWT signed by a service account for the application's address. The principal must hold
 iap.webServiceVersions.accessViaIAP on the application.
 """
 
@@ -39,7 +39,7 @@ EMPTY_CLIENT = "Empty Google Account OAuth client ID(s)."
 
 
 class Refused(Exception):
-    """A credential that is there and not valid."""
+    """An invalid credential."""
 
 
 class Access:
@@ -73,7 +73,7 @@ class Access:
             return self._denied(request, principal)
         return Granted(principal, frozenset(OWN_HEADERS) | remove, self._assertion(protected, principal))
 
-    # -- who it is
+    # -- the principal
 
     def _identify(
         self, protected: Protected, request: WebRequest, oauth: Mapping[str, Any]
@@ -168,7 +168,7 @@ class Access:
         return None
 
     def _challenge(self, protected: Protected, request: WebRequest, oauth: Mapping[str, Any]) -> Response:
-        """Nobody is signed in: the sign-in page for browsers, 401 for everything else."""
+        """Answer a request without a session: the sign-in page for browsers, 401 for all other clients."""
         if not oauth.get("clientId") and not protected.project.parent:
             return self._text(500, EMPTY_CLIENT)
         if not request.browser:

@@ -40,7 +40,7 @@ RESOURCES = (
 
 
 def kind(name: str) -> str:
-    """What a resource name names, as permissions have it: "web", "webServices"...; ApiError 400 for anything else."""
+    """Return the kind of a resource name as permissions have it: "web", "webServices"...; ApiError 400 otherwise."""
     for pattern, found in RESOURCES:
         if pattern.fullmatch(name):
             return found

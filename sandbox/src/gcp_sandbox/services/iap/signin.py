@@ -55,7 +55,7 @@ class SignIn:
         state = self._seal(
             {
                 "use": "state",
-                "origin": request.door or f"https://{request.host}",
+                "origin": request.origin or f"https://{request.host}",
                 "path": request.path + (f"?{request.query}" if request.query else ""),
                 "audience": protected.audience,
                 "organization": bool(protected.project.parent),
@@ -82,7 +82,7 @@ class SignIn:
         return Response(302, {**GENERATED, "Location": claims["target"], "Set-Cookie": cookie})
 
     def session(self, cookie: str, audience: str) -> str | None:
-        """Address of who is signed in to the application, None for nobody."""
+        """Return the address of the user that is signed in to the application; None without a session."""
         token = self._cookies(cookie).get(self._cookie_name("GCP_IAP_AUTH_TOKEN", audience))
         claims = self._open(token, "session") if token else None
         return claims["email"] if claims and claims["audience"] == audience else None
@@ -96,7 +96,7 @@ class SignIn:
     # -- at accounts.google.com
 
     def page(self, call: Call) -> Response:
-        """The account chooser: everybody the sandbox knows."""
+        """Return the account chooser: all users of the sandbox."""
         state = self._open(call.query.get("state", ""), "state")
         if state is None:
             return self._error(400, "This sign-in has expired", "Go back to the application and begin again.")
@@ -108,7 +108,7 @@ class SignIn:
         return Response(200, dict(HTML), page)
 
     def choose(self, call: Call) -> Response:
-        """Someone was chosen: a code for IAP."""
+        """Return to IAP with a code for the chosen user."""
         form = dict(parse_qsl(call.raw.decode()))
         state = self._open(form.get("state", ""), "state")
         email = form.get("email", "")
@@ -116,7 +116,7 @@ class SignIn:
             return self._error(400, "This sign-in has expired", "Go back to the application and begin again.")
         principal = self.sandbox.identities.principal(email)
         if principal is None or principal.kind != "user":
-            return self._error(400, "Couldn't find your account", f"The sandbox knows nobody called {email}.")
+            return self._error(400, "Couldn't find your account", f"The sandbox has no user {email}.")
         if state["managed"] and principal.domain != self._domain():
             text = "Error 403: org_internal. This application's OAuth client is for members of its organization only."
             return self._error(403, "Access blocked", text)
@@ -177,7 +177,7 @@ class SignIn:
         return f"{text}.{self._mac(text)}"
 
     def _open(self, token: str, use: str) -> dict[str, Any] | None:
-        """What was sealed for this use, if it has not expired."""
+        """Return the content of a token that was sealed for this use, if it has not expired."""
         text, _, mac = token.partition(".")
         if not hmac.compare_digest(mac.encode(), self._mac(text).encode()):
             return None

@@ -55,7 +55,7 @@ class Run(Services, Jobs, Knative, IamPolicies, LongRunning):
         self.load(kind, call.params["resource"])
 
     def _labels(self) -> Iterator[str]:
-        """Names under which the browser's front door knows services: the plain name, where only one service has it."""
+        """Return the labels of services at the browser port: the plain name, where only one service has it."""
         ids = [route.name.id for route in self.runtime.routes()]
         for route in self.runtime.routes():
             yield route.name.id if ids.count(route.name.id) == 1 else route.host.partition(".")[0]

@@ -59,7 +59,7 @@ class Common(Service):
         return call.page([body for _, body in rows], key=key, default=100, maximum=500)
 
     def mark_deleted(self, body: Json, call: Call, kind: str, *, parent: str | None = None) -> None:
-        """Note that a resource is on its way out."""
+        """Mark a resource as being deleted."""
         body["deleteTime"] = call.now
         body["expireTime"] = (datetime.now(UTC) + RETENTION).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         body["reconciling"] = True

@@ -173,9 +173,9 @@ def secret(sandbox: Platform, name: Name, ref: str, version: str, email: str, at
 
 
 def check_access(sandbox: Platform, caller: Any, name: Name, template: Mapping[str, Any]) -> None:
-    """What must hold of the caller and the project's service agent before a template is accepted.
+    """Check the permissions of the caller and of the project's service agent before a template is accepted.
 
-    :raises ApiError: 403 in Google's words: the caller may not act as the service account, or nobody may read the
+    :raises ApiError: 403 in Google's words: the caller may not act as the service account, or neither may read the
         image.
     """
     email = template["serviceAccount"]

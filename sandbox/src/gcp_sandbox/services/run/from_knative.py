@@ -23,8 +23,8 @@ INGRESS = {
 }
 ENVIRONMENT = {"gen1": "EXECUTION_ENVIRONMENT_GEN1", "gen2": "EXECUTION_ENVIRONMENT_GEN2"}
 OWN = ("run.googleapis.com/", "serving.knative.dev/", "autoscaling.knative.dev/", "cloud.googleapis.com/")
-# What a client sends back as it has read it.
-TOLD = (
+# Annotations of Cloud Run's own, which a client sends back as it has read them.
+OUTPUT_ONLY = (
     "run.googleapis.com/ingress-status",
     "run.googleapis.com/operation-id",
     "run.googleapis.com/urls",
@@ -37,10 +37,10 @@ class Annotations:
     """Annotations of one object, of which Cloud Run's own are taken one by one."""
 
     def __init__(self, given: Json | None) -> None:
-        self._left = {key: value for key, value in (given or {}).items() if key not in TOLD}
+        self._left = {key: value for key, value in (given or {}).items() if key not in OUTPUT_ONLY}
 
     def take(self, name: str) -> str | None:
-        """The value of `run.googleapis.com/NAME`, or of NAME if it says whose it is."""
+        """The value of `run.googleapis.com/NAME`, or of NAME if it has a prefix already."""
         return self._left.pop(name if "/" in name else f"run.googleapis.com/{name}", None)
 
     def flag(self, name: str) -> bool | None:
@@ -65,7 +65,7 @@ class Annotations:
         return None if value is None else choices[value]
 
     def rest(self) -> Json | None:
-        """What is the user's. ApiError 501 for what is Cloud Run's and was not taken."""
+        """Return the user's own keys. ApiError 501 for keys of Cloud Run that were not used."""
         for key in self._left:
             if key.startswith(OWN):
                 raise errors.unimplemented(f"the annotation {key} of Cloud Run's v1 API")

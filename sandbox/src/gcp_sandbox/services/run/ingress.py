@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests to deployed services: where a host leads, and who may come in.
+"""Requests to deployed services: the revision that a host leads to, and authorization.
 
-The service's ingress setting lets the request in (404 otherwise); IAP or the invoker check says who it is (302, 401,
-403). The rest of the way is the same for every product (gcp_sandbox.serving.front).
+The service's ingress setting lets the request in (404 otherwise); IAP or the invoker check decides (302, 401, 403).
+The rest is the same for every product (gcp_sandbox.serving.front).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gcp_sandbox.gateway import tokens
 from gcp_sandbox.gateway.identity import ANONYMOUS, Principal
 from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.services.run import names
-from gcp_sandbox.serving.front import MAX_BODY, Front, Refusal, not_found
+from gcp_sandbox.serving.front import MAX_BODY, FrontEnd, Refusal, not_found
 from gcp_sandbox.serving.web import Granted, Protected, WebAuthorizer, WebRequest
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ def forbidden(path: str, note: str) -> Refusal:
 
 
 def unauthorized(path: str, problem: str) -> Refusal:
-    """401 of the invoker check: a token that is there and not good."""
+    """401 of the invoker check: an invalid token."""
     text = f"Your client does not have permission to the requested URL <code>{html.escape(path)}</code>."
     header = f'Bearer error="invalid_token" error_description="{problem}"'
     note = f"The request was not authenticated: {problem}."
     return Refusal(401, "Unauthorized", text, note, {"www-authenticate": header})
 
 
-class RunIngress(Front):
+class RunIngress(FrontEnd):
     """The ASGI application behind *.run.app."""
 
     # cloud.google.com/run/quotas: responses that say their length instead of being streamed.
@@ -62,10 +62,10 @@ class RunIngress(Front):
         revision = route.choose()
         return self.runtime.pool(revision) if revision else None
 
-    # -- who may come in
+    # -- authorization
 
     def admit(self, route: Route, request: WebRequest) -> Granted | Response:
-        """IAP's or the invoker check's decision. Refusal, or a Response of IAP's, for who stays outside."""
+        """Return IAP's or the invoker check's decision; Refusal or a Response of IAP's for an unauthorized request."""
         service = route.service
         if (
             service.get("deleteTime")
@@ -125,7 +125,7 @@ class RunIngress(Front):
             return decision
         if route.service.get("invokerIamDisabled"):
             return decision
-        # Only then does IAP itself have to be let in, as its service agent.
+        # Only then does IAP itself need access, as its service agent.
         agent = f"service-{route.number}@gcp-sa-iap.iam.gserviceaccount.com"
         resource = f"//run.googleapis.com/{route.service['name']}"
         known = self.sandbox.identities.account(agent) is not None

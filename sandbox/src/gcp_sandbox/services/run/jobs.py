@@ -153,7 +153,7 @@ class Jobs(Common, Service):
     @job("run.jobs.create")
     @job("run.jobs.update")
     def settle_job(self, op: Op) -> Json:
-        """A job is ready when its image and its secrets are there for its service account."""
+        """Make a job ready once its service account can read its image and its secrets."""
         op.elapse()
         body = self.store.get(JOB_KIND, op.args["job"])
         if body is None:
@@ -324,7 +324,7 @@ class Jobs(Common, Service):
 
     @job("run.jobs.run")
     def execute(self, op: Op) -> Json:
-        """Run an execution's tasks to their end. Taken up again after a crash: tasks that still run are waited for."""
+        """Run an execution's tasks to their end. Continued after a crash: tasks that still run are awaited."""
         op.elapse()
         name = op.args["execution"]
         body = self.store.get(EXECUTION_KIND, name)
@@ -472,7 +472,7 @@ class Jobs(Common, Service):
         owner = f"{task['name']}/attempts/{attempt}"
         process = self.sandbox.processes.kept(owner)
         if process is not None and not process.alive() and process.returncode is None:
-            # It went down together with the sandbox: nobody knows how it would have ended.
+            # It ended together with the sandbox: its result is unknown.
             self.sandbox.processes.discard(process)
             process = None
         try:

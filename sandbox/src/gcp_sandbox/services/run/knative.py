@@ -63,7 +63,7 @@ class Knative(Common, Service):
 
     @method("namespaces.services.create", permission="run.services.create", on=lambda call: _project(call))
     def knative_create(self, call: Call) -> Json:
-        """Answers at once; the service's conditions tell how the deployment goes."""
+        """Answers at once; the service's conditions show the progress of the deployment."""
         _refuse_dry_run(call)
         region, short = self._region(call), call.body.get("metadata", {}).get("name", "")
         if region is None:
@@ -365,7 +365,7 @@ def _refuse_dry_run(call: Call) -> None:
 
 
 def resource_version(body: Json) -> str:
-    """What v1 has instead of an etag."""
+    """Return the resource version, which v1 has instead of an etag."""
     return base64.b64encode(body["etag"].encode()).decode()[:11]
 
 
@@ -502,7 +502,7 @@ def volumes_v1(template: Json) -> list[Json]:
 
 
 def execution_spec_v1(outer: Json, task: Json) -> Json:
-    """What a job's or an execution's tasks are."""
+    """Return the specification of a job's or an execution's tasks."""
     spec: Json = {"taskCount": outer["taskCount"], "template": {"spec": task_spec_v1(task)}}
     if outer.get("parallelism"):
         spec["parallelism"] = outer["parallelism"]

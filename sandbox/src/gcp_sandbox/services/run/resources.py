@@ -169,7 +169,7 @@ def new_service(name: Name, number: str, spec: Json, *, now: str, creator: str) 
 
 
 def address(body: Json, name: Name, number: str) -> None:
-    """Set `uri` and `urls`; a service whose default address is disabled has neither."""
+    """Set `uri` and `urls`; a service with its default address disabled has neither."""
     body.pop("uri", None)
     body.pop("urls", None)
     if not body.get("defaultUriDisabled"):
@@ -186,8 +186,8 @@ def touch(body: Json, *, now: str, modifier: str) -> None:
 
 
 def changed_service(existing: Json, spec: Json, number: str, *, now: str, modifier: str) -> Json:
-    """The service after a patch whose user fields are `spec`. The generation counts changes of what the user asks
-    for.
+    """Return the service after a patch with the user fields `spec`. The generation counts changes of the user
+    fields.
     """
     body = {key: value for key, value in existing.items() if key not in SERVICE_FIELDS} | spec
     if {key: existing.get(key) for key in SERVICE_FIELDS} != {key: spec.get(key) for key in SERVICE_FIELDS}:

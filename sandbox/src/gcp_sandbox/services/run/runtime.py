@@ -87,7 +87,7 @@ class Runtime(Fleet):
         self._routes: dict[str, Route] = {}
 
     def start(self) -> None:
-        """Take over what still runs, stop what nobody wants any more, and begin to tick."""
+        """Adopt instances that still run, stop those that are not wanted any more, and start the regular checks."""
         self.refresh()
         services = [service for _, service in self.sandbox.store.list(SERVICE_KIND)]
         self.adopt({name: limits for service in services for name, limits in self._limits(service).items()})
@@ -127,8 +127,8 @@ class Runtime(Fleet):
         with self.deploying(revision["name"]) as pool:
             if pool is None:
                 raise Failure("ABORTED", f"Revision '{name.child}' was deleted.")
-            # Whoever deletes the service or makes a newer revision says so first and looks for what is being deployed
-            # afterwards; here it is the other way round, so that one of the two sees the other.
+            # A deletion or a newer revision is recorded first and cancels deployments in progress afterwards; here the
+            # order is the opposite, so that one of the two sees the other.
             if self._outdated(revision):
                 raise Failure("ABORTED", f"Revision '{name.child}' was given up before it started.")
             if not pool.instances:
@@ -139,7 +139,7 @@ class Runtime(Fleet):
                     raise self._why(revision, error) from error
 
     def _outdated(self, revision: Json) -> bool:
-        """Whether nobody wants a revision any more before its first instance was started."""
+        """Return whether a revision is not wanted any more before its first instance was started."""
         name = revision["name"].partition("/revisions/")[0]
         service = self.sandbox.store.get(SERVICE_KIND, name)
         return service is None or "deleteTime" in service or service.get("latestCreatedRevision") != revision["name"]

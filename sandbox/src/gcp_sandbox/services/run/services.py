@@ -85,7 +85,7 @@ class Services(Common, Service):
         self.mark_deleted(body, call, SERVICE_KIND)
         resources.settle(body, resources.SERVICE_CONDITIONS, resources.RECONCILING, call.now)
         self.save(SERVICE_KIND, body)
-        self.store.after_commit(lambda: self.runtime.give_up(f"{body['name']}/revisions/"))
+        self.store.after_commit(lambda: self.runtime.cancel_deployments(f"{body['name']}/revisions/"))
         self.store.after_commit(self.runtime.refresh)
         return self.operation(call, body, "Service", "run.services.delete", DELETE_SECONDS, {"service": body["name"]})
 
@@ -133,7 +133,7 @@ class Services(Common, Service):
                 )
         resources.check_traffic(spec["traffic"], revisions + ([wanted] if wanted else []))
         if spec.get("invokerIamDisabled"):
-            # Whoever opens a service to everybody must be allowed to
+            # A caller that opens a service to all users must be allowed to
             # (cloud.google.com/run/docs/securing/managing-access).
             call.require("run.services.setIamPolicy", f"//run.googleapis.com/{name}")
         containers.check_access(self.sandbox, call.caller, Name.parse(name), spec["template"])
@@ -151,7 +151,9 @@ class Services(Common, Service):
         if revision is not None:
             body["latestCreatedRevision"] = args["revision"] = revision["name"]
             self.save(REVISION_KIND, revision, parent=body["name"])
-            self.store.after_commit(lambda: self.runtime.give_up(f"{body['name']}/revisions/", keep=[revision["name"]]))
+            self.store.after_commit(
+                lambda: self.runtime.cancel_deployments(f"{body['name']}/revisions/", keep=[revision["name"]])
+            )
         self.save(SERVICE_KIND, body)
         self.store.after_commit(self.runtime.refresh)
         seconds = DEPLOY_SECONDS if new_revision else UPDATE_SECONDS
@@ -204,7 +206,7 @@ class Services(Common, Service):
         return failure
 
     def _settle_service(self, name: str, generation: str) -> Json | None:
-        """Write a deployment's outcome into the service, unless a later change has taken over; the service, or None."""
+        """Write a deployment's outcome into the service and return it; None where a later change has replaced it."""
         body = self.store.get(SERVICE_KIND, name)
         if body is None or body.get("deleteTime"):
             return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a revision or a task is made from: checks and defaults of templates. Pure: bodies in, bodies out.
+"""Templates of revisions and tasks: checks and defaults. Pure: bodies in, bodies out.
 
 Templates are the JSON of GoogleCloudRunV2RevisionTemplate and GoogleCloudRunV2TaskTemplate, already checked against
 the schema.

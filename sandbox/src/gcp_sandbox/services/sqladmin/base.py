@@ -23,7 +23,7 @@ from gcp_sandbox.services.sqladmin.refusals import invalid
 INSTANCE = "sqladmin.instance"
 BACKUP_RUN = "sqladmin.backupRun"
 BACKUP = "sqladmin.backup"
-USER = "sqladmin.user"  # what the server does not keep of a user: its password policy
+USER = "sqladmin.user"  # fields of a user that the server does not keep: its password policy
 
 PROJECT = "//cloudresourcemanager.googleapis.com/projects/{project}"
 ONE = "projects/{project}/instances/{instance}"
@@ -81,7 +81,7 @@ class Base(Service):
         return self.sandbox.sql.server(instance["connectionName"], self._configuration(instance))
 
     def _running(self, key: str) -> tuple[dict[str, Any], Server]:
-        """An instance that can be asked for its databases and users, with its server."""
+        """Return an instance with a server that can list its databases and users, and the server."""
         instance = self._load(key)
         stopped = instance["settings"].get("activationPolicy") == "NEVER"
         if instance["state"] not in ("RUNNABLE", "MAINTENANCE") or stopped:

@@ -58,7 +58,7 @@ def number(version: str) -> tuple[int, ...]:
 
 
 def default_edition(version: str) -> str:
-    """PostgreSQL from 16 and MySQL from 8.4 on are ENTERPRISE_PLUS unless told otherwise (recorded for MySQL 8.4)."""
+    """PostgreSQL from 16 and MySQL from 8.4 on are ENTERPRISE_PLUS by default (recorded for MySQL 8.4)."""
     if is_postgres(version):
         return PLUS if number(version) >= (16,) else ENTERPRISE
     return PLUS if is_mysql(version) and number(version) >= (8, 4) else ENTERPRISE

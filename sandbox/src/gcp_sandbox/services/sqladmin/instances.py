@@ -117,7 +117,7 @@ class Instances(Base):
             self._save(op.target, instance | {"state": "RUNNABLE"})
 
     def _made(self, instance: dict[str, Any]) -> dict[str, Any]:
-        """Fields that an instance has once it is there."""
+        """Return the fields that an instance has once it exists."""
         version, region = instance["databaseVersion"], instance["region"]
         project = self.sandbox.projects.get(instance["project"])
         digest = hashlib.sha256(instance["connectionName"].encode()).hexdigest()
@@ -139,7 +139,7 @@ class Instances(Base):
 
     @staticmethod
     def _addresses(instance: dict[str, Any]) -> list[dict[str, str]]:
-        """TCP is on 127.0.0.1, at the port that `gcp-sandbox status` tells; the other addresses are for show."""
+        """TCP is on 127.0.0.1, at the port that `gcp-sandbox status` prints; the other addresses are for show."""
         network = instance["settings"]["ipConfiguration"]
         digest = hashlib.sha256(instance["connectionName"].encode()).digest()
         found = []
@@ -220,7 +220,7 @@ class Instances(Base):
         old = instance["settings"]
         asked = dict(body.get("settings") or {})
         sent = asked.pop("settingsVersion", None)
-        # Versions only count up: a lower one was read before the last change, and a higher one nobody can have read.
+        # Versions only count up: a lower one was read before the last change, and a higher one cannot have been read.
         if sent is not None and int(sent) < int(old["settingsVersion"]):
             raise refusals.stale()
         new = compute(old, asked, version, was)

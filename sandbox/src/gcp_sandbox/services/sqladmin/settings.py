@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of an instance: what the service fills in, what a patch or an update changes, what goes together.
 
-Pure functions over dicts in the API's shape. The defaults are those of recorded traffic. An instance for which nobody
-says an edition, of a version that predates ENTERPRISE_PLUS, keeps the bare answer that it always had: no edition, no
+Pure functions over dicts in the API's shape. The defaults are those of recorded traffic. An instance of a version that
+predates ENTERPRISE_PLUS, without an edition in its request, has the bare answer of earlier years: no edition, no
 activation policy, storage that does not grow.
 """
 
@@ -25,7 +25,7 @@ CERTIFICATE = "TRUSTED_CLIENT_CERTIFICATE_REQUIRED"
 # Authorized networks are for the public address; these are reached over private IP.
 PRIVATE = tuple(ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 
-# Changes that take the server down. databaseVersion and the flags that need it are looked at on their own.
+# Changes that take the server down. databaseVersion and the flags that need it are compared separately.
 RESTARTING = ("tier", "edition", "availabilityType", "activationPolicy")
 
 
@@ -206,7 +206,7 @@ def _check_tier(new: Settings, version: str, old: Settings | None, asked: Settin
     if old is None:
         return catalog.check_tier(new["tier"], edition, version)
     catalog.tier(new["tier"])  # there is such a one
-    # A pair that an upgrade of the version has left behind is not looked at until the edition itself is set (recorded).
+    # A pair that an upgrade of the version has left behind is not checked until the edition itself is set (recorded).
     stood = catalog.fits(old["tier"], old.get("edition", catalog.ENTERPRISE), version)
     if ("edition" in asked or ("tier" in asked and stood)) and not catalog.fits(new["tier"], edition, version):
         raise Bare(400, f"Invalid request: Invalid Tier ({new['tier']}) for ({edition}) Edition.")

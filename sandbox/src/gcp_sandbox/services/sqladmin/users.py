@@ -157,7 +157,7 @@ class Users(Base):
         name = call.query["name"]
         host = self._host(instance, call.query.get("host"))
         found = [user for user in asked(server.users) if user.name == name]
-        # A host that nobody has does not matter where the name says who is meant (recorded).
+        # An unknown host does not matter where the name alone identifies the user (recorded).
         user = next((user for user in found if user.host == host), found[0] if len(found) == 1 else None)
         if user is None:
             raise refusals.not_found()

@@ -3,7 +3,7 @@
 
     buckets.py  acl.py  objects.py      the resources
     uploads.py  media.py                bytes in and out
-    batch.py  xml.py                    other doors to the same
+    batch.py  xml.py                    other ways to send the same requests
     common.py  locations.py             what they share
 
 Bytes and generations are kept by backends/objects.py.

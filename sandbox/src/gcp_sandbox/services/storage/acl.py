@@ -30,7 +30,7 @@ ROLES_OF_OBJECTS = ("OWNER", "READER")
 SELF = "https://www.googleapis.com/storage/v1"
 
 _PROJECT = (("project-owners", "OWNER"), ("project-editors", "OWNER"), ("project-viewers", "READER"))
-# Lists by name (cloud.google.com/storage/docs/access-control/lists#predefined-acl); "creator" is whoever asks.
+# Lists by name (cloud.google.com/storage/docs/access-control/lists#predefined-acl); "creator" is the caller.
 PREDEFINED_BUCKET = {
     "private": (("creator", "OWNER"),),
     "projectPrivate": _PROJECT,

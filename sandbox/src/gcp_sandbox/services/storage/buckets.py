@@ -64,7 +64,7 @@ WRITABLE = (
 )
 # Sent empty, these mean "none" and are not part of the answer.
 NOTHING_WHEN_EMPTY = ("billing", "cors", "encryption", "labels", "lifecycle", "logging", "retentionPolicy", "website")
-# What PUT leaves as it was where the body does not speak of it.
+# Fields that PUT keeps where the body does not have them.
 KEPT_BY_UPDATE = ("iamConfiguration", "rpo", "softDeletePolicy", "storageClass")
 PRIVATE = ("defaultObjectAcl", "owner", "project")
 
@@ -142,7 +142,7 @@ class Buckets(AccessControls):
             self._make(project, name, False, {"location": location})
 
     def _make(self, project: Project, name: str, retention: bool, body: dict) -> dict:
-        """Store a new bucket with the first policy; `body` is what was asked for."""
+        """Store a new bucket with the first policy; `body` is the request's."""
         generation, now = self.objects.next_generation(), timestamp()
         bucket = {
             "kind": "storage#bucket",
@@ -267,7 +267,7 @@ class Buckets(AccessControls):
     @api("projects.serviceAccount.get")
     def get_service_account(self, call: Call) -> dict:
         project = self.allow_project(call, "resourcemanager.projects.get", call.params["projectId"])
-        # The agent exists as soon as somebody has asked for it.
+        # The agent exists after the first request for it.
         self.sandbox.identities.service_agent(project, "storage")
         return {
             "kind": "storage#serviceAccount",
@@ -382,7 +382,7 @@ class Buckets(AccessControls):
     # --- what the service makes of a bucket's fields
 
     def _settle(self, bucket: dict, before: dict, now: str) -> None:
-        """Check the fields that were asked for, and fill in what follows from them."""
+        """Check the fields of the request, and fill in those that follow from them."""
         for key in NOTHING_WHEN_EMPTY:
             if bucket.get(key) in ({}, [], {"rule": []}):
                 del bucket[key]
@@ -534,7 +534,7 @@ class Buckets(AccessControls):
         return self._render(bucket, "noAcl")
 
     def purge_deleted_buckets(self) -> None:
-        """Forget buckets whose time to be restored has passed."""
+        """Remove buckets that cannot be restored any more."""
         with self.store.transaction():
             for key, bucket in self.store.list(DELETED):
                 if _expired(bucket):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the methods of Cloud Storage share: its errors, finding buckets and objects, and who may touch them."""
+"""What the methods of Cloud Storage share: its errors, finding buckets and objects, and permissions on them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TEAMS = {"owners": "projectOwner", "editors": "projectEditor", "viewers": "proje
 def api(id: str, *, transaction: bool = True) -> Any:
     """Serve a method that does its own permission check.
 
-    All of this API's do: a bucket that does not exist is 404 before anybody asks for permissions, an anonymous caller
+    All of this API's do: a bucket that does not exist is 404 before any check of permissions, an anonymous caller
     may reach what is public, and a fine-grained bucket has ACLs besides its IAM policy.
     """
     return method(id, permission=None, transaction=transaction, anonymous=True)
@@ -86,7 +86,7 @@ def uniform(bucket: dict) -> bool:
 def check_conditions(options: dict, current: dict | None, *, kind: str = "", reading: bool = False) -> Response | None:
     """if[Source][Meta]generation[Not]Match against a resource; `kind` is "" or "Source".
 
-    Raises ApiError 412. A reader whose copy is still good gets the 304 that is returned. An object that does not exist
+    Raises ApiError 412. A reader with a current copy gets the 304 that is returned. An object that does not exist
     has generation 0.
     """
     for what in ("Generation", "Metageneration"):
@@ -135,9 +135,9 @@ class Access:
         return bucket
 
     def find_object(self, call: Call, bucket: dict, name: str, generation: Any = None, *, to: str = "get") -> dict:
-        """The object's row, for a caller who may `to` it (storage.objects.<to>).
+        """Return the object's row to a caller with storage.objects.<to>.
 
-        Only who may list a bucket is told that an object is not there; others are refused as if it were.
+        Only callers that may list a bucket get the 404 for a missing object; others get the 403 for an existing one.
         """
         row = self.objects.get(bucket, name, generation)
         if row or uniform(bucket):
@@ -160,7 +160,7 @@ class Access:
         row: dict | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> None:
-        """403 (401 for nobody) unless the caller has `permission` on the bucket, or on the object `name` in it.
+        """Raise 403 (401 for an anonymous caller) without `permission` on the bucket, or on the object `name` in it.
 
         `row` is the object if it exists: in a fine-grained bucket its own list may grant what the policy does not.
         """
@@ -176,7 +176,7 @@ class Access:
         raise iam.denied(caller, resource, permission)
 
     def allow_project(self, call: Call, permission: str, project_id: str) -> Project:
-        """The project, for a caller who has `permission` on it."""
+        """Return the project to a caller with `permission` on it."""
         project = self.sandbox.projects.get(project_id)
         if project is None or not self.sandbox.iam.allowed(call.caller, project.name, permission):
             resource = f"//storage.googleapis.com/projects/{project_id}"

@@ -13,7 +13,7 @@ REGIONS = frozenset(region.upper() for region in locations.REGIONS)
 def location_type(location: str, placement: list[str] | None = None) -> str | None:
     """`region`, `dual-region` or `multi-region`; None where there is no such place.
 
-    `placement` are the two regions of a configurable dual-region, whose location is the multi-region around them.
+    `placement` are the two regions of a configurable dual-region; its location is the multi-region around them.
     """
     if placement:
         known = len(placement) == 2 and all(place.upper() in REGIONS for place in placement)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes on their way out: ranges, checksums and the headers that say what is sent."""
+"""Downloads: ranges, checksums and the headers that describe them."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ class Objects(Access):
     # --- writing
 
     def before_write(self, call: Call, bucket: dict, name: str, metadata: dict, options: dict) -> None:
-        """Everything that can refuse a new generation before its bytes are there."""
+        """Check everything that can refuse a new generation before its bytes arrive."""
         check_object_name(name)
         if "x-goog-encryption-key" in call.headers:
             raise unimplemented("customer-supplied encryption keys of Cloud Storage")
@@ -229,7 +229,7 @@ class Objects(Access):
         current = self.objects.get(bucket, name)
         check_conditions(options, current and current["object"])
         if current:
-            # Whoever overwrites deletes: cloud.google.com/storage/docs/access-control/iam-permissions.
+            # To overwrite is to delete: cloud.google.com/storage/docs/access-control/iam-permissions.
             self.allow(call, "storage.objects.delete", bucket, name, current)
             self._refuse_held(bucket, current)
         self._acl(call, bucket, metadata, options)

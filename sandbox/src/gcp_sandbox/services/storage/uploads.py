@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes on their way in: simple, multipart and resumable uploads (cloud.google.com/storage/docs/uploads-downloads)."""
+"""Uploads: simple, multipart and resumable uploads (cloud.google.com/storage/docs/uploads-downloads)."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Uploads(Objects):
     def continue_upload(self, call: Call) -> Response:
         """A chunk, the whole, or (`Content-Range: bytes */N`) the question how far it has come.
 
-        Who knows the session's address may continue it: that address is the credential, as on the service.
+        A client that knows the session's address may continue it: that address is the credential, as on the service.
         """
         upload, session = self._session(call)
         if "result" in session:
@@ -141,7 +141,7 @@ class Uploads(Objects):
 
     def _finish(self, call: Call, upload: str, session: dict) -> Response:
         metadata, options = {**session["metadata"], **_sent_hashes(call)}, session["options"]
-        # Whoever began the session owns the object, whoever brings the last bytes.
+        # The caller that started the session owns the object, not the one that sends the last bytes.
         call.caller = self.sandbox.identities.principal(session["caller"]) or call.caller
         bucket = self.find_bucket(session["bucket"])
         blob = self.objects.take_upload(upload)

@@ -15,8 +15,8 @@ WWW = ("www.googleapis.com",)
 GSTATIC = ("www.gstatic.com",)
 
 
-class Certificates(Service):
-    name = "certificates"
+class PublicKeys(Service):
+    name = "publickeys"
     versions = ()
     hosts = ("www.googleapis.com", "www.gstatic.com", "accounts.google.com")
     api = None

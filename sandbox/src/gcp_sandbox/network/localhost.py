@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The front door: deployed services for a browser without a proxy, at `http://<service>.localhost:<port>/`.
+"""The reverse proxy for browsers: deployed services at `http://<service>.localhost:<port>/`, without a CONNECT proxy.
 
-Browsers resolve every name below localhost to this machine (RFC 6761). The door puts the service's real host where the
-application and its guards (IAP, allowed hosts, CORS) look for it, and turns addresses in the answer back. Any host that
+Browsers resolve every name below localhost to this machine (RFC 6761). It puts the service's real host where the
+application and its checks (IAP, allowed hosts, CORS) expect it, and rewrites addresses in the answer. Any host that
 the sandbox serves is reachable by its whole name too: `http://accounts.google.com.localhost:<port>/`; redirects to such
 hosts are turned into these addresses.
 """
@@ -22,19 +22,19 @@ _SUFFIX = ".localhost"
 
 
 class Host(Protocol):
-    """What `Door` needs of the sandbox."""
+    """The parts of the sandbox that `LocalhostProxy` uses."""
 
     settings: Settings
     ingress: Ingress
 
 
-class Door:
+class LocalhostProxy:
     """ASGI application in front of `App`."""
 
     def __init__(self, sandbox: Host, app: App) -> None:
         self._sandbox = sandbox
         self._app = app
-        self._port = sandbox.settings.ports.door
+        self._port = sandbox.settings.ports.browser
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,7 +51,7 @@ class Door:
         origin = f"http://{asked}"
         inner = dict(scope)
         inner["scheme"] = "https"
-        inner["gcp_sandbox.door"] = origin
+        inner["gcp_sandbox.origin"] = origin
         inner["headers"] = [self._inward(k, v, origin, real) for k, v in scope["headers"]]
 
         async def outward(message: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ class Door:
             if text == origin or text.startswith(f"{origin}/"):
                 return name, f"https://{real}{text.removeprefix(origin)}".encode("latin-1")
         if name == b"cookie":
-            return name, re.sub(rb"\bdoor-(Secure|Host)-", rb"__\1-", value)
+            return name, re.sub(rb"\blocalhost-(Secure|Host)-", rb"__\1-", value)
         return name, value
 
     def _outward(self, name: bytes, value: bytes, origin: str, real: str) -> tuple[bytes, bytes]:
@@ -88,7 +88,7 @@ class Door:
             # The browser speaks plain HTTP to localhost: a Domain of the real host or Secure would make it drop the
             # cookie, SameSite=None is only taken together with Secure, and so are the two prefixes of names.
             text = re.sub(r";\s*(?:domain=[^;]*|secure|samesite=none)(?=;|$)", "", value.decode("latin-1"), flags=re.I)
-            text = re.sub(r"^__(Secure|Host)-", r"door-\1-", text)
+            text = re.sub(r"^__(Secure|Host)-", r"localhost-\1-", text)
             return name, text.encode("latin-1")
         return name, value
 

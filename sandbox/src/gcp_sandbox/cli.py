@@ -216,7 +216,7 @@ def _start(state: Path, options: Any, rtt: float | None = None, lifetime: float 
 
 
 def _outside(environment: dict[str, str], state: Path) -> dict[str, str]:
-    """The environment without what `exec` has set: the sandbox must not go through itself."""
+    """Return the environment without what `exec` has set: the sandbox must not go through itself."""
     if environment.get("GCP_SANDBOX_STATE"):
         with contextlib.suppress(ConfigError):
             for folder in {Path(environment["GCP_SANDBOX_STATE"]), state}:
@@ -304,7 +304,7 @@ def _ask(settings: Settings, method: str, path: str) -> tuple[int, dict[str, Any
 
 
 def _wait_ready(settings: Settings, pid: int | None) -> dict[str, Any]:
-    """The daemon's health once it is ready; Failure when it ends or takes too long."""
+    """Return the daemon's health once it is ready; Failure when it ends or takes too long."""
     deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, HTTPException, ValueError):

@@ -134,7 +134,7 @@ class Settings:
 
 
 def project_number(project: str) -> str:
-    """A stable twelve-digit number for a project id."""
+    """Return a stable twelve-digit number for a project id."""
     value = int.from_bytes(hashlib.sha256(project.encode()).digest()[:8], "big")
     return str(100_000_000_000 + value % 900_000_000_000)
 

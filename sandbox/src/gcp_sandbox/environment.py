@@ -41,7 +41,7 @@ def variables(settings: Settings, credentials: Path, *, key_file: bool = True) -
 
 
 def network(settings: Settings) -> dict[str, str]:
-    """The part that leads requests here and makes their certificates trusted; instances of services need only this."""
+    """Return the variables that lead requests here and make certificates trusted; instances need only these."""
     bundle = str(settings.ca_bundle)
     proxy = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), settings.proxy_url)
     direct = dict.fromkeys(("NO_PROXY", "no_proxy"), _LOCAL)

@@ -53,7 +53,7 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Store]:
-        """All or nothing, alone. Nested transactions join the outermost; any exception rolls all of it back."""
+        """Run the block alone, all or nothing. Nested transactions join the outermost; an exception rolls all back."""
         with self._lock:
             outermost = self._depth == 0
             if outermost:
@@ -85,7 +85,7 @@ class Store:
         fn()
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
-        """The document, or None."""
+        """Return the document, or None."""
         with self._lock:
             row = self._db.execute("SELECT body FROM document WHERE kind=? AND name=?", (kind, name)).fetchone()
         return json.loads(row[0]) if row else None
@@ -114,7 +114,9 @@ class Store:
         after: str = "",
         limit: int | None = None,
     ) -> list[tuple[str, dict[str, Any]]]:
-        """(name, body) by name: those under `parent` with a name that starts with `prefix` and sorts behind `after`."""
+        """Return (name, body) by name: those under `parent` with a name that starts with `prefix` and sorts behind
+        `after`.
+        """
         where, values = ["kind=?", "name>?"], [kind, after]
         if parent is not None:
             where.append("parent=?")
@@ -129,7 +131,7 @@ class Store:
         return [(name, json.loads(body)) for name, body in rows]
 
     def count(self, kind: str) -> int:
-        """How many documents of a kind there are."""
+        """Return how many documents of a kind there are."""
         with self._lock:
             return self._db.execute("SELECT count(*) FROM document WHERE kind=?", (kind,)).fetchone()[0]
 

@@ -35,12 +35,12 @@ class Instruction:
     source: str
 
     def words(self, expand: Callable[[str], str] = lambda text: text) -> list[str]:
-        """The arguments, from the JSON form or split at spaces as a shell does."""
+        """Return the arguments, from the JSON form or split at spaces as a shell does."""
         listed = self.exec_form()
         return [expand(word) for word in listed] if listed is not None else split(expand(self.text), self)
 
     def exec_form(self) -> list[str] | None:
-        """The arguments of the JSON form, None for the shell form."""
+        """Return the arguments of the JSON form, None for the shell form."""
         if not self.text.startswith("["):
             return None
         try:
@@ -58,7 +58,7 @@ def split(text: str, instruction: Instruction) -> list[str]:
 
 
 def parse(text: str) -> list[Instruction]:
-    """The instructions in order.
+    """Return the instructions in order.
 
     Raises BuildError for an empty file, an unknown instruction and what BuildKit alone understands (here-documents).
     """
@@ -151,7 +151,7 @@ class Ignore:
                 self._rules.append((exception, re.compile(glob(str(PurePosixPath(pattern))))))
 
     def __call__(self, path: str) -> bool:
-        """Whether `path` is left out. The last rule that fits it, or a folder it is in, decides."""
+        """Return whether `path` is left out. The last rule that fits it, or a folder it is in, decides."""
         pure = PurePosixPath(path)
         candidates = [path, *(str(parent) for parent in pure.parents if str(parent) != ".")]
         left_out = False
@@ -162,7 +162,7 @@ class Ignore:
 
 
 def glob(pattern: str) -> str:
-    """A regular expression for Go's path patterns: * and ? stop at slashes, ** does not, [...] is a class."""
+    """Return a regular expression for Go's path patterns: * and ? stop at slashes, ** does not, [...] is a class."""
     out, rest = "", pattern
     while rest:
         if found := re.match(r"\*\*/?", rest):
@@ -182,7 +182,7 @@ def glob(pattern: str) -> str:
 
 
 def commands(text: str, instruction: Instruction) -> list[list[str]]:
-    """The simple commands of a shell line joined by && and ;, each as its words."""
+    """Return the simple commands of a shell line joined by && and ;, each as its words."""
     lexer = shlex.shlex(text, posix=True, punctuation_chars="&;|()<>")
     lexer.whitespace_split = True
     lexer.commenters = ""

@@ -76,7 +76,7 @@ class Home:
             os.chown(path, self.uid, self.gid)
 
     def folder(self, path: Path) -> Path:
-        """A private folder of the servers' user."""
+        """Return a private folder of the servers' user."""
         path.mkdir(mode=0o700, exist_ok=True)
         self.own(path)
         return path
@@ -102,11 +102,11 @@ class Home:
         return {} if self.uid is None else {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def can_enter(self, folder: Path) -> bool:
-        """Whether the servers' user may enter every folder down to this one."""
+        """Return whether the servers' user may enter every folder down to this one."""
         return self.uid is None or _reachable(folder, self.uid, self.gid)
 
     def offer(self, name: str, trees: Mapping[str, Path]) -> Path:
-        """A folder in which the servers' user can read and execute copies of `trees`, each at the path that is its key.
+        """Return a folder with copies of `trees` at their keys, which the servers' user can read and execute.
 
         `name` identifies what they hold: a folder of that name is taken for the copies.
         """
@@ -128,7 +128,7 @@ class Home:
 
 
 def _reachable(path: Path, uid: int, gid: int) -> bool:
-    """Whether a user may enter every folder down to `path`."""
+    """Return whether a user may enter every folder down to `path`."""
     for folder in (path, *path.parents):
         status = folder.stat()
         shift = 6 if status.st_uid == uid else 3 if status.st_gid == gid else 0

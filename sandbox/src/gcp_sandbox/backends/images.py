@@ -107,7 +107,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference | None:
-        """The parts of an Artifact Registry reference, None for anything else. Without a tag and a digest: latest."""
+        """Return the parts of an Artifact Registry reference, None for others. Without tag and digest: latest."""
         found = cls._PATTERN.fullmatch(text)
         if not found:
             return None
@@ -309,7 +309,7 @@ class ImageStore:
     # --- references
 
     def get(self, digest: str) -> Image | None:
-        """The image with this digest ("sha256:...")."""
+        """Return the image with this digest ("sha256:...")."""
         document = self._store.get(IMAGE, digest)
         return self._load(digest, document) if document else None
 
@@ -319,7 +319,7 @@ class ImageStore:
         return document["environment"] if document else None
 
     def resolve(self, text: str) -> Image | None:
-        """The image that a reference points at now, None when there is none."""
+        """Return the image that a reference points at now, None when there is none."""
         if builtin := self._builtin.get(text):
             return builtin
         reference = Reference.parse(text)
@@ -353,12 +353,12 @@ class ImageStore:
         return self._store.delete(TAG, f"{reference.name}:{reference.tag}")
 
     def names(self, repository: str) -> list[str]:
-        """Names of the images in "LOCATION-docker.pkg.dev/P/R", sorted."""
+        """Return the names of the images in "LOCATION-docker.pkg.dev/P/R", sorted."""
         rows = self._store.list(VERSION, prefix=f"{repository}/")
         return sorted({name.removeprefix(f"{repository}/").partition("@")[0] for name, _ in rows})
 
     def versions(self, name: str) -> list[Version]:
-        """The versions of "LOCATION-docker.pkg.dev/P/R/IMAGE", by digest."""
+        """Return the versions of "LOCATION-docker.pkg.dev/P/R/IMAGE", by digest."""
         tags: dict[str, list[str]] = {}
         for tag, digest in self.tags(name):
             tags.setdefault(digest, []).append(tag)
@@ -379,7 +379,7 @@ class ImageStore:
         return found
 
     def tags(self, name: str) -> list[tuple[str, str]]:
-        """(tag, digest) of an image, by tag."""
+        """Return (tag, digest) of an image, by tag."""
         return [(key.removeprefix(f"{name}:"), row["digest"]) for key, row in self._store.list(TAG, parent=name)]
 
     def delete(self, name: str, digest: str) -> bool:
@@ -453,7 +453,7 @@ class Environment:
 
 
 def interpreter(version: str) -> tuple[str, bool]:
-    """(path of a Python for "3.11", whether it is that version): this one when the machine has no such Python."""
+    """Return (path of a Python for "3.11", whether it is that version); this one where the machine has none."""
     own = getattr(sys, "_base_executable", sys.executable)
     if not version or version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return own, True
@@ -521,7 +521,7 @@ class _Stage:
         return {"PATH": SYSTEM_PATH, **self.args, **self.env}
 
     def path(self, path: str) -> Path:
-        """Where a path in the container, relative to the working directory, is on this machine."""
+        """Return where a path in the container, relative to the working directory, is on this machine."""
         return _inside(self.root, posixpath.join(self.workdir, path))
 
     def config(self) -> dict[str, Any]:
@@ -846,7 +846,7 @@ class _Build:
         return placeholder
 
     def _project(self, name: str, digests: list[str], instruction: Instruction) -> str:
-        """A placeholder for a local project; all its files become part of the environment's identity."""
+        """Return a placeholder for a local project; all its files become part of the environment's identity."""
         bare, bracket, extras = name.partition("[")
         path = self.now.path(bare)
         if not path.exists():
@@ -870,7 +870,7 @@ def _copy(stage: _Stage, root: Path) -> _Stage:
 
 
 def _pip_install(words: list[str]) -> list[str] | None:
-    """The arguments of a command that is `pip install` in one of its spellings, None for any other."""
+    """Return the arguments of a command that is `pip install` in one of its spellings, None for any other."""
     for prefix in (["pip"], ["pip3"], ["python", "-m", "pip"], ["python3", "-m", "pip"], ["uv", "pip"]):
         if words[: len(prefix)] == prefix and words[len(prefix) :][:1] == ["install"]:
             return words[len(prefix) + 1 :]
@@ -922,7 +922,7 @@ def extract(archive: Path, target: Path) -> Path:
 
 
 def _harmless(tar: tarfile.TarFile, target: Path) -> Iterator[tarfile.TarInfo]:
-    """The members of an archive, checked as tarfile's "data" filter does. Errors: BuildError."""
+    """Return the members of an archive, checked as tarfile's "data" filter does. Errors: BuildError."""
     for member in tar:
         names = [member.name]
         if member.issym():
@@ -955,7 +955,7 @@ class Builtin:
         self._program = Path(__file__).with_name("hello.py")
 
     def get(self, text: str) -> Image | None:
-        """The image for a reference with any tag or digest, or with none."""
+        """Return the image for a reference with any tag or digest, or with none."""
         command = self.NAMES.get(re.sub(r"(:[\w.-]+)?(@sha256:[0-9a-f]{64})?$", "", text))
         if command is None:
             return None

@@ -86,7 +86,7 @@ class LocalServer(Server):
     @classmethod
     @abc.abstractmethod
     def mounted(cls, path: Path) -> Path:
-        """The socket that a service connects to when the instance is mounted as `path`."""
+        """Return the socket that a service connects to when the instance is mounted as `path`."""
 
     @abc.abstractmethod
     def upstream(self, peer: tuple[str, int] | None = None) -> Upstream:
@@ -259,7 +259,7 @@ class LocalServer(Server):
 
 
 def environment(**more: str) -> dict[str, str]:
-    """A server's environment: nothing of the daemon's."""
+    """Return a server's environment: nothing of the daemon's."""
     return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", **more}
 
 
@@ -277,7 +277,7 @@ def running_in(folder: Path, pidfile: str) -> int | None:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a server could listen there; like servers, this does not mind connections that have just ended."""
+    """Return whether a server could listen there; like servers, this does not mind connections that have just ended."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -123,7 +123,7 @@ class MariaDb(LocalServer):
 
     @staticmethod
     def conceal(password: str) -> str:
-        """The hash of mysql_native_password, which MariaDB takes in place of a password."""
+        """Return the hash of mysql_native_password, which MariaDB takes in place of a password."""
         return "*" + hashlib.sha1(hashlib.sha1(password.encode()).digest()).hexdigest().upper()
 
     # Life.
@@ -346,7 +346,7 @@ class MariaDb(LocalServer):
 
     @contextlib.contextmanager
     def _session(self, user: str = SUPERUSER, password: str | None = None) -> Iterator[pymysql.cursors.Cursor]:
-        """A cursor that may do anything; the server's complaints become SqlError."""
+        """Open a cursor with all privileges; the server's errors become SqlError."""
         self._must_run()
         if password is None:
             self._wake()
@@ -535,7 +535,7 @@ class MariaDb(LocalServer):
     # Backups.
 
     def backup(self, folder: Path) -> int:
-        """A snapshot of the disk, as Cloud SQL takes it: files of one moment, from which a server recovers.
+        """Return a snapshot of the disk, as Cloud SQL takes it: files of one moment, from which a server recovers.
 
         The server is halted for that moment, some tens of milliseconds; connections stay.
         """
@@ -596,7 +596,7 @@ class MariaDb(LocalServer):
 
 
 def _kept(user: User, secret: str | None) -> dict[str, Any]:
-    """A user in the record of a server that is not made yet."""
+    """Return a user in the record of a server that is not made yet."""
     return {"name": user.name, "host": user.host, "kind": user.kind, "secret": secret}
 
 
@@ -605,7 +605,7 @@ def _user(body: dict[str, Any]) -> tuple[User, str | None]:
 
 
 def _set_global(name: str, value: Any) -> tuple[str, tuple[Any, ...]] | None:
-    """A statement that gives a running server an option, and its values; None for one that takes a restart."""
+    """Return a statement that gives a running server an option, and its values; None for one that takes a restart."""
     flag = (builds.flags() or {}).get(name)
     if flag is None or flag.restart:
         return None
@@ -620,16 +620,16 @@ def _set_global(name: str, value: Any) -> tuple[str, tuple[Any, ...]] | None:
 
 
 def _identifier(name: str) -> str:
-    """A name in a statement. Percent signs are doubled, since parameters are filled in by them."""
+    """Return a name in a statement. Percent signs are doubled, since parameters are filled in by them."""
     return "`" + name.replace("`", "``").replace("%", "%%") + "`"
 
 
 def _quote(value: Any) -> str:
-    """A value in an option file (mariadb.com/kb/en/configuring-mariadb-with-option-files)."""
+    """Return a value in an option file (mariadb.com/kb/en/configuring-mariadb-with-option-files)."""
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def _complaints(text: str) -> str:
-    """The errors in a server's log."""
+    """Return the errors in a server's log."""
     found = re.findall(r"\[ERROR\]\s+(?:\S*mariadbd: )?(.*)", text) or re.findall(r"mariadbd: (.*)", text)
     return " ".join(found[-3:]) or text.strip()[-300:] or "it says nothing"

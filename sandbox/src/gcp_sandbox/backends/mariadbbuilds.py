@@ -149,7 +149,7 @@ class Build:
 
 
 def build(home: Home) -> Build:
-    """The MariaDB that servers run, fetched if need be, where their user can execute it.
+    """Return the MariaDB that servers run, fetched if need be, where their user can execute it.
 
     :raises SqlError: there is none and none can be had.
     """
@@ -163,7 +163,7 @@ _ready: dict[Home, Build] = {}
 
 
 def _enterable(home: Home, found: Build) -> Build:
-    """The build itself, or a copy of it where the servers' user can execute it."""
+    """Return the build itself, or a copy of it where the servers' user can execute it."""
     if home.can_enter(found.daemon.parent):
         return found
     if not found.prefix.is_relative_to(_place()):
@@ -181,7 +181,7 @@ _lock = threading.Lock()
 
 
 def fetched() -> Build:
-    """The MariaDB of this machine, fetched if there is none yet.
+    """Return the MariaDB of this machine, fetched if there is none yet.
 
     :raises SqlError: none can be had.
     """
@@ -199,7 +199,7 @@ def fetched() -> Build:
 
 
 def _system() -> Build | None:
-    """The system's, if it is new enough. MySQL's own server is called mysqld too and is not meant."""
+    """Return the system's, if it is new enough. MySQL's own server is called mysqld too and is not meant."""
     path = f"{os.environ.get('PATH', '')}:{PLACES}"
     for name in ("mariadbd", "mysqld"):
         if program := shutil.which(name, path=path):
@@ -239,7 +239,7 @@ def _version(daemon: Path, environ: dict[str, str]) -> str | None:
 
 
 def _place() -> Path:
-    """Where the packages are unpacked: the same for one release of a distribution."""
+    """Return where the packages are unpacked: the same for one release of a distribution."""
     with contextlib.suppress(OSError):
         release = platform.freedesktop_os_release()
         name = f"{release['ID']}-{release.get('VERSION_ID', 'rolling')}"
@@ -280,7 +280,7 @@ class Apt:
         self.config.write_text(self._configuration())
 
     def _configuration(self) -> str:
-        """The machine's own configuration (its proxies, say) without its hooks, which are for its own packages."""
+        """Return the machine's own configuration (its proxies, say) without hooks, which are for its packages."""
         done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True)
         kept = [line for line in done.stdout.splitlines() if "-Invoke" not in line and "DEP-11" not in line]
         ours = {
@@ -299,7 +299,7 @@ class Apt:
         return "\n".join([*kept, *(f'{name} "{value}";' for name, value in ours.items())]) + "\n"
 
     def unpacked(self) -> Path:
-        """The folder that the server's packages, and those that they need and the machine lacks, were unpacked into."""
+        """Return the folder with the server's packages, and those that they need and the machine lacks, unpacked."""
         # A list that cannot be had is a warning to apt-get: it may not be the one that matters.
         said = self._run("apt-get", "update")[1]
         server = self._newest("mariadb-server-core", said)
@@ -313,7 +313,7 @@ class Apt:
         return root
 
     def _newest(self, name: str, said: str) -> str:
-        """The package of that name, or, where the name has a version, the newest one (mariadb-server-core-10.6)."""
+        """Return the package of a name or, where names have a version, the newest (mariadb-server-core-10.6)."""
         found = self._run("apt-cache", "pkgnames", name)[0].split()
         if not found and "Failed to fetch" in said:
             raise _unreachable(f"apt-get update: {said[-600:]}")
@@ -325,7 +325,7 @@ class Apt:
         return name if name in found else max(found, key=lambda item: [int(n) for n in re.findall(r"\d+", item)])
 
     def _run(self, *arguments: str) -> tuple[str, str]:
-        """(what it printed, what it complained about)"""
+        """Return (standard output, standard error)."""
         environ = {**os.environ, "APT_CONFIG": str(self.config), "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
         try:
             done = subprocess.run(

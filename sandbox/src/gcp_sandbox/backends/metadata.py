@@ -77,7 +77,7 @@ class MetadataServer:
             self._server = None
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, str | dict[str, Any]]:
-        """(status, text or JSON) of a path below the root; 404 for an unknown path."""
+        """Return (status, text or JSON) of a path below the root; 404 for an unknown path."""
         email = self._email()
         tree = self._tree(email)
         parts = [part for part in path.split("/") if part]

@@ -76,7 +76,7 @@ def parse_time(text: str) -> datetime:
 
 
 def etag(*numbers: int) -> str:
-    """A resource's etag: its generation numbers as a protocol buffer message of varints, in base64 (CAE= for 1)."""
+    """Return an etag: generation numbers as a protocol buffer message of varints, in base64 (CAE= for 1)."""
     message = bytearray()
     for tag, number in enumerate(numbers, 1):
         message.append(tag << 3)
@@ -88,7 +88,7 @@ def etag(*numbers: int) -> str:
 
 
 def checksums(path: Path) -> tuple[int, str, str]:
-    """(size, crc32c, md5) of a file, read once in small pieces."""
+    """Return (size, crc32c, md5) of a file, read once in small pieces."""
     crc, md5, size = google_crc32c.Checksum(), hashlib.md5(usedforsecurity=False), 0
     with path.open("rb") as file:
         while piece := file.read(CHUNK):
@@ -161,7 +161,7 @@ class ObjectStore:
     # --- bytes
 
     def path(self, row: dict) -> Path:
-        """The file with the bytes of a generation."""
+        """Return the file with the bytes of a generation."""
         return self._blob_path(row["blob"]["id"])
 
     def temporary(self) -> Path:
@@ -185,7 +185,7 @@ class ObjectStore:
         return blob
 
     def duplicate(self, row: dict) -> Blob:
-        """A second blob with the same bytes: a hard link, so that either can go without the other."""
+        """Return a second blob with the same bytes: a hard link, so that either can go without the other."""
         blob = Blob(**{**row["blob"], "id": uuid.uuid4().hex})
         target = self._blob_path(blob.id)
         target.parent.mkdir(exist_ok=True, mode=0o700)
@@ -193,7 +193,7 @@ class ObjectStore:
         return blob
 
     def concatenate(self, rows: Iterable[dict]) -> Blob:
-        """The bytes of several generations as one blob. Composed objects have no MD5."""
+        """Return the bytes of several generations as one blob. Composed objects have no MD5."""
         path = self.temporary()
         with path.open("wb") as out:
             for row in rows:
@@ -211,7 +211,7 @@ class ObjectStore:
         return self.store.get(BUCKET, name)
 
     def get(self, bucket: dict, name: str, generation: int | str | None = None) -> dict | None:
-        """The live generation of an object, or the given one whether live or noncurrent."""
+        """Return the live generation of an object, or the given one whether live or noncurrent."""
         live = self.store.get(LIVE, self._key(bucket, name))
         if generation is None or (live and live["object"]["generation"] == str(generation)):
             return live
@@ -319,7 +319,7 @@ class ObjectStore:
         after: str = "",
         limit: int = 1000,
     ) -> Listing:
-        """One page of at most `limit` objects and prefixes together, in the order of their names' bytes.
+        """Return one page of at most `limit` objects and prefixes together, in the order of their names' bytes.
 
         `start` is inclusive, `end` exclusive, `after` is the previous page's `next`. `trailing` also lists objects that
         end in their first delimiter. Raises ValueError for a bad glob.
@@ -371,7 +371,7 @@ class ObjectStore:
         return upload
 
     def get_upload(self, upload: str) -> dict | None:
-        """The session's body, or None when there is none or it is older than a week."""
+        """Return the session's body, or None when there is none or it is older than a week."""
         row = self.store.get(UPLOAD, upload)
         if row and datetime.now(UTC) - parse_time(row["started"]) > UPLOAD_LIFETIME:
             self.end_upload(upload)
@@ -379,7 +379,7 @@ class ObjectStore:
         return row
 
     def uploaded(self, upload: str) -> int:
-        """How many bytes of a session are safely on disk."""
+        """Return how many bytes of a session are safely on disk."""
         return self._upload_path(upload).stat().st_size
 
     def append(self, upload: str, chunk: Path, *, skip: int = 0, whole: bool) -> int:
@@ -405,7 +405,7 @@ class ObjectStore:
         return length
 
     def take_upload(self, upload: str) -> Blob:
-        """The session's bytes as a blob. The caller ends the session in the transaction that inserts the object."""
+        """Return a session's bytes as a blob. The caller ends the session in the transaction of the new object."""
         copy = self.temporary()
         # A link, not a move: should the object be refused or the process die now, the session can still be finished.
         os.link(self._upload_path(upload), copy)
@@ -424,7 +424,7 @@ class ObjectStore:
     # --- for other services
 
     def read(self, bucket: str, name: str, generation: int | str | None = None) -> Path | None:
-        """The file with an object's bytes, or None when there is none. Checks no permissions."""
+        """Return the file with an object's bytes, or None when there is none. Checks no permissions."""
         parent = self.bucket(bucket)
         row = self.get(parent, name, generation) if parent else None
         return self.path(row) if row else None
@@ -460,7 +460,7 @@ class ObjectStore:
         return self.uploads / hashlib.sha256(upload.encode()).hexdigest()
 
     def _retire(self, bucket: dict, row: dict, *, permanently: bool = False) -> None:
-        """A live generation was replaced or deleted."""
+        """Handle a live generation that was replaced or deleted."""
         if bucket.get("versioning", {}).get("enabled") and not permanently:
             resource = row["object"]
             resource["timeDeleted"] = timestamp()

@@ -72,14 +72,14 @@ def builds() -> tuple[Build, ...]:
 
 
 def nearest(version: str) -> Build:
-    """The build that serves a databaseVersion ("POSTGRES_16"): the nearest major version, the newer of two as near."""
+    """Return the build for a databaseVersion ("POSTGRES_16"): the nearest major version, the newer of two as near."""
     major = int(version.split("_")[1])
     return min(builds(), key=lambda build: (abs(build.major - major), -build.major))
 
 
 @functools.cache
 def parameters(major: int) -> dict[str, Flag]:
-    """The parameters of a build that may be set as database flags, by name."""
+    """Return the parameters of a build that may be set as database flags, by name."""
     build = next(item for item in builds() if item.major == major)
     text = subprocess.run(
         [build.tool("postgres"), "--describe-config"], capture_output=True, text=True, check=True
@@ -97,7 +97,7 @@ def parameters(major: int) -> dict[str, Flag]:
 
 
 def installed(home: Home, version: str) -> Build:
-    """The build for a version, copied to where the servers' user can execute it if it cannot where it is."""
+    """Return the build for a version, copied to where the servers' user can execute it if it cannot where it is."""
     found = nearest(version)
     if home.can_enter(found.bin):
         return found

@@ -59,7 +59,7 @@ class Probe:
         return self.initial_delay + self.period * (self.failures - 1) + self.timeout
 
     def check(self, port: int, timeout: float | None = None) -> bool:
-        """One attempt against 127.0.0.1:port. An HTTP answer from 200 to 399 passes."""
+        """Try once against 127.0.0.1:port. An HTTP answer from 200 to 399 passes."""
         port = self.port or port
         limit = min(self.timeout, timeout) if timeout is not None else self.timeout
         try:
@@ -180,7 +180,7 @@ class Pool:
     # -- requests
 
     def acquire(self) -> Future[Instance]:
-        """An instance with room for one more request, which `release` must be given back. The future fails with
+        """Return an instance with room for one more request, which `release` must be given back. The future fails with
         StartFailed, or
         with Exhausted when the pool is closed or may have no instance."""
         future: Future[Instance] = Future()
@@ -204,7 +204,7 @@ class Pool:
             self._dispatch()
 
     def discard(self, instance: Instance) -> None:
-        """An instance refuses connections: it gets no more requests, whether or not its process has ended yet."""
+        """Send no more requests to an instance that refuses connections, whether or not its process has ended yet."""
         with self._lock:
             if instance not in self._ready:
                 return
@@ -223,7 +223,7 @@ class Pool:
 
     @contextlib.contextmanager
     def lease(self, timeout: float) -> Iterator[Instance]:
-        """An instance for the length of a `with` block."""
+        """Hold an instance for the length of a `with` block."""
         future = self.acquire()
         try:
             instance = future.result(timeout)
@@ -342,7 +342,7 @@ class Pool:
         self._dispatch()
 
     def _roomy(self) -> Instance | None:
-        """The busiest instance that has room: work is packed so that the others can idle away."""
+        """Return the busiest instance that has room: work is packed so that the others can idle away."""
         candidates = [
             instance
             for instance in self._ready

@@ -97,7 +97,7 @@ class Postgres(LocalServer):
 
     @staticmethod
     def conceal(password: str) -> str:
-        """A SCRAM-SHA-256 verifier (RFC 5803), which PostgreSQL takes in place of a password."""
+        """Return a SCRAM-SHA-256 verifier (RFC 5803), which PostgreSQL takes in place of a password."""
         salted = unicodedata.normalize("NFKC", password).encode()  # what SASLprep (RFC 4013) comes to
         salt = secrets.token_bytes(16)
         key = hashlib.pbkdf2_hmac("sha256", salted, salt, SCRAM_ITERATIONS)
@@ -288,7 +288,7 @@ class Postgres(LocalServer):
 
     @contextlib.contextmanager
     def _session(self, database: str = ADMIN_DATABASE) -> Iterator[psycopg2.extensions.cursor]:
-        """A superuser's cursor in autocommit; the server's complaints become SqlError."""
+        """Open a superuser's cursor in autocommit; the server's errors become SqlError."""
         if not self.configuration.running and self.pid is None:
             raise Stopped("the instance is stopped")
         try:
@@ -484,11 +484,11 @@ def _names(roles: Sequence[str]) -> sql.Composable:
 
 
 def _quote(value: str) -> str:
-    """A value in postgresql.conf."""
+    """Return a value in postgresql.conf."""
     return "'" + value.replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n") + "'"
 
 
 def _complaints(text: str) -> str:
-    """The FATAL, ERROR and HINT lines of a server's log."""
+    """Return the FATAL, ERROR and HINT lines of a server's log."""
     found = re.findall(r"(?:FATAL|ERROR|PANIC|HINT|DETAIL):\s+(.*)", text)
     return " ".join(found[-4:]) or text.strip()[-300:] or "it says nothing"

@@ -155,7 +155,7 @@ class Process:
         self._child = child
 
     def alive(self) -> bool:
-        """Whether the process has not exited."""
+        """Return whether the process has not exited."""
         return not self.exited.is_set()
 
     def wait(self, timeout: float | None = None) -> int | None:
@@ -198,7 +198,7 @@ class Process:
             self.returncode = int(code.read_text())
 
     def _leaders(self) -> list[int]:
-        """The container's own first process: the supervisor's child where there is a supervisor."""
+        """Return the container's own first process: the supervisor's child where there is a supervisor."""
         if not self.record["supervised"]:
             return [self.pid]
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
@@ -259,17 +259,17 @@ class Processes:
             thread.join()
 
     def of(self, owner: str) -> list[Process]:
-        """The live containers of a resource."""
+        """Return the live containers of a resource."""
         with self._lock:
             return [process for process in self._running.values() if process.owner == owner]
 
     def all(self) -> list[Process]:
-        """All live containers."""
+        """Return all live containers."""
         with self._lock:
             return list(self._running.values())
 
     def kept(self, owner: str) -> Process | None:
-        """The container of a resource that was run with `keep_exit_code`, live or ended, until `discard`."""
+        """Return the container of a resource that was run with `keep_exit_code`, live or ended, until `discard`."""
         for _, record in self.sandbox.store.list(KIND, parent=owner):
             if live := self._running.get(record["id"]):
                 return live

@@ -117,13 +117,13 @@ class SqlServers:
         self._problems.pop(name, None)
 
     def logfile(self, name: str) -> Path:
-        """A server's log; the instance's name is in the file's, since `gcp-sandbox logs` goes by it."""
+        """Return a server's log; the instance's name is in the file's, since `gcp-sandbox logs` goes by it."""
         self.sandbox.settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self.sandbox.settings.logs / f"sql-{name.split(':')[-1]}.log"
 
     @staticmethod
     def engine(version: str) -> type[Server]:
-        """The engine of a databaseVersion."""
+        """Return the engine of a databaseVersion."""
         return ENGINES.get(version.partition("_")[0], Stored)
 
     def create(self, name: str, configuration: Configuration, secret: str | None) -> Server:
@@ -156,7 +156,7 @@ class SqlServers:
         return next(port for port in range(first, 65536) if port not in taken and port_is_free(port))
 
     def server(self, name: str, configuration: Configuration | None = None) -> Any:
-        """The server of an instance; `configuration` is needed where the engine keeps none (see Stored)."""
+        """Return the server of an instance; `configuration` is needed where the engine keeps none (see Stored)."""
         with self._lock:
             if name not in self._servers:
                 record = self.store.get(KIND, name)
@@ -182,16 +182,16 @@ class SqlServers:
             self.store.delete(KIND, name)
 
     def backups(self, name: str) -> Path:
-        """Where the backup of that name is kept."""
+        """Return where the backup of that name is kept."""
         return self.home.data / BACKUPS / name
 
     def endpoint(self, connection_name: str) -> tuple[Path, int]:
-        """(the server's unix socket, port on 127.0.0.1 for TCP)"""
+        """Return (the server's unix socket, port on 127.0.0.1 for TCP)"""
         server = self.server(connection_name)
         return Path(server.upstream().path), server.port
 
     def endpoints(self) -> list[dict[str, Any]]:
-        """Every server for `gcp-sandbox status`: connection name, port on 127.0.0.1, whether it runs, and why not."""
+        """Return all servers for `gcp-sandbox status`: connection name, port on 127.0.0.1, whether it runs, problem."""
         return [
             {
                 "connection": name,

@@ -156,7 +156,7 @@ class Server(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def flags(cls, version: str) -> dict[str, Flag] | None:
-        """The flags this engine knows, by name; None when they are unknown."""
+        """Return the flags this engine knows, by name; None when they are unknown."""
 
     @classmethod
     @abc.abstractmethod

@@ -55,14 +55,14 @@ class Call:
         self.sandbox.iam.check(self.caller, self.sandbox.projects.canonical(resource), permission)
 
     def project(self, id_or_number: str) -> Project:
-        """The project (.id, .number); ApiError 403 for one that does not exist, which Google does not tell apart."""
+        """Return the project (.id, .number); ApiError 403 for one that does not exist, as for a forbidden one."""
         found = self.sandbox.projects.get(id_or_number)
         if found is None or found.state != "ACTIVE":
             raise self.sandbox.projects.invisible(id_or_number, self.service.api_name or "")
         return found
 
     def page(self, items: list[Any], *, key: str, default: int, maximum: int) -> dict[str, Any]:
-        """The page of `items` that pageSize (or maxResults) and pageToken ask for: {key: [...], "nextPageToken": ...}.
+        """Return the page of `items` for pageSize (or maxResults) and pageToken: {key: [...], "nextPageToken": ...}.
 
         An empty page has no key, as Google leaves empty lists out. Negative sizes and foreign tokens are 400.
         """

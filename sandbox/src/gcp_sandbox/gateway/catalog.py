@@ -109,17 +109,17 @@ def host_of(service: str) -> str:
 
 
 def known(service: str) -> bool:
-    """Whether there is a service of this host name."""
+    """Return whether there is a service of this host name."""
     return service in TITLES or service in DEFAULT_SERVICES or service in _directory()
 
 
 def title(service: str) -> str:
-    """The name that Google shows for an API: "Cloud Run Admin API"."""
+    """Return the name that Google shows for an API: "Cloud Run Admin API"."""
     return TITLES.get(service) or _directory().get(service) or service
 
 
 def with_dependencies(services: Iterable[str]) -> set[str]:
-    """The services and all that they need, by host name."""
+    """Return the services and all that they need, by host name."""
     todo, found = [host_of(service) for service in services], set()
     while todo:
         service = todo.pop()
@@ -135,23 +135,23 @@ def names() -> list[str]:
 
 
 def dependents(service: str) -> set[str]:
-    """The services that need this one, by host name."""
+    """Return the services that need this one, by host name."""
     return {other for other in map(host_of, DEPENDENCIES) if service in with_dependencies([other]) - {other}}
 
 
 def service_agent(service: str, project: Project) -> Agent | None:
-    """The service agent of an API in a project; None where it has none."""
+    """Return the service agent of an API in a project; None where it has none."""
     found = AGENTS.get(service.removesuffix(".googleapis.com"))
     return Agent(f"service-{project.number}@{found[0]}.iam.gserviceaccount.com", found[1]) if found else None
 
 
 def has_agent_on_enable(service: str) -> bool:
-    """Whether enabling the API is enough for its service agent to exist."""
+    """Return whether enabling the API is enough for its service agent to exist."""
     return AGENTS.get(service.removesuffix(".googleapis.com"), ("", "", False))[2]
 
 
 def is_service_agent(email: str) -> bool:
-    """Whether the address is one of Google's own accounts in a project and not one that a user made."""
+    """Return whether the address is one of Google's own accounts in a project and not one that a user made."""
     domain = email.rpartition("@")[2].removesuffix(".iam.gserviceaccount.com")
     return (
         domain.startswith("gcp-sa-")
@@ -161,7 +161,7 @@ def is_service_agent(email: str) -> bool:
 
 
 def default_account(service: str, project: Project) -> tuple[str, str] | None:
-    """(address, display name) of the default service account that enabling an API makes."""
+    """Return (address, display name) of the default service account that enabling an API makes."""
     if service in ("compute.googleapis.com", "run.googleapis.com"):
         return f"{project.number}-compute@developer.gserviceaccount.com", "Compute Engine default service account"
     return None

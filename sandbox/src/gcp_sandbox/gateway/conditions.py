@@ -41,7 +41,7 @@ class InvalidExpression(ValueError):
 
 
 def evaluate(expression: str, attributes: Mapping[str, Any]) -> bool:
-    """Whether the condition holds. An evaluation error counts as false, as IAM treats it.
+    """Return whether the condition holds. An evaluation error counts as false, as IAM treats it.
 
     :param attributes: nested: {"resource": {"name": ...}, "request": {"time": datetime}, "api": {...}}.
     """

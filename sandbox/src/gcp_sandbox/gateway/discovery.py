@@ -51,7 +51,7 @@ SYSTEM_PARAMETERS = frozenset(
 
 @functools.cache
 def documents_folder() -> Path:
-    """Where google-api-python-client keeps the documents; found without importing the library, which is slow."""
+    """Return where google-api-python-client keeps the documents; found without importing the library, which is slow."""
     spec = importlib.util.find_spec("googleapiclient")
     if spec is None or spec.origin is None:
         raise RuntimeError("google-api-python-client is not installed")
@@ -60,7 +60,7 @@ def documents_folder() -> Path:
 
 @functools.cache
 def known_apis() -> frozenset[str]:
-    """Names of all APIs Google publishes a document for ("compute", "run", ...)."""
+    """Return the names of all APIs Google publishes a document for ("compute", "run", ...)."""
     return frozenset(file.name.partition(".")[0] for file in documents_folder().glob("*.json"))
 
 
@@ -110,7 +110,7 @@ class _Template:
 
 @functools.cache
 def load_document(name: str, version: str) -> Document:
-    """The document, parsed once in a process; LookupError when Google publishes none."""
+    """Return the document, parsed once in a process; LookupError when Google publishes none."""
     return Document(name, version)
 
 
@@ -158,7 +158,7 @@ class Document:
         return hosts
 
     def match(self, verb: str, raw_path: str) -> Match | None:
-        """Which method a request is, or None."""
+        """Return which method a request is, or None."""
         for template in self._templates.get(verb, ()):
             found = template.pattern.fullmatch(raw_path)
             if found:
@@ -202,7 +202,7 @@ def _walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _pattern(path: str, parameters: dict[str, dict[str, Any]]) -> tuple[str, int]:
-    """A regular expression for a path template, and how many literal characters it has."""
+    """Return a regular expression for a path template, and how many literal characters it has."""
     parts = _VARIABLE.split(path)
     out, weight = [re.escape(parts[0])], len(parts[0])
     for reserved, name, literal in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):

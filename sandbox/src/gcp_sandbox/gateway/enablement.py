@@ -47,7 +47,7 @@ class Enablement:
         return sorted(body["service"] for _, body in rows)
 
     def usable(self, project: Project, service: str) -> bool:
-        """Whether the service serves the project: enabled, and the moment that this takes to propagate has passed."""
+        """Return whether the service serves the project: enabled, and the propagation delay has passed."""
         record = self._record(project, service)
         return record is not None and time.time() >= record["usableFrom"]
 

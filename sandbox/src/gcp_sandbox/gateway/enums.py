@@ -43,7 +43,7 @@ _GAPS: dict[str, dict[str, int]] = {
 
 
 def enum_number(values: Sequence[str], name: str) -> int | None:
-    """The number of value `name` of the enum with `values`, None when it is not one of them."""
+    """Return the number of value `name` of the enum with `values`, None when it is not one of them."""
     if name not in values:
         return None
     gaps = _GAPS.get(values[0], {})
@@ -54,5 +54,5 @@ def enum_number(values: Sequence[str], name: str) -> int | None:
 
 
 def enum_value(values: Sequence[str], number: int) -> str | None:
-    """The value with `number`, None when there is none."""
+    """Return the value with `number`, None when there is none."""
     return next((name for name in values if enum_number(values, name) == number), None)

@@ -114,7 +114,7 @@ class ApiError(Exception):
         return status
 
     def render(self, style: str = "rpc") -> dict[str, Any]:
-        """The response body: `style` is "rpc" or "legacy" (see `Service.error_style`)."""
+        """Return the response body: `style` is "rpc" or "legacy" (see `Service.error_style`)."""
         error: dict[str, Any] = {"code": self.code, "message": self.message}
         if style == "legacy":
             error["errors"] = self.legacy_errors or self.errors or [self._legacy_error()]

@@ -117,7 +117,7 @@ class _Parser:
         return lambda body: all(fits(body) for fits in parts)
 
     def _juxtaposed(self) -> bool:
-        """Whether another term follows without a word between, which means AND."""
+        """Return whether another term follows without a word between, which means AND."""
         token = self._peek()
         return "AND" in self._words and token is not None and token["paren"] != ")" and token["word"] in (None, "NOT")
 

@@ -80,7 +80,7 @@ class Iam:
     # --- policies -----------------------------------------------------------------------------------------------
 
     def get_policy(self, resource: str, *, requested_version: int = 0) -> dict[str, Any]:
-        """The allow policy of a resource: {bindings, etag, version}, only an etag when it was never set.
+        """Return the allow policy of a resource: {bindings, etag, version}, only an etag when it was never set.
 
         With a requested version below 3, conditional bindings come as Google gives them to old clients: without their
         conditions and under a role name that cannot be set (cloud.google.com/iam/docs/troubleshooting-withcond).
@@ -173,7 +173,7 @@ class Iam:
         self._rename(f"serviceAccount:{email}", f"deleted:serviceAccount:{email}?uid={unique_id}")
 
     def member_undeleted(self, email: str, unique_id: str) -> None:
-        """The inverse of `member_deleted`."""
+        """Undo `member_deleted`."""
         self._rename(f"deleted:serviceAccount:{email}?uid={unique_id}", f"serviceAccount:{email}")
 
     # --- evaluation ---------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class Iam:
         *,
         attributes: dict[str, Any] | None = None,
     ) -> set[str]:
-        """Which of the permissions the principal has on a resource, by its policy and those of all that contain it.
+        """Return the permissions of a principal on a resource, by its policy and those of its ancestors.
 
         :param resource: full resource name, "//run.googleapis.com/projects/p/locations/l/services/s".
         :param attributes: `api.getAttribute` values for conditions.
@@ -210,7 +210,7 @@ class Iam:
         return granted
 
     def allowed(self, principal: Principal, resource: str, permission: str) -> bool:
-        """Whether the principal has one permission."""
+        """Return whether the principal has one permission."""
         return permission in self.test(principal, resource, [permission])
 
     def check(self, principal: Principal, resource: str, permission: str) -> None:
@@ -224,7 +224,7 @@ class Iam:
         return {m for b in bindings if b["role"] == role and "condition" not in b for m in b["members"]}
 
     def matches(self, principal: Principal, member: str) -> bool:
-        """Whether a policy's member is, or contains, the principal."""
+        """Return whether a policy's member is, or contains, the principal."""
         if member == "allUsers":
             return True
         if principal.anonymous:
@@ -248,14 +248,14 @@ class Iam:
         return False
 
     def canonical(self, resource: str) -> str:
-        """The one name that a resource's policy is stored under: projects by id, service accounts by address."""
+        """Return the one name that a resource's policy is stored under: projects by id, service accounts by address."""
         resource = self.sandbox.projects.canonical(resource)
         match = re.fullmatch(r"//iam\.googleapis\.com/projects/[^/]+/serviceAccounts/([^/]+)(/.*)?", resource)
         account = self.sandbox.identities.account(match[1]) if match else None
         return f"//iam.googleapis.com/{account['name']}{match[2] or ''}" if match and account else resource
 
     def lineage(self, resource: str) -> list[str]:
-        """The resource (canonical) and everything it is in, nearest first, ending with the organization."""
+        """Return the resource (canonical) and everything it is in, nearest first, ending with the organization."""
         if resource.startswith(MANAGER) and not resource.startswith(f"{MANAGER}projects/"):
             return self.sandbox.projects.chain(resource)
         if resource.startswith("//cloudbilling.googleapis.com/"):
@@ -275,7 +275,7 @@ class Iam:
         return names
 
     def denied(self, principal: Principal, resource: str, permission: str) -> ApiError:
-        """The 403 (401 for anonymous callers of Cloud Storage) of the resource's service."""
+        """Return the 403 (401 for anonymous callers of Cloud Storage) of the resource's service."""
         host, _, name = resource.removeprefix("//").partition("/")
         return self._facts.get(host, DEFAULT).denial(principal, host, name, permission)
 
@@ -290,7 +290,7 @@ class Iam:
         self.store.put(KIND, resource, body)
 
     def _effective(self, resource: str) -> list[dict[str, Any]]:
-        """The bindings that are in effect now."""
+        """Return the bindings that are in effect now."""
         stored = self.store.get(KIND, resource)
         if stored is None:
             return []
@@ -415,7 +415,7 @@ def _deny_name(permission: str) -> str:
 
 
 def _v1_member(member: str) -> str:
-    """A deny policy's (v2) principal identifier as an allow policy's member."""
+    """Return a deny policy's (v2) principal identifier as an allow policy's member."""
     if member == "principalSet://goog/public:all":
         return "allUsers"
     if member.startswith("principal://goog/subject/"):
@@ -460,7 +460,7 @@ def _concurrent_change(sent: str, current: str) -> ApiError:
 
 
 def _octal(etag: str) -> str:
-    """An etag's bytes with everything unprintable escaped in octal, as Google shows them."""
+    """Return an etag's bytes with everything unprintable escaped in octal, as Google shows them."""
     try:
         raw = base64.b64decode(etag + "=" * (-len(etag) % 4), altchars=b"-_" if re.search("[-_]", etag) else None)
     except ValueError as error:

@@ -72,7 +72,7 @@ def requested_version(call: Call) -> int:
 
 
 def test_iam_permissions(call: Call, resource: str) -> dict[str, Any]:
-    """The answer of testIamPermissions: those of the permissions asked for that the caller has, in the order asked."""
+    """Return the answer of testIamPermissions: the requested permissions that the caller has, in their order."""
     asked = call.body.get("permissions", call.query.get("permissions", []))
     for permission in asked:
         if "*" in permission or not re.fullmatch(r"[\w./-]+", permission):

@@ -136,7 +136,7 @@ class Identities:
     # --- principals ---------------------------------------------------------------------------------------------
 
     def users(self) -> list[Principal]:
-        """The people of the organization, by address."""
+        """Return the people of the organization, by address."""
         rows = self.sandbox.store.list(USER_KIND)
         return [Principal(body["email"], "user", body["id"]) for _, body in rows]
 
@@ -150,14 +150,14 @@ class Identities:
         return (self.sandbox.store.get(USER_KIND, email) or {}).get("name", "")
 
     def principal(self, email: str) -> Principal | None:
-        """The user or service account with this address; None when there is none or the account was deleted."""
+        """Return the user or service account with this address; None when there is none or the account was deleted."""
         if user := self.sandbox.store.get(USER_KIND, email):
             return Principal(email, "user", user["id"])
         account = self.account(email)
         return Principal(account["email"], "serviceAccount", account["uniqueId"]) if account else None
 
     def service_account(self, email: str) -> Principal:
-        """The principal of a running service's identity.
+        """Return the principal of a running service's identity.
 
         A deleted or disabled account is still a principal: its tokens fail, its permissions are whatever policies say.
         """
@@ -165,7 +165,7 @@ class Identities:
         return Principal(email, "serviceAccount", account["uniqueId"] if account else "")
 
     def member_exists(self, member: str) -> bool:
-        """Whether a policy may name this `type:address`.
+        """Return whether a policy may name this `type:address`.
 
         The directory is complete for the sandbox's own projects only: accounts of projects elsewhere and users of
         Google at large are taken to exist, except in the domain that can never have any (.invalid, RFC 2606). A
@@ -182,7 +182,7 @@ class Identities:
         return self.project_of(value) is None
 
     def project_of(self, email: str) -> Project | None:
-        """The sandbox's project that a service account's address belongs to, from the address alone."""
+        """Return the sandbox's project that a service account's address belongs to, from the address alone."""
         local, _, domain = email.partition("@")
         if domain.endswith(".iam.gserviceaccount.com") and not catalog.is_service_agent(email):
             return self.sandbox.projects.get(domain.removesuffix(".iam.gserviceaccount.com"))
@@ -196,7 +196,7 @@ class Identities:
     # --- service accounts ---------------------------------------------------------------------------------------
 
     def account(self, email_or_id: str) -> dict[str, Any] | None:
-        """The stored document of a service account by address or unique id; None when there is none."""
+        """Return the stored document of a service account by address or unique id; None when there is none."""
         if email_or_id.isdigit():
             rows = (body for _, body in self.sandbox.store.list(ACCOUNT_KIND))
             return next((body for body in rows if body["uniqueId"] == email_or_id), None)
@@ -228,7 +228,7 @@ class Identities:
         self.sandbox.store.put(ACCOUNT_KIND, body["email"], body, parent=parent)
 
     def accounts(self, project: Project) -> list[dict[str, Any]]:
-        """The service accounts of a project by address, Google's own service agents left out."""
+        """Return the service accounts of a project by address, Google's own service agents left out."""
         return [body for _, body in self.sandbox.store.list(ACCOUNT_KIND, parent=f"projects/{project.id}")]
 
     def delete_account(self, body: dict[str, Any]) -> None:
@@ -252,7 +252,7 @@ class Identities:
         return body
 
     def service_agent(self, project: Project, service: str) -> dict[str, Any] | None:
-        """The service agent of an API in a project, made and given its role when new; None where there is none."""
+        """Return the service agent of an API in a project, made and granted its role when new; None without one."""
         agent = catalog.service_agent(service, project)
         if agent is None:
             return None
@@ -278,7 +278,7 @@ class Identities:
     # --- keys of service accounts -------------------------------------------------------------------------------
 
     def create_key(self, account: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A new user-managed key: its stored document, and the key file's contents (which are not stored)."""
+        """Return a new user-managed key: its stored document, and the key file's contents (which are not stored)."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         start = _now()
         pem = tokens.certificate(key, account["uniqueId"], start=start, end=tokens.FOREVER)
@@ -319,7 +319,7 @@ class Identities:
         self.sandbox.store.put(KEY_KIND, f"{account['email']}/{body['id']}", body, parent=account["email"])
 
     def keys(self, email: str) -> list[dict[str, Any]]:
-        """The user-managed keys of an account."""
+        """Return the user-managed keys of an account."""
         return [body for _, body in self.sandbox.store.list(KEY_KIND, parent=email)]
 
     def delete_key(self, email: str, key_id: str) -> bool:
@@ -327,7 +327,7 @@ class Identities:
         return self.sandbox.store.delete(KEY_KIND, f"{email}/{key_id}")
 
     def system_key(self, account: Mapping[str, Any]) -> dict[str, Any]:
-        """The key that Google holds for an account, made when first used: {id, pem (certificate), private, ...}."""
+        """Return the key that Google holds for an account, made at first use: {id, pem (certificate), private, ...}."""
         found = self.existing_system_key(account)
         if found is None:
             key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -345,7 +345,7 @@ class Identities:
         return found
 
     def existing_system_key(self, account: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The key that Google holds for an account, None as long as it was never needed."""
+        """Return the key that Google holds for an account, None as long as it was never needed."""
         found = self.sandbox.store.get(SYSTEM_KEY_KIND, account["email"])
         return found if found and found["uniqueId"] == account["uniqueId"] else None
 
@@ -356,7 +356,7 @@ class Identities:
         return {**pems, system["id"]: system["pem"]}
 
     def sign_jwt(self, account: Mapping[str, Any], payload: str | dict[str, Any]) -> tuple[str, str]:
-        """(key id, JWT) signed by the account's system-managed key, as iamcredentials.signJwt does."""
+        """Return (key id, JWT) signed by the account's system-managed key, as iamcredentials.signJwt does."""
         key = self.system_key(account)
         return key["id"], tokens.encode(payload, _private(key["private"]), key["id"])
 
@@ -375,12 +375,12 @@ class Identities:
         return {"keyId": key_id, "signedJwt": token}
 
     def sign_blob(self, account: Mapping[str, Any], data: bytes) -> tuple[str, bytes]:
-        """(key id, RSASSA-PKCS1-v1_5 signature with SHA-256) by the account's system-managed key."""
+        """Return (key id, RSASSA-PKCS1-v1_5 signature with SHA-256) by the account's system-managed key."""
         key = self.system_key(account)
         return key["id"], tokens.sign(data, _private(key["private"]))
 
     def verify_account_jwt(self, token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(account, payload) of a JWT that a service account signed as its `iss`.
+        """Return (account, payload) of a JWT that a service account signed as its `iss`.
 
         Signature, key and account are checked, times and audience are not. Raises tokens.InvalidToken with the words
         that Google's token endpoint uses.
@@ -416,7 +416,7 @@ class Identities:
         return {body["id"]: body["pem"] for _, body in rows}
 
     def sign_iap(self, payload: dict[str, Any]) -> str:
-        """An `X-Goog-IAP-JWT-Assertion`: ES256; the issuer is added."""
+        """Return an `X-Goog-IAP-JWT-Assertion`: ES256; the issuer is added."""
         _, body = self.sandbox.store.list(GOOGLE_KEY_KIND, parent="iap")[0]
         return tokens.encode({"iss": IAP_ISSUER, **payload}, _private(body["private"]), body["id"])
 
@@ -429,7 +429,7 @@ class Identities:
     def mint_access_token(
         self, email: str, scopes: Iterable[str] = (CLOUD_PLATFORM,), lifetime: float = LONGEST_TOKEN
     ) -> str:
-        """An opaque OAuth access token, valid `granted_lifetime(lifetime)` seconds; survives a restart unstored."""
+        """Return an opaque OAuth access token for `granted_lifetime(lifetime)` seconds; a restart keeps it valid."""
         principal = self.principal(email)
         if principal is None:
             raise KeyError(email)
@@ -443,7 +443,7 @@ class Identities:
         return ACCESS_PREFIX + self._seal(claims)
 
     def mint_refresh_token(self, email: str) -> str:
-        """The refresh token of an `authorized_user` credential; it does not expire."""
+        """Return the refresh token of an `authorized_user` credential; it does not expire."""
         return REFRESH_PREFIX + self._seal({"email": email, "grant": "refresh"})
 
     def redeem_refresh_token(self, token: str) -> Principal | None:
@@ -466,7 +466,7 @@ class Identities:
     def mint_id_token(
         self, email: str, audience: str, *, include_email: bool = True, lifetime: float = LONGEST_TOKEN, **claims: Any
     ) -> str:
-        """An OpenID Connect ID token signed by Google (RS256) for `audience`; `claims` are added."""
+        """Return an OpenID Connect ID token signed by Google (RS256) for `audience`; `claims` are added."""
         principal = self.principal(email)
         if principal is None:
             raise KeyError(email)
@@ -501,7 +501,7 @@ class Identities:
         return Principal(principal.email, principal.kind, principal.unique_id, claims)
 
     def verify_id_token(self, token: str, audiences: Iterable[str] | None = None) -> Principal | None:
-        """The owner of an ID token that Google signed, with the payload as claims; None when it is not valid.
+        """Return the owner of an ID token that Google signed, with the payload as claims; None when it is not valid.
 
         :param audiences: accepted values of `aud`; None accepts any.
         """
@@ -518,7 +518,7 @@ class Identities:
         return self._by_unique_id(payload)
 
     def verify_self_signed(self, token: str, host: str) -> Principal | None:
-        """The service account behind a self-signed JWT used as an access token (https://google.aip.dev/auth/4111).
+        """Return the service account of a self-signed JWT that is an access token (https://google.aip.dev/auth/4111).
 
         `iss` and `sub` are the account, and either `aud` is the service's URL or there is a `scope`. At most an hour
         long. None when it is not valid for `host`.
@@ -542,7 +542,7 @@ class Identities:
         return Principal(account["email"], "serviceAccount", account["uniqueId"], {**payload, "scopes": scopes})
 
     def authenticate(self, headers: Mapping[str, str], query: Mapping[str, Any] | None = None) -> Principal:
-        """The caller of a request to a Google API; ANONYMOUS without credentials.
+        """Return the caller of a request to a Google API; ANONYMOUS without credentials.
 
         :param headers: names in any case (`Headers`); `Host` is the audience that a self-signed JWT must have.
         :param query: parsed parameters; `access_token` and `oauth_token` are credentials too.

@@ -45,7 +45,7 @@ class Ingress:
         return sorted({label for labels, _ in self._published for label in labels()})
 
     def locate(self, label: str) -> str | None:
-        """The real host behind the first label of a `<label>.localhost` address, or None."""
+        """Return the real host behind the first label of a `<label>.localhost` address, or None."""
         return next((found for _, locate in self._published if (found := locate(label))), None)
 
     def register(self, pattern: str, app: AsgiApp) -> None:
@@ -53,10 +53,10 @@ class Ingress:
         self._apps.append((host_pattern(pattern), app))
 
     def find(self, host: str) -> AsgiApp | None:
-        """The application for a host, or None."""
+        """Return the application for a host, or None."""
         return next((app for pattern, app in self._apps if pattern.fullmatch(host)), None)
 
 
 def host_pattern(text: str) -> re.Pattern[str]:
-    """A pattern over lower-case host names; "*" stands for one or more characters."""
+    """Return a pattern over lower-case host names; "*" stands for one or more characters."""
     return re.compile(".+".join(re.escape(part) for part in text.lower().split("*")))

@@ -56,11 +56,11 @@ class LongRunning(Service):
         return f"//cloudresourcemanager.googleapis.com/{'/'.join(name.split('/')[:2])}"
 
     def _canonical(self, name: str) -> str:
-        """A relative name with the project's id for its number."""
+        """Return a relative name with the project's id for its number."""
         return self.sandbox.projects.canonical(f"//{self.name}/{name}").removeprefix(f"//{self.name}/")
 
     def operation_name(self, call: Call) -> str:
-        """Name of the operation that a call is about."""
+        """Return the name of the operation that a call is about."""
         return call.params["name"]
 
     def operation_collection(self, call: Call) -> str:
@@ -68,7 +68,7 @@ class LongRunning(Service):
         return self._canonical(call.params.get("name", "")).removesuffix("/operations")
 
     def operation_matches(self, call: Call, op: Op) -> bool:
-        """Whether the call's filter, if the service has one, lets an operation be listed."""
+        """Return whether the call's filter, if the service has one, lets an operation be listed."""
         return True
 
     def _operation(self, call: Call) -> Op:

@@ -14,7 +14,7 @@ class BadMask(ValueError):
 
 
 def parse_fields(text: str) -> dict[str, Any]:
-    """A tree of names from a partial-response selector: "items(id,owner/name),nextPageToken"; {} selects all of it."""
+    """Return a tree of names from a partial-response selector: "items(id,owner/name)"; {} selects all below."""
     tree, rest = _selection(text.replace(" ", ""))
     if rest:
         raise BadMask(rest)

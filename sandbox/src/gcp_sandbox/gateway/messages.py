@@ -84,7 +84,7 @@ class Response:
 
 
 def chunks(response: Response, size: int = 1 << 20) -> Iterator[bytes]:
-    """The content of a response, piece by piece."""
+    """Return the content of a response, piece by piece."""
     if response.path is not None:
         remaining = response.length if response.length is not None else response.path.stat().st_size - response.start
         with response.path.open("rb") as file:

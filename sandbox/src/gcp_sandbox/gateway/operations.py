@@ -137,7 +137,7 @@ class Operations:
             thread.join(timeout=2)
 
     def get(self, service: str, name: str) -> Op | None:
-        """The operation as it is now, or None."""
+        """Return the operation as it is now, or None."""
         body = self._store.get(KIND, f"{service}/{name}")
         return self._load(body) if body else None
 
@@ -149,7 +149,7 @@ class Operations:
         return sorted(ops, key=lambda op: op.number)
 
     def wait(self, op: Op, timeout: float) -> Op:
-        """The operation once it is done, or as it is after `timeout` seconds. Never inside a transaction."""
+        """Return the operation once it is done, or as it is after `timeout` seconds. Never inside a transaction."""
         deadline = time.monotonic() + timeout
         while True:
             with self._changed:

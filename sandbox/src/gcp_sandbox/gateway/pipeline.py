@@ -131,7 +131,7 @@ class Gateway:
         self._reported: set[str] = set()
 
     def document(self, service: str, version: str) -> Document:
-        """A loaded discovery document."""
+        """Return a loaded discovery document."""
         for served in self._served:
             for document in served.documents:
                 if (served.service.name, document.version) == (service, version):
@@ -151,7 +151,7 @@ class Gateway:
     # -- routing ------------------------------------------------------------------------------------------------
 
     def route(self, method: str, host: str, raw_path: str) -> Target | None:
-        """Where a request goes; None when no document and no route knows it. ApiError 501 for unserved hosts."""
+        """Return where a request goes; None when no document and no route knows it. ApiError 501 for unserved hosts."""
         candidates = self._candidates(host)
         if not candidates:
             raise self._unserved(host)
@@ -185,7 +185,7 @@ class Gateway:
     # -- answering ----------------------------------------------------------------------------------------------
 
     def answer(self, request: Request, target: Target | None = None, caller: Principal | None = None) -> Response:
-        """The answer to a request, its content encoded: `json` is rendered into `body`.
+        """Return the answer to a request, its content encoded: `json` is rendered into `body`.
 
         Blocks, so it belongs in a thread. `target` saves routing again; `caller` replaces credentials, for tests and
         for parts of the sandbox that act for a principal.
@@ -279,7 +279,7 @@ class Gateway:
     # -- checks -------------------------------------------------------------------------------------------------
 
     def _require_api(self, call: Call) -> None:
-        """The consumer's project exists, the caller may use it, and it has the API enabled.
+        """Check that the consumer's project exists, that the caller may use it, and that it has the API enabled.
 
         The consumer is the quota project that the request names, or the resource's project, or the caller's own
         (https://cloud.google.com/docs/quotas/set-quota-project).
@@ -397,7 +397,7 @@ class Gateway:
 
     @staticmethod
     def error(error: ApiError, service: Service | None) -> Response:
-        """An error as the service renders it."""
+        """Return an error as the service renders it."""
         style = service.error_style if service else "rpc"
         headers = dict(error.headers)
         if error.code == 401:
@@ -539,7 +539,7 @@ def _encode(response: Response, *, pretty: bool) -> Response:
 
 
 def not_found_page(request: Request) -> Response:
-    """The page Google's front end sends for a path that no API has."""
+    """Return the page Google's front end sends for a path that no API has."""
     url = html.escape(request.raw_path)
     page = (
         "<!DOCTYPE html>\n<html lang=en>\n  <meta charset=utf-8>\n"

@@ -71,7 +71,7 @@ class Projects:
         self.folder = f"folders/{sandbox.settings.project_number}"
 
     def get(self, id_or_number: str) -> Project | None:
-        """The project with this id or number, one marked for deletion included; None when there is none."""
+        """Return the project with this id or number, one marked for deletion included; None when there is none."""
         project_id = id_or_number
         if id_or_number.isdigit():
             entry = self.sandbox.store.get(NUMBER_KIND, id_or_number)
@@ -82,7 +82,7 @@ class Projects:
         return Project(body["projectId"], body["projectNumber"], body) if body else None
 
     def all(self) -> list[Project]:
-        """Every project by id, those marked for deletion included."""
+        """Return every project by id, those marked for deletion included."""
         return [Project(body["projectId"], body["projectNumber"], body) for _, body in self.sandbox.store.list(KIND)]
 
     def create(self, project_id: str, now: str, *, number: str | None = None, **fields: Any) -> Project:
@@ -116,19 +116,19 @@ class Projects:
         return self.chain(f"{MANAGER}{project.parent}") if project.parent else []
 
     def chain(self, container: str) -> list[str]:
-        """A folder or organization (full name) and what is above it."""
+        """Return a folder or organization (full name) and what is above it."""
         if container.startswith(f"{MANAGER}folders/"):
             return [container, f"{MANAGER}{self.organization}"]
         return [container]
 
     def canonical(self, resource: str) -> str:
-        """A full resource name with the project's number replaced by its id, as IAM policies are stored here."""
+        """Return a full resource name with the project's number replaced by its id, as IAM policies are stored here."""
         match = re.match(r"(//[^/]+/projects/)(\d+)(?=/|$)", resource)
         found = self.get(match[2]) if match else None
         return f"{match[1]}{found.id}{resource[match.end() :]}" if match and found else resource
 
     def invisible(self, id_or_number: str, service: str) -> ApiError:
-        """The 403 for a project that does not exist or is being deleted, which Google does not tell apart for others.
+        """Return the 403 for a project that does not exist or is being deleted, the same for callers without access.
 
         Resource Manager has words of its own; elsewhere it is the consumer that is found invalid.
         """

@@ -111,7 +111,7 @@ class RequestReader:
         return [Entry(*row) for row in self._db.execute(f"SELECT * FROM request WHERE {where} ORDER BY time", values)]
 
     def table(self, *, service: str | None = None, method: str | None = None, since: float = 0.0) -> list[tuple]:
-        """(service, requests, errors, mean ms, slowest ms), busiest first."""
+        """Return (service, requests, errors, mean ms, slowest ms), busiest first."""
         where, values = _where(service, method, since)
         return self._db.execute(
             "SELECT service, count(*), sum(status >= 400), avg(ms), max(ms) FROM request"

@@ -43,7 +43,7 @@ class Roles:
 
     @classmethod
     def load(cls) -> Roles:
-        """The roles of roles.toml."""
+        """Return the roles of roles.toml."""
         with FILE.open("rb") as file:
             return cls(tomllib.load(file))
 
@@ -63,11 +63,11 @@ class Roles:
         return frozenset(found)
 
     def names(self) -> list[str]:
-        """Names of all roles with permissions, sorted."""
+        """Return the names of all roles with permissions, sorted."""
         return sorted(f"roles/{name}" for name in self._titles)
 
     def get(self, name: str) -> Role | None:
-        """The role, or None where the sandbox does not know its permissions."""
+        """Return the role, or None where the sandbox does not know its permissions."""
         short = name.removeprefix("roles/")
         if short not in self._titles or not name.startswith("roles/"):
             return None
@@ -79,7 +79,7 @@ class Roles:
         return role.permissions if role else frozenset()
 
     def exists(self, name: str) -> bool:
-        """Whether Google has such a predefined role.
+        """Return whether Google has such a predefined role.
 
         For services that roles.toml covers in full this is certain; roles of others are taken to exist.
         """

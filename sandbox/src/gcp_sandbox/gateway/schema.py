@@ -310,7 +310,7 @@ def parse_body(data: bytes) -> Any:
 
 
 def body_field(method: DiscoveryMethod) -> str:
-    """Name of the request field that the body is bound to, "" where the body is the whole request.
+    """Return the name of the request field that the body is bound to, "" where the body is the whole request.
 
     The documents do not say. Google's APIs bind the whole request to messages called `...Request`, and a field named
     like the resource otherwise (AIP-133, AIP-134).
@@ -322,7 +322,7 @@ def body_field(method: DiscoveryMethod) -> str:
 
 
 def encode_enums(document: Document, ref: str | None, value: Any) -> Any:
-    """A response with enum values as numbers, for clients that ask for `enum-encoding=int`."""
+    """Return a response with enum values as numbers, for clients that ask for `enum-encoding=int`."""
     if ref is None or not isinstance(value, dict):
         return value
     return _encode(document, {"$ref": ref}, value)
@@ -384,7 +384,7 @@ def _unexpected(document: Document, schema: dict[str, Any], value: Any, path: st
 
 
 def canonical_mask(mask: str) -> str:
-    """A field mask with camelCase names, as bodies have them after checking."""
+    """Return a field mask with camelCase names, as bodies have them after checking."""
     return ",".join(camel(path.strip()) for path in mask.split(",") if path.strip())
 
 

@@ -120,7 +120,7 @@ def _mark(attribute: str, spec: Any) -> Callable[[Handler], Handler]:
 
 
 def compile_path(template: str) -> re.Pattern[str]:
-    """A pattern over the raw (encoded) path from a `@route` template."""
+    """Return a pattern over the raw (encoded) path from a `@route` template."""
     parts = re.split(r"\{(\w+)(\+?)\}", template)
     out = [re.escape(parts[0])]
     for name, rest, literal in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
@@ -177,7 +177,7 @@ class Service:
         return f"{self.name}.googleapis.com" if self.api == "" else self.api
 
     def marked(self, attribute: str) -> Iterator[tuple[Any, Handler]]:
-        """(spec, bound function) of everything a decorator marked, overridden functions once."""
+        """Return (spec, bound function) of everything a decorator marked, overridden functions once."""
         for name in dir(type(self)):
             fn = getattr(type(self), name, None)
             for spec in getattr(fn, attribute, ()):

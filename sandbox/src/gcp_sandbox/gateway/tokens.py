@@ -31,7 +31,7 @@ def b64encode(data: bytes) -> str:
 
 
 def b64decode(text: str) -> bytes:
-    """The inverse of `b64encode`; raises InvalidToken."""
+    """Decode the result of `b64encode`; raises InvalidToken."""
     try:
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError as error:
@@ -51,7 +51,7 @@ def split(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def encode(payload: dict[str, Any] | str, key: PrivateKey, key_id: str) -> str:
-    """A signed JWT: RS256 with an RSA key, ES256 with an EC key. A string payload is signed as it stands."""
+    """Return a signed JWT: RS256 with an RSA key, ES256 with an EC key. A string payload is signed as it stands."""
     algorithm = "RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256"
     header = json.dumps({"alg": algorithm, "kid": key_id, "typ": "JWT"}, separators=(",", ":"))
     text = payload if isinstance(payload, str) else json.dumps(payload, separators=(",", ":"))
@@ -60,7 +60,7 @@ def encode(payload: dict[str, Any] | str, key: PrivateKey, key_id: str) -> str:
 
 
 def verify(token: str, key: PublicKey) -> dict[str, Any]:
-    """The payload of a JWT signed by `key`; raises InvalidToken. Claims are the caller's to check."""
+    """Return the payload of a JWT signed by `key`; raises InvalidToken. Claims are the caller's to check."""
     _, payload = split(token)
     signed, _, signature = token.rpartition(".")
     raw = b64decode(signature)
@@ -97,19 +97,19 @@ def public_pem(key: PublicKey) -> str:
 
 
 def load_private(pem: str) -> PrivateKey:
-    """The key of `private_pem`."""
+    """Return the key of `private_pem`."""
     return serialization.load_pem_private_key(pem.encode(), None)
 
 
 def load_public(pem: str) -> PublicKey:
-    """The public key of a certificate or a SubjectPublicKeyInfo; raises ValueError."""
+    """Return the public key of a certificate or a SubjectPublicKeyInfo; raises ValueError."""
     if "BEGIN CERTIFICATE" in pem:
         return x509.load_pem_x509_certificate(pem.encode()).public_key()
     return serialization.load_pem_public_key(pem.encode())
 
 
 def certificate(key: rsa.RSAPrivateKey, common_name: str, *, start: datetime.datetime, end: datetime.datetime) -> str:
-    """A self-signed certificate, PEM: the form in which Google publishes the keys of service accounts."""
+    """Return a self-signed certificate, PEM: the form in which Google publishes the keys of service accounts."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
     return (
         x509.CertificateBuilder()
@@ -126,7 +126,7 @@ def certificate(key: rsa.RSAPrivateKey, common_name: str, *, start: datetime.dat
 
 
 def jwk(key: PublicKey, key_id: str) -> dict[str, str]:
-    """The key as in a JWK set (RFC 7517)."""
+    """Return the key as in a JWK set (RFC 7517)."""
     if isinstance(key, rsa.RSAPublicKey):
         numbers = key.public_numbers()
         modulus = numbers.n.to_bytes((key.key_size + 7) // 8, "big")

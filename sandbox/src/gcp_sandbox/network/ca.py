@@ -37,7 +37,7 @@ class Authority:
         self._contexts: dict[str, ssl.SSLContext] = {}
 
     def context(self, host: str) -> ssl.SSLContext:
-        """A server context with a certificate for exactly this name."""
+        """Return a server context with a certificate for exactly this name."""
         found = self._contexts.get(host)
         if found is None:
             found = self._new_context()
@@ -47,7 +47,7 @@ class Authority:
         return found
 
     def server_context(self) -> ssl.SSLContext:
-        """A context for a listening socket, which picks the certificate by the name that the client asks for (SNI)."""
+        """Return a context for a listening socket; it selects the certificate by the client's server name (SNI)."""
         context = self._new_context()
         self._ca.issue_cert("localhost", "127.0.0.1").configure_cert(context)
 
@@ -67,7 +67,7 @@ class Authority:
 
 
 def _public(own: Path) -> list[bytes]:
-    """The CAs that programs trust without the sandbox: certifi's, and those of the machine where it names some.
+    """Return the CAs that programs trust without the sandbox: certifi's, and those of the machine where it names some.
 
     Each once: programs read the bundle for every new session, and it takes them as long as it is large.
     """

@@ -71,7 +71,7 @@ def bind(settings: Settings, proxy: int | None = None) -> tuple[Settings, dict[s
 
 
 def _listen(ports: Iterable[int]) -> socket.socket:
-    """A socket on the first free one of `ports`; 0 is any."""
+    """Return a socket on the first free one of `ports`; 0 is any."""
     taken = ""
     for port in dict.fromkeys(ports):
         # asyncio switches Nagle's algorithm off only where the protocol is named.
@@ -160,5 +160,5 @@ class Listeners:
 
 
 def control_socket(runtime: Path) -> Path:
-    """Where the daemon takes orders from the command line."""
+    """Return where the daemon takes orders from the command line."""
     return runtime / "control.sock"

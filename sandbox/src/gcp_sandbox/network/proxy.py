@@ -27,7 +27,7 @@ _MAX_HEAD = 64 * 1024
 
 
 def is_google(host: str) -> bool:
-    """Whether a host is served here."""
+    """Return whether a host is served here."""
     return GOOGLE.fullmatch(host.lower()) is not None
 
 

@@ -339,12 +339,12 @@ class ArtifactRegistry(Resources, IamPolicies):
     # --- private
 
     def _docker(self, name: str) -> tuple[str, str]:
-        """(resource name, "LOCATION-docker.pkg.dev/P/R") of a repository that exists."""
+        """Return (resource name, "LOCATION-docker.pkg.dev/P/R") of a repository that exists."""
         name = self.load(REPOSITORIES, name)["name"]
         return name, _uri(name)
 
     def _image(self, name: str) -> tuple[str, str, str]:
-        """(repository's resource name, its address, image) from a name that goes at least to the package."""
+        """Return (repository's resource name, its address, image) from a name that goes at least to the package."""
         parent, _, rest = name.partition("/packages/")
         return (*self._docker(parent), unquote(rest.partition("/")[0]))
 
@@ -490,7 +490,7 @@ def _tag(name: str, image: str, tag: str, digest: str) -> dict[str, Any]:
 
 
 def _check(repository: dict[str, Any]) -> None:
-    """The rules that the schema does not have; fills in what the service fills in."""
+    """Check the rules that the schema does not have, and fill in fields as the service does."""
     mode = repository["mode"]
     if mode == "REMOTE_REPOSITORY" and not repository.get("remoteRepositoryConfig"):
         raise errors.invalid("remote_repository_config is required for a remote repository.")

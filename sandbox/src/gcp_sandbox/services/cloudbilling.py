@@ -26,7 +26,7 @@ class CloudBilling(IamPolicies):
 
     @method("projects.getBillingInfo", permission=None)
     def get_billing_info(self, call: Call) -> dict[str, Any]:
-        """Which billing account a project uses."""
+        """Return which billing account a project uses."""
         project = self._project(call)
         call.require("resourcemanager.projects.get", project.name)
         return self._info(project)
@@ -51,7 +51,7 @@ class CloudBilling(IamPolicies):
 
     @method("billingAccounts.list", permission=None)
     def list(self, call: Call) -> dict[str, Any]:
-        """The billing accounts that the caller may see."""
+        """Return the billing accounts that the caller may see."""
         accounts = [body for _, body in self.store.list(BILLING_KIND)]
         seen = [
             account
@@ -64,12 +64,12 @@ class CloudBilling(IamPolicies):
 
     @method("billingAccounts.get", permission="billing.accounts.get", on="{name}")
     def get(self, call: Call) -> dict[str, Any]:
-        """One billing account."""
+        """Return one billing account."""
         return self._account(call.params["name"])
 
     @method("billingAccounts.projects.list", permission="billing.resourceAssociations.list", on="{name}")
     def list_projects(self, call: Call) -> dict[str, Any]:
-        """The projects that use a billing account."""
+        """Return the projects that use a billing account."""
         name = call.params["name"]
         projects = [self._info(p) for p in self.sandbox.projects.all() if p.billing_account == name]
         return call.page(projects, key="projectBillingInfo", default=100, maximum=100)

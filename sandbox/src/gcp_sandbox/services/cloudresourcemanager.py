@@ -100,29 +100,29 @@ class ResourceManager(IamPolicies, LongRunning):
         return self._start(project, "created", version, seconds=SECONDS)
 
     def _container(self, parent: Mapping[str, str]) -> str | None:
-        """The relative name of a project's parent, None when there is none. The id may bring its collection."""
+        """Return the relative name of a project's parent, None when there is none. The id may bring its collection."""
         name = f"{parent.get('type', '')}s/{parent.get('id', '').rpartition('/')[2]}"
         return name if name in (self.sandbox.projects.organization, self.sandbox.projects.folder) else None
 
     @method("projects.get", permission=None, only=("v1",))
     def get_v1(self, call: Call) -> dict[str, Any]:
-        """One project."""
+        """Return one project."""
         return _v1(self._visible(call, call.params["projectId"], "get"))
 
     @method("projects.get", permission=None, only=("v3",))
     def get_v3(self, call: Call) -> dict[str, Any]:
-        """One project."""
+        """Return one project."""
         return _v3(self._visible(call, call.params["name"], "get"))
 
     @method("projects.list", permission=None, only=("v1",))
     def list_v1(self, call: Call) -> dict[str, Any]:
-        """The projects that the caller may see and the filter lets through."""
+        """Return the projects that the caller may see and the filter lets through."""
         shown = [_v1(project) for project in self._seen(call)]
         return call.page(_filtered(shown, call.query.get("filter", "")), key="projects", default=500, maximum=1000)
 
     @method("projects.list", permission=None, only=("v3",))
     def list_v3(self, call: Call) -> dict[str, Any]:
-        """The projects directly in a folder or organization."""
+        """Return the projects directly in a folder or organization."""
         parent = call.query.get("parent", "")
         if not re.fullmatch(r"(folders|organizations)/\d+", parent):
             raise invalid(details=[bad_request(("parent", "parent must be folders/ID or organizations/ID"))])
@@ -132,7 +132,7 @@ class ResourceManager(IamPolicies, LongRunning):
 
     @method("projects.search", permission=None, only=("v3",))
     def search(self, call: Call) -> dict[str, Any]:
-        """The projects that the caller may see and the query lets through."""
+        """Return the projects that the caller may see and the query lets through."""
         shown = [_v3(project) for project in self._seen(call)]
         return call.page(_filtered(shown, call.query.get("query", "")), key="projects", default=300, maximum=300)
 
@@ -205,7 +205,7 @@ class ResourceManager(IamPolicies, LongRunning):
 
     @method("projects.getAncestry", permission=None, only=("v1",))
     def ancestry(self, call: Call) -> dict[str, Any]:
-        """A project and what it is in, nearest first."""
+        """Return a project and what it is in, nearest first."""
         project = self._visible(call, call.params["projectId"], "get")
         names = [name.removeprefix(MANAGER) for name in (project.name, *self.sandbox.projects.ancestors(project))]
         chain = [name.split("/") for name in names]
@@ -215,7 +215,7 @@ class ResourceManager(IamPolicies, LongRunning):
 
     @method("organizations.get", permission="resourcemanager.organizations.get", on="{name}")
     def get_organization(self, call: Call) -> dict[str, Any]:
-        """The organization."""
+        """Return the organization."""
         found = self.store.get(ORGANIZATION_KIND, call.params["name"])
         if found is None:
             raise permission_denied()
@@ -223,7 +223,7 @@ class ResourceManager(IamPolicies, LongRunning):
 
     @method("organizations.search", permission=None)
     def search_organizations(self, call: Call) -> dict[str, Any]:
-        """The organization, for those who may see it."""
+        """Return the organization, for those who may see it."""
         found = [
             _organization(body, call.version)
             for name, body in self.store.list(ORGANIZATION_KIND)
@@ -235,7 +235,7 @@ class ResourceManager(IamPolicies, LongRunning):
 
     @method("folders.get", permission="resourcemanager.folders.get", on="{name}", only=("v3",))
     def get_folder(self, call: Call) -> dict[str, Any]:
-        """The folder."""
+        """Return the folder."""
         found = self.store.get(FOLDER_KIND, call.params["name"])
         if found is None:
             raise permission_denied()
@@ -244,7 +244,7 @@ class ResourceManager(IamPolicies, LongRunning):
     @method("folders.list", permission=None, only=("v3",))
     @method("folders.search", permission=None, only=("v3",))
     def list_folders(self, call: Call) -> dict[str, Any]:
-        """The folder, for those who may see it."""
+        """Return the folder, for those who may see it."""
         parent = call.query.get("parent", self.sandbox.projects.organization)
         found = [
             _folder(body)

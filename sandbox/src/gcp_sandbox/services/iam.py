@@ -84,12 +84,12 @@ class IamApi(IamPolicies):
 
     @method("projects.serviceAccounts.get", permission=None)
     def get(self, call: Call) -> dict[str, Any]:
-        """One service account."""
+        """Return one service account."""
         return _account(self._allowed(call, "iam.serviceAccounts.get"))
 
     @method("projects.serviceAccounts.list", permission=None)
     def list(self, call: Call) -> dict[str, Any]:
-        """The service accounts of a project."""
+        """Return the service accounts of a project."""
         project = self._project(call)
         call.require("iam.serviceAccounts.list", f"//iam.googleapis.com/projects/{project.id}")
         accounts = [_account(body) for body in self.sandbox.identities.accounts(project)]
@@ -156,7 +156,7 @@ class IamApi(IamPolicies):
 
     @method("projects.serviceAccounts.enable", permission=None)
     def enable(self, call: Call) -> dict[str, Any]:
-        """The inverse of disable."""
+        """Enable again after `disable`."""
         body = self._allowed(call, "iam.serviceAccounts.enable")
         body.pop("disabled", None)
         self.sandbox.identities.save_account(body)
@@ -180,7 +180,7 @@ class IamApi(IamPolicies):
 
     @method("projects.serviceAccounts.keys.create", permission=None)
     def create_key(self, call: Call) -> dict[str, Any]:
-        """A new key pair; the private half is in this answer and nowhere else."""
+        """Return a new key pair; the private half is in this answer and nowhere else."""
         account = self._allowed(call, "iam.serviceAccountKeys.create")
         kind = call.body.get("privateKeyType", "TYPE_GOOGLE_CREDENTIALS_FILE")
         if kind == "TYPE_UNSPECIFIED":
@@ -211,7 +211,7 @@ class IamApi(IamPolicies):
 
     @method("projects.serviceAccounts.keys.list", permission=None)
     def list_keys(self, call: Call) -> dict[str, Any]:
-        """The account's keys, of one type or both."""
+        """Return the account's keys, of one type or both."""
         account = self._allowed(call, "iam.serviceAccountKeys.list")
         types = set(call.query.get("keyTypes", [])) - {"KEY_TYPE_UNSPECIFIED"}
         keys = [_key(body) for body in self.sandbox.identities.keys(account["email"])]
@@ -223,7 +223,7 @@ class IamApi(IamPolicies):
 
     @method("projects.serviceAccounts.keys.get", permission=None)
     def get_key(self, call: Call) -> dict[str, Any]:
-        """One key, on request with its public half."""
+        """Return one key, on request with its public half."""
         body = self._own_key(call, "iam.serviceAccountKeys.get")
         shown = _key(body)
         match call.query.get("publicKeyType", "TYPE_NONE"):
@@ -250,7 +250,7 @@ class IamApi(IamPolicies):
 
     @method("projects.serviceAccounts.keys.enable", permission=None)
     def enable_key(self, call: Call) -> dict[str, Any]:
-        """The inverse of disable."""
+        """Enable again after `disable`."""
         body = self._own_key(call, "iam.serviceAccountKeys.enable")
         self.sandbox.identities.save_key({"email": _email_in(body["name"])}, {**body, "disabled": False})
         return {}
@@ -271,7 +271,7 @@ class IamApi(IamPolicies):
 
     @method("roles.get", permission=None)
     def get_role(self, call: Call) -> dict[str, Any]:
-        """A predefined role and its permissions."""
+        """Return a predefined role and its permissions."""
         role = self.sandbox.iam.roles.get(call.params["name"])
         if role is None:
             raise not_found(f"The role named {call.params['name']} was not found.")
@@ -279,7 +279,7 @@ class IamApi(IamPolicies):
 
     @method("roles.list", permission=None)
     def list_roles(self, call: Call) -> dict[str, Any]:
-        """The predefined roles that the sandbox knows."""
+        """Return the predefined roles that the sandbox knows."""
         full = call.query.get("view") == "FULL"
         roles = (
             []
@@ -300,7 +300,7 @@ class IamApi(IamPolicies):
 
     @method("roles.queryGrantableRoles", permission=None)
     def query_grantable_roles(self, call: Call) -> dict[str, Any]:
-        """The roles that can be granted on a resource: basic ones on projects, a service's own on its resources."""
+        """Return the roles that can be granted on a resource: basic ones on projects, a service's on its resources."""
         resource = call.body.get("fullResourceName", "")
         names = [name for name in self.sandbox.iam.roles.names() if _grantable(name, resource)]
         full = call.body.get("view") == "FULL"
@@ -349,7 +349,7 @@ class IamApi(IamPolicies):
 
     @method("policies.listPolicies", permission=None)
     def list_deny(self, call: Call) -> dict[str, Any]:
-        """The deny policies attached to something, without their rules."""
+        """Return the deny policies attached to something, without their rules."""
         point = self._attachment(call, call.params["parent"], "list")
         rows = self.store.list(DENY_KIND, parent=point)
         shown = [{key: value for key, value in body.items() if key != "rules"} for _, body in rows]
@@ -357,7 +357,7 @@ class IamApi(IamPolicies):
 
     @method("policies.get", permission=None)
     def get_deny(self, call: Call) -> dict[str, Any]:
-        """One deny policy."""
+        """Return one deny policy."""
         return self._deny(call, "get")[1]
 
     @method("policies.update", permission=None)
@@ -417,7 +417,7 @@ class IamApi(IamPolicies):
         return call.project(call.params["name"].removeprefix("projects/"))
 
     def _account(self, name: str) -> dict[str, Any]:
-        """The account of `projects/P/serviceAccounts/E`, where P may be "-" and E a unique id; ApiError 404."""
+        """Return the account of `projects/P/serviceAccounts/E`, where P may be "-" and E a unique id; ApiError 404."""
         _, project_id, _, identifier = name.split("/")[:4]
         body = self.sandbox.identities.account(identifier)
         project = self.sandbox.projects.get(project_id) if project_id != "-" else None
@@ -426,7 +426,7 @@ class IamApi(IamPolicies):
         return body
 
     def _allowed(self, call: Call, permission: str, name: str = "") -> dict[str, Any]:
-        """The account that a call names, once the caller was found to have the permission on it.
+        """Return the account that a call names, once the caller was found to have the permission on it.
 
         Callers without access get the same error for an account that does not exist.
         """

@@ -23,7 +23,7 @@ class IamCredentials(Service):
 
     @method("projects.serviceAccounts.generateAccessToken", permission=None)
     def generate_access_token(self, call: Call) -> dict[str, Any]:
-        """An access token of the account, for at most an hour."""
+        """Return an access token of the account, for at most an hour."""
         account = self._account(call, "iam.serviceAccounts.getAccessToken")
         scopes = call.body.get("scope", [])
         if not scopes:
@@ -42,7 +42,7 @@ class IamCredentials(Service):
 
     @method("projects.serviceAccounts.generateIdToken", permission=None)
     def generate_id_token(self, call: Call) -> dict[str, Any]:
-        """An OpenID Connect token of the account, for an hour."""
+        """Return an OpenID Connect token of the account, for an hour."""
         account = self._account(call, "iam.serviceAccounts.getOpenIdToken")
         audience = call.body.get("audience", "")
         if not audience:
@@ -52,25 +52,25 @@ class IamCredentials(Service):
 
     @method("projects.serviceAccounts.signJwt", permission=None)
     def sign_jwt(self, call: Call) -> dict[str, Any]:
-        """A JWT signed by the account's system-managed key."""
+        """Return a JWT signed by the account's system-managed key."""
         account = self._account(call, "iam.serviceAccounts.signJwt")
         return self.sandbox.identities.sign_claims(account, call.body.get("payload", ""))
 
     @method("projects.serviceAccounts.signBlob", permission=None)
     def sign_blob(self, call: Call) -> dict[str, Any]:
-        """A signature by the account's system-managed key."""
+        """Return a signature by the account's system-managed key."""
         account = self._account(call, "iam.serviceAccounts.signBlob")
         key_id, signature = self.sandbox.identities.sign_blob(account, base64.b64decode(call.body.get("payload", "")))
         return {"keyId": key_id, "signedBlob": base64.b64encode(signature).decode()}
 
     @method("projects.serviceAccounts.getAllowedLocations", permission=None)
     def allowed_locations(self, call: Call) -> dict[str, Any]:
-        """The account's regional access boundary: none, "0x0", as for every account without an organization policy."""
+        """Return the regional access boundary: none, "0x0", as for all accounts without an organization policy."""
         self._find(call.params["name"])
         return {"locations": [], "encodedLocations": "0x0"}
 
     def _account(self, call: Call, permission: str) -> dict[str, Any]:
-        """The account that the call names, once the caller and every delegate have been found to be allowed.
+        """Return the account that the call names, once the caller and every delegate have been found to be allowed.
 
         Each in the chain caller -> delegates -> account needs iam.serviceAccounts.implicitDelegation on the next one,
         the last one `permission`, both of which come with roles/iam.serviceAccountTokenCreator.

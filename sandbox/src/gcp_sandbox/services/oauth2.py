@@ -55,7 +55,7 @@ class OAuth2(Service):
     @route("POST", "/oauth2/v4/token", hosts=("www.googleapis.com",), auth="none")
     @route("POST", "/o/oauth2/token", hosts=("accounts.google.com",), auth="none")
     def token(self, call: Call) -> Response:
-        """The token endpoint: service account assertions and refresh tokens."""
+        """Serve the token endpoint: service account assertions and refresh tokens."""
         try:
             form = _form(call)
             grants = {JWT_BEARER: self._assertion, "refresh_token": self._refresh}
@@ -97,7 +97,7 @@ class OAuth2(Service):
 
     @method("tokeninfo", permission=None, anonymous=True)
     def tokeninfo_v2(self, call: Call) -> dict[str, Any]:
-        """The v2 form of `tokeninfo`, which has other names."""
+        """Serve the v2 form of `tokeninfo`, which has other names."""
         info = self._access_token_info(call.query.get("access_token", ""))
         if info is None:
             raise invalid("Invalid Value")
@@ -117,7 +117,7 @@ class OAuth2(Service):
     @method("userinfo.get", permission=None)
     @method("userinfo.v2.me.get", permission=None)
     def userinfo_v2(self, call: Call) -> dict[str, Any]:
-        """The v2 form of `userinfo`."""
+        """Serve the v2 form of `userinfo`."""
         caller = call.caller
         answer = {"id": caller.unique_id, "email": caller.email, "verified_email": True}
         name = self.sandbox.identities.user_name(caller.email)
@@ -212,7 +212,7 @@ def _address(principal: Principal, scopes: list[str]) -> dict[str, str]:
 
 
 def _form(call: Call) -> dict[str, str]:
-    """The form of the body; the endpoint takes JSON as well."""
+    """Return the form of the body; the endpoint takes JSON as well."""
     if "json" in call.headers.get("Content-Type", ""):
         try:
             document = json.loads(call.raw or b"{}")

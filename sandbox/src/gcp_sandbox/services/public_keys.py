@@ -54,20 +54,20 @@ class PublicKeys(Service):
     @route("GET", "/service_accounts/v1/metadata/x509/{email}", hosts=WWW, auth="none")
     @route("GET", "/robot/v1/metadata/x509/{email}", hosts=WWW, auth="none")
     def account_x509(self, call: Call) -> Response:
-        """A service account's keys: {key id: PEM certificate}."""
+        """Return a service account's keys: {key id: PEM certificate}."""
         return self._account_keys(call, lambda pems: pems)
 
     @route("GET", "/service_accounts/v1/jwk/{email}", hosts=WWW, auth="none")
     @route("GET", "/service_accounts/v1/metadata/jwk/{email}", hosts=WWW, auth="none")
     @route("GET", "/robot/v1/metadata/jwk/{email}", hosts=WWW, auth="none")
     def account_jwk(self, call: Call) -> Response:
-        """A service account's keys as a JWK set."""
+        """Return a service account's keys as a JWK set."""
         return self._account_keys(call, _jwk_set)
 
     @route("GET", "/service_accounts/v1/metadata/raw/{email}", hosts=WWW, auth="none")
     @route("GET", "/robot/v1/metadata/raw/{email}", hosts=WWW, auth="none")
     def account_raw(self, call: Call) -> Response:
-        """A service account's keys: {key id: PEM public key}."""
+        """Return a service account's keys: {key id: PEM public key}."""
         return self._account_keys(
             call, lambda pems: {key: tokens.public_pem(tokens.load_public(pem)) for key, pem in pems.items()}
         )

@@ -257,7 +257,7 @@ class SecretManager(IamPolicies):
     # --- within
 
     def _canonical(self, name: str) -> str:
-        """A name with the project's number, as secrets are stored and answered."""
+        """Return a name with the project's number, as secrets are stored and answered."""
         _, project, *rest = name.split("/")
         found = self.sandbox.projects.get(project)
         return "/".join(["projects", found.number if found else project, *rest])
@@ -324,7 +324,7 @@ class SecretManager(IamPolicies):
         return row is not None and row["state"] != "DESTROYED"
 
     def _version(self, name: str) -> dict:
-        """A version by number, alias or "latest", the one added last."""
+        """Return a version by number, alias or "latest", the one added last."""
         secret_name, _, wanted = name.partition("/versions/")
         secret = self._secret(secret_name)
         if wanted == "latest":
@@ -378,7 +378,7 @@ class SecretManager(IamPolicies):
         return self._cipher.decrypt(sealed["data"].encode())
 
     def _listed(self, call: Call, rows: list[dict], key: str) -> dict:
-        """A page of resources, newest first."""
+        """Return a page of resources, newest first."""
         rows.sort(key=lambda row: (row["createTime"], _number(row["name"])), reverse=True)
         expression = call.query.get("filter")
         if expression:
@@ -453,7 +453,7 @@ def _number(name: str) -> int:
 
 
 def _etag() -> str:
-    """A quoted time in hexadecimal microseconds, as the service writes them."""
+    """Return a quoted time in hexadecimal microseconds, as the service writes them."""
     return f'"{time.time_ns() // 1000:x}"'
 
 
@@ -502,7 +502,7 @@ def _check_replication(resource: dict, *, regional: bool) -> None:
 
 
 def _status(replication: dict) -> dict:
-    """A version's replicationStatus: the secret's replication, with the version of each key that was used."""
+    """Return a version's replicationStatus: the secret's replication, with the version of each key that was used."""
     if "userManaged" in replication:
         replicas = [
             {"location": replica["location"], **_key_version(replica)}

@@ -84,7 +84,7 @@ class ServiceUsage(LongRunning):
 
     @method("services.get", permission=None)
     def get(self, call: Call) -> dict[str, Any]:
-        """The state of one API."""
+        """Return the state of one API."""
         project, service = self._named(call, call.params["name"])
         self._require(call, project, "get", f"Permission denied to get service [{service}]")
         if not catalog.known(service):
@@ -93,7 +93,7 @@ class ServiceUsage(LongRunning):
 
     @method("services.batchGet", permission=None, only=("v1",))
     def batch_get(self, call: Call) -> dict[str, Any]:
-        """The state of up to thirty APIs."""
+        """Return the state of up to thirty APIs."""
         project = self._project(call, call.params["parent"])
         names = call.query.get("names", [])
         self._require(call, project, "get", f"Permission denied to get service {names}")
@@ -138,7 +138,7 @@ class ServiceUsage(LongRunning):
 
     @method("operations.get", permission=None)
     def get_operation(self, call: Call) -> dict[str, Any]:
-        """An operation, or one of the two names that stand for something already done."""
+        """Return an operation, or one of the two names that stand for something already done."""
         if call.params["name"] in (NOTHING_TO_DO, FINISHED):
             return {
                 "name": call.params["name"],

@@ -13,7 +13,7 @@ PULL = "artifactregistry.repositories.downloadArtifacts"
 
 
 def may_act_as(sandbox: Platform, caller: Principal, email: str, project: str) -> bool:
-    """Whether there is such a service account and the caller may deploy something that runs as it.
+    """Return whether there is such a service account and the caller may deploy something that runs as it.
 
     :param project: id of the project that the account belongs to where its address does not have it.
     """
@@ -24,7 +24,7 @@ def may_act_as(sandbox: Platform, caller: Principal, email: str, project: str) -
 
 
 def repository_of(ref: str) -> str | None:
-    """The Artifact Registry repository of an image reference, as a resource name; None for an image elsewhere."""
+    """Return the Artifact Registry repository of an image reference (resource name); None for others."""
     host, _, path = ref.partition("/")
     parts = path.split("/")
     if not host.endswith("-docker.pkg.dev") or len(parts) < 3:
@@ -41,6 +41,6 @@ def guarded(sandbox: Platform, ref: str) -> str | None:
 
 
 def may_pull(sandbox: Platform, principal: Principal, ref: str) -> bool:
-    """Whether the principal may pull an image."""
+    """Return whether the principal may pull an image."""
     resource = guarded(sandbox, ref)
     return resource is None or sandbox.iam.allowed(principal, resource, PULL)

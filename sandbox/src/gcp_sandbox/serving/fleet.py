@@ -37,8 +37,7 @@ class Fleet:
         self._stopping = threading.Event()
 
     def new_pool(self, name: str, limits: Limits | None) -> Pool | None:
-        """A pool for `name`, with its own limits unless some are given; None when there is no such thing. Each product
-        says how."""
+        """Make a pool for `name`, with its own limits unless some are given; None for an unknown name."""
         raise NotImplementedError
 
     def adopt(self, wanted: Mapping[str, Limits]) -> None:
@@ -73,7 +72,7 @@ class Fleet:
             return self._locks[resource]
 
     def pool(self, name: str, limits: Limits | None = None) -> Pool | None:
-        """The pool of `name`, made if need be; None when there is no such thing."""
+        """Return the pool of `name`, made if need be; None when there is no such thing."""
         with self._lock:
             found = self._pools.get(name)
             if found is None and not self._stopping.is_set():
@@ -84,7 +83,7 @@ class Fleet:
 
     @contextlib.contextmanager
     def deploying(self, name: str) -> Iterator[Pool | None]:
-        """The pool of something new, kept from `settle` for the time being; retired if the block fails."""
+        """Open the pool of something new, kept from `settle` for the time being; retired if the block fails."""
         with self._lock:
             self._deploying.add(name)
         try:

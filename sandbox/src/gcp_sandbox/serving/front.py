@@ -151,7 +151,7 @@ class FrontEnd:
         self._client: httpx.AsyncClient | None = None
 
     def find(self, request: WebRequest, client: str) -> Any:
-        """The Route of a request from the address `client`, or None. In the event loop: nothing here may block."""
+        """Return the Route of a request from the address `client`, or None. In the event loop: it must not block."""
         raise NotImplementedError
 
     def admit(self, route: Any, request: WebRequest) -> Granted | Response:
@@ -159,7 +159,7 @@ class FrontEnd:
         raise NotImplementedError
 
     def pool(self, route: Any) -> Pool | None:
-        """The instances for one request; None when none can serve."""
+        """Return the instances for one request; None when none can serve."""
         raise NotImplementedError
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -310,7 +310,7 @@ class FrontEnd:
         await answer(exchange.send, refusal.response(), head=exchange.request.method == "HEAD")
 
     def _log(self, exchange: Exchange, note: str) -> None:
-        """The request log. No query string: it may hold credentials."""
+        """Write the request log, without the query string: it may hold credentials."""
         request = exchange.request
         took = time.monotonic() - exchange.started
         line = f'"{request.method} {request.path}" {exchange.status} {exchange.sent} {took:.3f}s'
@@ -318,7 +318,7 @@ class FrontEnd:
 
 
 async def upload(exchange: Exchange) -> AsyncIterator[bytes]:
-    """The request's body as it arrives, up to the limit."""
+    """Return the request's body as it arrives, up to the limit."""
     exchange.consumed = True
     total = 0
     more = True
@@ -357,7 +357,7 @@ def forwarded_headers(exchange: Exchange, granted: Granted) -> list[tuple[str, s
 
 
 def answer_headers(incoming: httpx.Response, route: Route) -> list[tuple[bytes, bytes]]:
-    """The container's headers without those of its own connection, and the platform's."""
+    """Return the container's headers without those of its own connection, and the platform's."""
     kept = [(name.lower(), value) for name, value in incoming.headers.raw if name.lower().decode() not in HOP_BY_HOP]
     added = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in route.answer_headers]
     kept = [(name, value) for name, value in kept if name not in (b"server", b"date")]

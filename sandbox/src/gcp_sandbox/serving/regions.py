@@ -52,7 +52,7 @@ REGION_CODES = {
 
 
 def region_code(region: str) -> str:
-    """The two letters of a region in SERVICE-HASH-REGION.a.run.app and PROJECT.REGION.r.appspot.com."""
+    """Return the two letters of a region in SERVICE-HASH-REGION.a.run.app and PROJECT.REGION.r.appspot.com."""
     if region in REGION_CODES:
         return REGION_CODES[region]
     first, second = hashlib.sha256(region.encode()).digest()[:2]

@@ -98,13 +98,13 @@ class Client:
         return self.request("DELETE", url, **more)
 
     def ok(self, method: str, url: str, body: Any = None, **more: Any) -> Any:
-        """The JSON of a successful answer."""
+        """Return the JSON of a successful answer."""
         answer = self.request(method, url, body, **more)
         assert 200 <= answer.status < 300, f"{method} {url}: {answer.status} {answer.content.decode(errors='replace')}"
         return json.loads(answer.content) if answer.content else None
 
     def done(self, operation: dict[str, Any], base: str, timeout: float = 30.0) -> dict[str, Any]:
-        """The operation (google.longrunning) once it is done; `base` is the API's address with its version."""
+        """Return the operation (google.longrunning) once it is done; `base` is the API's address with its version."""
         deadline = time.monotonic() + timeout
         while not operation.get("done"):
             assert time.monotonic() < deadline, f"{operation['name']} is not done after {timeout} s"

@@ -38,15 +38,15 @@ class Deployments(Workbench):
         sandbox.iam.add_binding(self.project.name, "roles/artifactregistry.reader", member)
 
     def ask(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
-        """The answer to a request below the application, whatever it is."""
+        """Return the answer to a request below the application, whatever it is."""
         return self.api.request(method, f"{BASE}/{self.app}{path}", body, **more)
 
     def show(self, path: str = "") -> Json:
-        """A resource below the application."""
+        """Return a resource below the application."""
         return self.api.ok("GET", f"{BASE}/{self.app}{path}")
 
     def finish(self, answer: Any) -> Json:
-        """The operation that a request has started, once it is done."""
+        """Return the operation that a request has started, once it is done."""
         assert answer.status == 200, answer.content
         return self.api.done(answer.json, BASE)
 
@@ -64,7 +64,7 @@ class Deployments(Workbench):
         return operation["response"]
 
     def version(self, id: str, *, env: Mapping[str, str] | None = None, **fields: Any) -> Json:
-        """A version's body: one instance of the small image, healthy when it answers at /health."""
+        """Return a version's body: one instance of the small image, healthy when it answers at /health."""
         body = {
             "id": id,
             "env": "flex",
@@ -83,7 +83,7 @@ class Deployments(Workbench):
         return self.ask("POST", f"/services/{service}/versions", self.version(id, **fields))
 
     def deploy(self, id: str, service: str = "default", **fields: Any) -> Json:
-        """A version that runs."""
+        """Return a version that runs."""
         return self.done("POST", f"/services/{service}/versions", self.version(id, **fields))
 
     def split(self, service: str = "default", shard: str = "", **allocations: float) -> Any:

@@ -31,7 +31,7 @@ class Deployments(Workbench):
     # -- services
 
     def service(self, *, env: Mapping[str, Any] | None = None, template: Json | None = None, **fields: Json) -> Json:
-        """A service's body: the small image, open to all callers unless `fields` say otherwise."""
+        """Return a service's body: the small image, open to all callers unless `fields` say otherwise."""
         container: Json = {
             "image": self.image,
             "startupProbe": {"tcpSocket": {}, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 4},
@@ -50,7 +50,7 @@ class Deployments(Workbench):
         return self.api.post(f"{BASE}/{self.location}/services?serviceId={name}", body, **more)
 
     def finish(self, operation: Json) -> Json:
-        """The operation once it is done."""
+        """Return the operation once it is done."""
         return self.api.done(operation, BASE)
 
     def deploy(self, name: str, **body: Any) -> Json:
@@ -65,5 +65,5 @@ class Deployments(Workbench):
         return self.show(name)
 
     def show(self, name: str) -> Json:
-        """A service as it is now."""
+        """Return a service as it is now."""
         return self.api.ok("GET", f"{BASE}/{self.location}/services/{name}")

@@ -121,7 +121,7 @@ class Web:
         self._client = httpx.AsyncClient(transport=transport, timeout=60)
 
     def request(self, method: str, url: str, **more: Any) -> httpx.Response:
-        """One request, no redirects followed, no cookies kept."""
+        """Send one request; redirects are not followed, cookies are not kept."""
         self._client.cookies.clear()
         return asyncio.run_coroutine_threadsafe(self._client.request(method, url, **more), self._loop).result(90)
 

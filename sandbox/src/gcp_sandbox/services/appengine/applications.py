@@ -48,7 +48,7 @@ MULTI_REGIONS = {"europe-west": "EU", "us-central": "US"}
 
 
 def account_of(project: Project) -> str:
-    """The service account that App Engine makes for an application."""
+    """Return the service account that App Engine makes for an application."""
     return f"{project.id}@appspot.gserviceaccount.com"
 
 
@@ -187,7 +187,7 @@ class Applications(Common):
             self.sandbox.ports.get(BucketProvider).provide_bucket(project, bucket, location)
 
     def _completed(self, call: Call, project: Project, body: Json, existing: Json) -> Json:
-        """The application as it is stored, after what Google checks of it."""
+        """Return the application as it is stored, after what Google checks of it."""
         body = copy.deepcopy(body)
         email = body.setdefault("serviceAccount", account_of(project))
         if email not in (account_of(project), existing.get("serviceAccount")) and not may_act_as(

@@ -33,7 +33,7 @@ MAPS = ("allocations", "betaSettings", "buildEnvVariables", "envVariables", "lab
 
 
 def shown(body: Json) -> Json:
-    """A resource as the API gives it back, without what only the sandbox knows of it."""
+    """Return a resource as the API gives it back, without what only the sandbox knows of it."""
     own = {key: value for key, value in body.items() if not key.startswith("_")}
     return proto3.without_zeros(own, maps=MAPS)
 

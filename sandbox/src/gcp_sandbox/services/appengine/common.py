@@ -34,7 +34,7 @@ class Common(LongRunning):
     operation_permission = "appengine.operations.{verb}"
 
     def application(self, call: Call) -> Json:
-        """The application that the call is about; ApiError 404 when the project has none."""
+        """Return the application that the call is about; ApiError 404 when the project has none."""
         project = call.project(call.params["appsId"])
         body = self.store.get(APP_KIND, f"apps/{project.id}")
         if body is None:
@@ -42,11 +42,11 @@ class Common(LongRunning):
         return body
 
     def service(self, call: Call) -> Json:
-        """The service that the call is about; ApiError 404."""
+        """Return the service that the call is about; ApiError 404."""
         return self._below(self.application(call), SERVICE_KIND, call.params["servicesId"])
 
     def version(self, call: Call) -> Json:
-        """The version that the call is about; ApiError 404."""
+        """Return the version that the call is about; ApiError 404."""
         return self._below(self.service(call), VERSION_KIND, call.params["versionsId"])
 
     def _below(self, parent: Json, kind: str, id: str) -> Json:
@@ -59,8 +59,8 @@ class Common(LongRunning):
 
     @staticmethod
     def mask_of(call: Call, changeable: Iterable[str], *, ignored: Iterable[str] = ()) -> str:
-        """The update mask of a patch, without fields that are `ignored`; ApiError 400 unless it names only fields
-        that can be changed.
+        """Return the update mask of a patch without `ignored` fields; ApiError 400 where it names a field that
+        cannot be changed.
         """
         paths = masks.mask_paths(call.query.get("updateMask"))
         if not paths:
@@ -110,7 +110,7 @@ class Common(LongRunning):
 
     @staticmethod
     def response(op: Op, kind: str, body: Json) -> Json:
-        """A resource as the response of an operation."""
+        """Return a resource as the response of an operation."""
         return {"@type": f"{TYPE}{op.args['version']}.{kind}", **shown(body)}
 
     def operation_json(self, op: Op) -> Json:

@@ -48,7 +48,7 @@ HOST = re.compile(r"(?P<label>[^.]+)(\.(?P<code>[a-z]{2})\.r)?\.appspot\.com")
 
 
 def region_of(location: str) -> str:
-    """The Compute region of an App Engine location: europe-west is europe-west1."""
+    """Return the Compute region of an App Engine location: europe-west is europe-west1."""
     return REGIONS.get(location, location)
 
 
@@ -85,13 +85,13 @@ def default_host(project: str, location: str) -> str:
 
 
 def service_host(app: Mapping[str, Any], service: str) -> str:
-    """The address of a service of an application; the default service has the application's own."""
+    """Return the address of a service of an application; the default service has the application's own."""
     host = app["defaultHostname"]
     return host if service == "default" else f"{service}-dot-{host}"
 
 
 def version_host(app: Mapping[str, Any], service: str, version: str) -> str:
-    """The address of one version."""
+    """Return the address of one version."""
     return f"{version}-dot-{service_host(app, service)}"
 
 

@@ -57,7 +57,7 @@ LOG_LINES, LOG_CHARACTERS = 20, 2000
 
 
 def deployment_of(version: Json) -> str:
-    """Name of a version's deployment."""
+    """Return the name of a version's deployment."""
     return f"{version['name']}@{version['_serial']}"
 
 
@@ -142,11 +142,11 @@ class Runtime(Fleet):
         self._apps = apps
 
     def apps(self) -> list[App]:
-        """All applications."""
+        """Return all applications."""
         return list(self._apps.values())
 
     def route(self, request: WebRequest, client: str) -> Route | None:
-        """Where a request leads, or None: there is no such application, or nothing is deployed to it."""
+        """Return where a request leads, or None: there is no such application, or nothing is deployed to it."""
         address = names.Address.parse(request.host)
         app = self._apps.get(address.project) if address else None
         if address is None or app is None or address.code not in ("", app.code):
@@ -161,7 +161,7 @@ class Runtime(Fleet):
 
     @staticmethod
     def _target(app: App, address: names.Address, request: WebRequest) -> tuple[Json | None, Json | None]:
-        """(service, version) that an address names. A name that does not exist leads to the default service
+        """Return (service, version) that an address names. A name that does not exist leads to the default service
         (cloud.google.com/appengine/docs/flexible/how-requests-are-routed); the dispatch rules decide where none does.
         """
         default = app.services.get("default")
@@ -212,7 +212,7 @@ class Runtime(Fleet):
         self.settle(f"{version['name']}@", {}, drain=0)
 
     def pool_of(self, version: Json) -> Pool | None:
-        """The instances that serve a version; None while it is stopped."""
+        """Return the instances that serve a version; None while it is stopped."""
         return self.pool(deployment_of(version), template.limits(version)) if _serves(version) else None
 
     def liveness(self, version: Json, process: Process) -> str:
@@ -242,7 +242,7 @@ class Runtime(Fleet):
         )
 
     def image(self, version: Json) -> Image:
-        """The image of a version, pulled as its service account; ApiError FAILED_PRECONDITION."""
+        """Return the image of a version, pulled as its service account; ApiError FAILED_PRECONDITION."""
         ref, email = version["deployment"]["container"]["image"], version["serviceAccount"]
         found = self.sandbox.images.get(version["_digest"]) if version.get("_digest") else None
         found = found or self.sandbox.images.resolve(ref)
@@ -298,12 +298,12 @@ def _not_started(text: str) -> ApiError:
 
 
 def matches(rule: Json, client: str) -> bool:
-    """Whether a firewall rule is about an address."""
+    """Return whether a firewall rule is about an address."""
     return rule["sourceRange"] == "*" or ip_address(client) in ip_network(rule["sourceRange"])
 
 
 def dispatched(rules: list[Json], request: WebRequest) -> str:
-    """The service that the dispatch rules send a request to; "" where none matches."""
+    """Return the service that the dispatch rules send a request to; "" where none matches."""
     for rule in rules:
         domain, path = rule["domain"], rule["path"]
         host = domain == "*" or request.host == domain or (domain[:2] == "*." and request.host.endswith(domain[1:]))
@@ -313,7 +313,7 @@ def dispatched(rules: list[Json], request: WebRequest) -> str:
 
 
 def choose(service: Json, client: str, cookie: str) -> tuple[str, list[tuple[str, str]]]:
-    """The version for a request that names none, by the service's split; and headers that make it stay there."""
+    """Return the version for a request that names none, by the service's split; and headers that make it stay there."""
     split = service["split"]
     allocations = sorted(split["allocations"].items())
     if len(allocations) == 1:
@@ -339,7 +339,7 @@ def choose(service: Json, client: str, cookie: str) -> tuple[str, list[tuple[str
 
 
 def _cookie(header: str) -> int | None:
-    """The number in the cookie that splits go by, 0 to 999; None without one."""
+    """Return the number in the cookie that splits go by, 0 to 999; None without one."""
     try:
         morsel = SimpleCookie(header).get(COOKIE)
     except CookieError:

@@ -89,7 +89,7 @@ class Services(Common):
     # -- private
 
     def _split(self, service: Json, asked: Json) -> Json:
-        """The split as it is stored, checked: versions that exist, fractions that sum to one."""
+        """Return the split as it is stored, checked: versions that exist, fractions that sum to one."""
         allocations = {id: share for id, share in asked.get("allocations", {}).items() if share}
         if not allocations:
             raise errors.invalid("The traffic split must allocate traffic to at least one version.")
@@ -115,7 +115,7 @@ class Services(Common):
         return split
 
     def _check_migration(self, service: Json, split: Json) -> None:
-        """A gradual migration needs warm-up requests, which no version in the flexible environment gets."""
+        """Refuse a gradual migration: it needs warm-up requests, which the flexible environment does not have."""
         if "shardBy" not in split:
             raise errors.invalid("A gradual traffic migration must specify split.shard_by.")
         for id in split["allocations"]:

@@ -81,12 +81,12 @@ CONNECTION = re.compile(r"([a-z0-9.-]+:)?[a-z][-a-z0-9]+:[a-z][-a-z0-9]+:[a-z][-
 
 
 def seconds(duration: str) -> float:
-    """A google-duration ("300s") in seconds."""
+    """Return a google-duration ("300s") in seconds."""
     return float(duration.removesuffix("s"))
 
 
 def complete(asked: Json) -> Json:
-    """A flexible version's own fields, checked and with defaults.
+    """Return a flexible version's own fields, checked and with defaults.
 
     :raises ApiError: 501 for what the sandbox does not run: the standard environment, source code to build. 400 for
         what App Engine refuses.
@@ -120,7 +120,7 @@ def complete(asked: Json) -> Json:
 
 
 def patched(existing: Json, body: Json, mask: str) -> Json:
-    """The version after a patch; ApiError 400 for a field that cannot be changed in the flexible environment."""
+    """Return the version after a patch; ApiError 400 for a field that cannot be changed in the flexible environment."""
     paths = [".".join(path) for path in masks.mask_paths(mask)]
     if not paths:
         raise errors.invalid("The update mask must name at least one field.")
@@ -147,7 +147,7 @@ def in_view(body: Json, view: str | None) -> Json:
 
 
 def sql_connections(body: Json) -> list[str]:
-    """The Cloud SQL instances that the version's betaSettings ask for, by connection name.
+    """Return the Cloud SQL instances that the version's betaSettings ask for, by connection name.
 
     :raises ApiError: 400 for what is no connection name; 501 for one by TCP.
     """
@@ -177,7 +177,7 @@ def memory_mb(body: Json) -> int:
 
 
 def limits(body: Json) -> Limits:
-    """How many instances there may be; none of a version that is stopped."""
+    """Return how many instances there may be; none of a version that is stopped."""
     if body["servingStatus"] == "STOPPED":
         return Limits(CONCURRENCY, 0, 0)
     if manual := body.get("manualScaling"):
@@ -189,7 +189,7 @@ def limits(body: Json) -> Limits:
 
 
 def readiness(body: Json) -> Probe:
-    """The check that decides about requests.
+    """Return the check that decides about requests.
 
     Without a path App Engine asks its own proxy and not the application; here it passes as soon as the port is open.
     """
@@ -202,7 +202,7 @@ def start_timeout(body: Json) -> float:
 
 
 def liveness(body: Json) -> Probe:
-    """The check that decides about a restart."""
+    """Return the check that decides about a restart."""
     check = body["livenessCheck"]
     return _probe(check, seconds(check["initialDelay"]))
 

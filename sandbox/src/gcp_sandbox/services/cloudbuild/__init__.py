@@ -142,7 +142,7 @@ class CloudBuild(LongRunning):
         return self.operation_json(op)
 
     def _checked(self, call: Call, project: Project, location: str, id: str) -> dict[str, Any]:
-        """The build as it is stored: what was sent, checked, with what the service fills in."""
+        """Return the build as it is stored: what was sent, checked, with what the service fills in."""
         known = {"PROJECT_ID": project.id, "PROJECT_NUMBER": project.number, "BUILD_ID": id, "LOCATION": location}
         options = call.body.get("options", {})
         loose = options.get("substitutionOption") == "ALLOW_LOOSE"
@@ -462,7 +462,7 @@ class Run:
             )
 
     def pull(self, reference: str) -> Image | None:
-        """The image of a reference, if the build's service account may read it."""
+        """Return the image of a reference, if the build's service account may read it."""
         parsed = Reference.parse(reference)
         if parsed:
             resource = f"//artifactregistry.googleapis.com/{parsed.resource}"
@@ -541,7 +541,7 @@ def _check_step(step: dict[str, Any]) -> None:
 
 
 def _below(root: Path, path: str) -> Path:
-    """A step's `dir` in the workspace; /workspace itself may be written out."""
+    """Return a step's `dir` in the workspace; /workspace itself may be written out."""
     path = path.removeprefix("/workspace").strip("/")
     if ".." in path.split("/"):
         raise Failed(f"invalid dir {path!r}")

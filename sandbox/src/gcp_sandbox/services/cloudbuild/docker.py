@@ -117,8 +117,11 @@ class Docker:
                 raise BuildError(f"the sandbox does not implement `docker {' '.join(words)}`")
 
     def push(self, reference: str) -> tuple[Reference, str]:
-        """(what was pushed, its digest). LookupError when the build has no such image, BuildError for a registry that
-        is not Artifact Registry, ApiError when that refuses."""
+        """Push an image and return (reference, digest).
+
+        LookupError when the build has no such image, BuildError for a registry that is not Artifact Registry, ApiError
+        when that refuses.
+        """
         name = full(reference)
         digest = self.local.get(name)
         if digest is None:
@@ -168,6 +171,6 @@ class Docker:
 
 
 def full(reference: str) -> str:
-    """A reference with the tag that Docker takes when there is none."""
+    """Return a reference with the tag that Docker takes when there is none."""
     last = reference.rpartition("/")[2]
     return reference if ":" in last or "@" in last else f"{reference}:latest"

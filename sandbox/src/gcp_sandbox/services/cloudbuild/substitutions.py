@@ -15,7 +15,7 @@ _OF_TRIGGERS = ("TRIGGER_NAME", "COMMIT_SHA", "REVISION_ID", "SHORT_SHA", "REPO_
 
 
 def apply(build: dict[str, Any], known: dict[str, str], *, loose: bool) -> dict[str, Any]:
-    """The build with variables replaced in its steps, images, tags and logs bucket.
+    """Return the build with variables replaced in its steps, images, tags and logs bucket.
 
     :param known: what Cloud Build defines: PROJECT_ID, BUILD_ID, ...
     :param loose: ALLOW_LOOSE: neither an unknown nor an unused variable is an error.

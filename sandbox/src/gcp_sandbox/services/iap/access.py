@@ -78,7 +78,7 @@ class Access:
     def _identify(
         self, protected: Protected, request: WebRequest, oauth: Mapping[str, Any]
     ) -> tuple[Principal | None, frozenset[str]]:
-        """The caller, and the header that said so; None without a credential for IAP."""
+        """Return the caller, and the header that said so; None without a credential for IAP."""
         for header in ("proxy-authorization", "authorization"):
             scheme, _, token = request.headers.get(header, "").partition(" ")
             if scheme.lower() != "bearer":
@@ -218,7 +218,7 @@ class Access:
 
 
 def audience_covers(audience: str, request: WebRequest) -> bool:
-    """Whether the `aud` of a self-signed JWT is the requested URL, or ends with `/*` and covers it."""
+    """Return whether the `aud` of a self-signed JWT is the requested URL, or ends with `/*` and covers it."""
     url = f"https://{request.host}{request.path}"
     if audience.endswith("/*"):
         return url.startswith(audience[:-1])

@@ -48,7 +48,7 @@ def kind(name: str) -> str:
 
 
 def numbered(sandbox: Platform, name: str) -> str:
-    """The name with the project's number, as IAP answers."""
+    """Return the name with the project's number, as IAP answers."""
     first, _, rest = name.partition("/")
     project, slash, tail = rest.partition("/")
     found = sandbox.projects.get(project) if first == "projects" else None
@@ -62,7 +62,7 @@ class Settings:
         self.sandbox = sandbox
 
     def get(self, name: str) -> Json:
-        """The settings made on this resource itself."""
+        """Return the settings made on this resource itself."""
         name = numbered(self.sandbox, name)
         return {**(self.sandbox.store.get(KIND, name) or {}), "name": name}
 
@@ -98,7 +98,7 @@ class Settings:
         return result
 
     def _above(self, name: str) -> list[str]:
-        """The resource and what it inherits from, nearest first."""
+        """Return the resource and what it inherits from, nearest first."""
         parts = name.split("/")
         places = [name]
         for end in range(len(parts) - 1, 1, -1):

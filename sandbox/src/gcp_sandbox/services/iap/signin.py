@@ -44,13 +44,13 @@ class SignIn:
         self._pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
 
     def render(self, page: str, **values: Any) -> bytes:
-        """One of the HTML pages."""
+        """Return one of the HTML pages."""
         return self._pages.get_template(page).render(**values).encode()
 
     # -- on the application's host
 
     def begin(self, request: WebRequest, protected: Protected, *, managed: bool) -> tuple[str, str]:
-        """(state for the account chooser, cookie that ties it to this browser)."""
+        """Return (state for the account chooser, cookie that ties it to this browser)."""
         nonce = secrets.token_urlsafe(12)
         state = self._seal(
             {
@@ -128,7 +128,7 @@ class SignIn:
     # -- at iap.googleapis.com
 
     def redeem(self, call: Call) -> Response:
-        """The code becomes a short-lived token for the application's host, where it becomes a cookie."""
+        """Exchange the code for a short-lived token for the application's host, where it becomes a cookie."""
         state = self._open(call.query.get("state", ""), "state")
         code = self._open(call.query.get("code", ""), "code")
         if state is None or code is None or code["client"] != call.params["client"]:

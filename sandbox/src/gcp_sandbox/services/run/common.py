@@ -29,12 +29,12 @@ class Common(Service):
     now = staticmethod(timestamp)
 
     def canonical(self, name: str) -> str:
-        """A resource name with the project's id, whichever of id and number was given."""
+        """Return a resource name with the project's id, whichever of id and number was given."""
         prefix = f"//{self.api_name}/"
         return self.sandbox.projects.canonical(prefix + name).removeprefix(prefix)
 
     def load(self, kind: str, name: str) -> Json:
-        """The resource; ApiError 404 when there is none."""
+        """Return the resource; ApiError 404 when there is none."""
         body = self.store.get(kind, self.canonical(name))
         if body is None:
             raise self.missing(kind, name)
@@ -50,7 +50,7 @@ class Common(Service):
         self.store.put(kind, body["name"], body, parent=Name.parse(body["name"]).location if parent is None else parent)
 
     def page_of(self, call: Call, kind: str, key: str) -> Json:
-        """A page of the resources below the call's parent; location `-` means all of them."""
+        """Return a page of the resources below the call's parent; location `-` means all of them."""
         parent = self.canonical(call.params["parent"])
         if parent.endswith("/locations/-"):
             rows = self.store.list(kind, prefix=parent.removesuffix("-"))
@@ -82,7 +82,7 @@ class Common(Service):
 
     @staticmethod
     def validated(call: Call, body: Json, kind: str) -> Json:
-        """The answer to a request with validateOnly: an operation that is over, and nothing changed."""
+        """Return the answer to a request with validateOnly: an operation that is over, and nothing changed."""
         location = Name.parse(body["name"]).location
         shown = resources.shown(body, kind)
         return {"name": f"{location}/operations/{uuid.uuid4()}", "metadata": shown, "done": True, "response": shown}

@@ -37,12 +37,12 @@ class Failure(ApiError):
 
 
 def without_tag(ref: str) -> str:
-    """The image's name alone."""
+    """Return the image's name alone."""
     return re.sub(r"(:[\w.-]+)?(@sha256:[0-9a-f]+)?$", "", ref)
 
 
 def image(sandbox: Platform, ref: str, digest: str = "") -> Image:
-    """The image that a template names, or the one that its tag named when the revision was made; Failure if there is
+    """Return the image of a template, or the one that its tag named when the revision was made; Failure if there is
     none.
     """
     found = sandbox.images.get(digest) if digest else None
@@ -115,7 +115,7 @@ def _environment(sandbox: Platform, name: Name, container: Mapping[str, Any], em
 
 
 def volumes(sandbox: Platform, name: Name, template: Mapping[str, Any], email: str) -> list[Volume]:
-    """The volumes that the container mounts, secrets read. Raises Failure as `spec` does."""
+    """Return the volumes that the container mounts, secrets read. Raises Failure as `spec` does."""
     mounts = {item["name"]: item["mountPath"] for item in template["containers"][0].get("volumeMounts", [])}
     found = []
     for index, body in enumerate(template.get("volumes", [])):
@@ -139,7 +139,7 @@ def volumes(sandbox: Platform, name: Name, template: Mapping[str, Any], email: s
 
 
 def secret(sandbox: Platform, name: Name, ref: str, version: str, email: str, at: str) -> bytes:
-    """The payload of a secret version, read as the service account `email`.
+    """Return the payload of a secret version, read as the service account `email`.
 
     :param ref: the secret's id, or projects/P/secrets/S for one of another project.
     :param at: how the field is named in messages (Cloud Run names v1's fields here).

@@ -40,7 +40,7 @@ class Annotations:
         self._left = {key: value for key, value in (given or {}).items() if key not in OUTPUT_ONLY}
 
     def take(self, name: str) -> str | None:
-        """The value of `run.googleapis.com/NAME`, or of NAME if it has a prefix already."""
+        """Return the value of `run.googleapis.com/NAME`, or of NAME if it has a prefix already."""
         return self._left.pop(name if "/" in name else f"run.googleapis.com/{name}", None)
 
     def flag(self, name: str) -> bool | None:
@@ -73,7 +73,7 @@ class Annotations:
 
 
 def service(body: Json) -> Json:
-    """A Knative service as the body of a v2 service."""
+    """Return a Knative service as the body of a v2 service."""
     metadata, spec = body.get("metadata", {}), body.get("spec", {})
     notes = Annotations(metadata.get("annotations"))
     return _given(
@@ -94,7 +94,7 @@ def service(body: Json) -> Json:
 
 
 def template(body: Json) -> Json:
-    """A Knative revision template as one of v2."""
+    """Return a Knative revision template as one of v2."""
     metadata, spec = body.get("metadata", {}), body.get("spec", {})
     notes = Annotations(metadata.get("annotations"))
     connections = notes.take("cloudsql-instances")
@@ -154,7 +154,7 @@ def _container(body: Json, cpu: Json, connected: bool) -> Json:
 
 
 def _variable(item: Json) -> Json:
-    """An environment variable; of a secret the name is its id, or the number and id of another project's."""
+    """Return an environment variable; of a secret the name is its id, or the number and id of another project's."""
     reference = (item.get("valueFrom") or {}).get("secretKeyRef")
     if reference is None:
         return {"name": item.get("name", ""), "value": item.get("value", "")}

@@ -105,7 +105,7 @@ class RunIngress(FrontEnd):
         return Granted(principal, frozenset({header}), {header: f"Bearer {unsigned(token.strip())}"})
 
     def _invoker(self, route: Route, token: str) -> Principal | None:
-        """The owner of an ID token that is meant for this service; None for any other token."""
+        """Return the owner of an ID token that is meant for this service; None for any other token."""
         name = route.name
         hosts = {route.host, *(names.hosts(name.id, route.number, name.region, route.tag))}
         audiences = {f"https://{host}{slash}" for host in hosts for slash in ("", "/")}
@@ -139,7 +139,7 @@ class RunIngress(FrontEnd):
 
 
 def unsigned(token: str) -> str:
-    """A JWT as the container sees it: readable, and of no use elsewhere."""
+    """Return a JWT as the container sees it: readable, and of no use elsewhere."""
     try:
         tokens.split(token)
     except tokens.InvalidToken:

@@ -124,7 +124,7 @@ class Jobs(Common, Service):
         return self._save_job(call, body, "create")
 
     def _job_spec(self, call: Call, name: str, asked: Json, at: str) -> Json:
-        """The user's fields, checked and completed with defaults."""
+        """Return the user's fields, checked and completed with defaults."""
         project: Project = call.project(Name.parse(name).project)
         spec = resources.without_zeros(asked)
         spec.setdefault("launchStage", "GA")
@@ -516,7 +516,7 @@ class Jobs(Common, Service):
 
 
 def log_uri(parent: Name, execution: str) -> str:
-    """Where the console would show the execution's log."""
+    """Return where the console would show the execution's log."""
     return (
         f"https://console.cloud.google.com/logs/viewer?project={parent.project}&advancedFilter="
         f"resource.type%3D%22cloud_run_job%22%0Aresource.labels.job_name%3D%22{parent.id}%22%0A"

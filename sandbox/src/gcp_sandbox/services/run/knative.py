@@ -152,7 +152,7 @@ class Knative(Common, Service):
 
     @method("projects.locations.list", permission="run.locations.list", on="{name}", only=("v1",))
     def list_locations(self, call: Call) -> Json:
-        """All regions."""
+        """Return all regions."""
         project = call.project(call.params["name"].split("/")[1])
         found = [
             {
@@ -168,13 +168,13 @@ class Knative(Common, Service):
     # -- finding
 
     def _region(self, call: Call) -> str | None:
-        """The region that the host or the name gives."""
+        """Return the region that the host or the name gives."""
         located = re.search(r"/locations/([^/]+)", call.path)
         regional = REGION.fullmatch(call.host)
         return located[1] if located else regional["region"] if regional else None
 
     def _rows(self, call: Call, kind: str) -> list[Json]:
-        """The project's resources, of one region where one is given."""
+        """Return the project's resources, of one region where one is given."""
         project = call.project(_project_id(call))
         region = self._region(call)
         place = f"projects/{project.id}/locations/{region}/" if region and region != "-" else f"projects/{project.id}/"
@@ -228,7 +228,7 @@ class Knative(Common, Service):
         }
 
     def service_v1(self, body: Json) -> Json:
-        """A v2 service as a Knative service."""
+        """Return a v2 service as a Knative service."""
         ingress = INGRESS[body["ingress"]]
         extra = {"run.googleapis.com/ingress": ingress, "run.googleapis.com/ingress-status": ingress}
         if body.get("urls"):
@@ -259,7 +259,7 @@ class Knative(Common, Service):
         }
 
     def configuration_v1(self, body: Json) -> Json:
-        """The part of a service that makes revisions."""
+        """Return the part of a service that makes revisions."""
         full = self.service_v1(body)
         keys = ("observedGeneration", "conditions", "latestCreatedRevisionName", "latestReadyRevisionName")
         return {
@@ -270,7 +270,7 @@ class Knative(Common, Service):
         }
 
     def route_v1(self, body: Json) -> Json:
-        """The part of a service that directs traffic."""
+        """Return the part of a service that directs traffic."""
         full = self.service_v1(body)
         keys = ("observedGeneration", "conditions", "traffic", "url", "address")
         return {
@@ -281,7 +281,7 @@ class Knative(Common, Service):
         }
 
     def revision_v1(self, body: Json) -> Json:
-        """A revision."""
+        """Return a revision."""
         template = template_v1(body)
         metadata = self._metadata(body, **template["metadata"].get("annotations", {}))
         metadata["labels"] |= {
@@ -304,7 +304,7 @@ class Knative(Common, Service):
         }
 
     def job_v1(self, body: Json) -> Json:
-        """A job."""
+        """Return a job."""
         status: Json = {
             "observedGeneration": int(body.get("observedGeneration", 0)),
             "conditions": conditions_v1(body),
@@ -321,7 +321,7 @@ class Knative(Common, Service):
         return {"apiVersion": RUN, "kind": "Job", "metadata": self._metadata(body), "spec": spec, "status": status}
 
     def execution_v1(self, body: Json) -> Json:
-        """An execution."""
+        """Return an execution."""
         metadata = self._metadata(body)
         metadata["labels"]["run.googleapis.com/job"] = body["job"]
         status: Json = {"conditions": conditions_v1(body), "logUri": body["logUri"]}
@@ -335,7 +335,7 @@ class Knative(Common, Service):
         return {"apiVersion": RUN, "kind": "Execution", "metadata": metadata, "spec": spec, "status": status}
 
     def task_v1(self, body: Json) -> Json:
-        """A task."""
+        """Return a task."""
         metadata = self._metadata(body)
         metadata["labels"] |= {"run.googleapis.com/job": body["job"], "run.googleapis.com/execution": body["execution"]}
         status: Json = {
@@ -370,7 +370,7 @@ def resource_version(body: Json) -> str:
 
 
 def selected(labels: dict[str, str], selector: str) -> bool:
-    """Whether labels match a Kubernetes equality selector ("a=b,c")."""
+    """Return whether labels match a Kubernetes equality selector ("a=b,c")."""
     for part in selector.split(","):
         found = SELECTOR.fullmatch(part)
         if found is None:
@@ -382,7 +382,7 @@ def selected(labels: dict[str, str], selector: str) -> bool:
 
 
 def conditions_v1(body: Json) -> list[Json]:
-    """All conditions in Knative's words."""
+    """Return all conditions in Knative's words."""
     found = ([body["terminalCondition"]] if "terminalCondition" in body else []) + body.get("conditions", [])
     shown = []
     for item in found:
@@ -422,7 +422,7 @@ def traffic_v1(targets: list[Json], service: Json | None) -> list[Json]:
 
 
 def template_v1(template: Json) -> Json:
-    """A revision template (or a revision) in v1's shape."""
+    """Return a revision template (or a revision) in v1's shape."""
     scaling = template.get("scaling", {})
     container = template["containers"][0]
     annotations = {"autoscaling.knative.dev/maxScale": str(scaling.get("maxInstanceCount", 100))}
@@ -462,13 +462,13 @@ def cloudsql_annotation(template: Json) -> Json:
 
 
 def containers_v1(template: Json) -> list[Json]:
-    """All containers of a template."""
+    """Return all containers of a template."""
     hidden = {volume["name"] for volume in template.get("volumes", []) if "cloudSqlInstance" in volume}
     return [container_v1(item, hidden) for item in template["containers"]]
 
 
 def container_v1(container: Json, hidden: set[str]) -> Json:
-    """A container, without the mounts of the volumes that v1 does not show."""
+    """Return a container, without the mounts of the volumes that v1 does not show."""
     keys = ("name", "image", "command", "args", "workingDir", "ports", "startupProbe", "livenessProbe")
     shown = {key: container[key] for key in keys if key in container}
     if mounts := [mount for mount in container.get("volumeMounts", []) if mount["name"] not in hidden]:
@@ -480,7 +480,7 @@ def container_v1(container: Json, hidden: set[str]) -> Json:
 
 
 def env_v1(item: Json) -> Json:
-    """A variable; a secret's id is the name and its version the key."""
+    """Return a variable; a secret's id is the name and its version the key."""
     reference = item.get("valueSource", {}).get("secretKeyRef")
     if reference is None:
         return {"name": item["name"], "value": item.get("value", "")}

@@ -92,7 +92,7 @@ def project_hash(number: str) -> str:
 
 
 def hosts(service: str, number: str, region: str, tag: str = "") -> list[str]:
-    """A service's two host names, the deterministic one first; or those of one of its traffic tags."""
+    """Return a service's two host names, the deterministic one first; or those of one of its traffic tags."""
     label = f"{tag}---{service}" if tag else service
     return [
         f"{label}-{number}.{region}.run.app",

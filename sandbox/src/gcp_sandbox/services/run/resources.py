@@ -95,7 +95,7 @@ SERVER_OWNED = {"name", "uid", "generation", "etag", "createTime", "updateTime",
 
 
 def merge(existing: Json, body: Json, mask: str, fields: Iterable[str]) -> Json:
-    """The user's fields after a patch: those in `mask`, or all of them without one.
+    """Return the user's fields after a patch: those in `mask`, or all of them without one.
 
     ApiError 400 for a path that is no field of the resource; paths of server-owned fields change nothing.
     """
@@ -128,12 +128,12 @@ def check_etag(given: str | None, body: Json) -> None:
 
 
 def uid() -> str:
-    """A UUID4, as the discovery document says."""
+    """Return a UUID4, as the discovery document says."""
     return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 def condition(kind: str, state: str, now: str, **more: str) -> Json:
-    """A GoogleCloudRunV2Condition."""
+    """Return a GoogleCloudRunV2Condition."""
     return {"type": kind, "state": state, "lastTransitionTime": now, **more}
 
 
@@ -153,7 +153,7 @@ SERVICE_CONDITIONS = ("Ready", "RoutesReady", "ConfigurationsReady")
 
 
 def new_service(name: Name, number: str, spec: Json, *, now: str, creator: str) -> Json:
-    """A service that is about to be deployed for the first time."""
+    """Return a service that is about to be deployed for the first time."""
     body = {
         "name": name.parent,
         "uid": uid(),
@@ -199,7 +199,7 @@ def changed_service(existing: Json, spec: Json, number: str, *, now: str, modifi
 
 
 def new_revision(service: Json, *, now: str) -> Json:
-    """The revision that a service's template makes; its name is the template's, or made from service and generation."""
+    """Return the revision of a service's template; its name is the template's, or made from service and generation."""
     parent = Name.parse(service["name"])
     template = service["template"]
     short = template.get("revision") or f"{parent.id}-{int(service['generation']):05d}-{names.suffix(3)}"
@@ -222,12 +222,12 @@ def new_revision(service: Json, *, now: str) -> Json:
 
 
 def revision_conditions(body: Json) -> None:
-    """A revision has no terminal condition of its own: "Ready" is the first of its list."""
+    """Set the conditions of a revision. It has no terminal condition of its own: "Ready" is the first of its list."""
     body["conditions"] = [body.pop("terminalCondition"), *body["conditions"]]
 
 
 def log_uri(service: Name, revision: str) -> str:
-    """Where the console would show the revision's log."""
+    """Return where the console would show the revision's log."""
     query = (
         f"resource.type%3D%22cloud_run_revision%22%0Aresource.labels.service_name%3D%22{service.id}%22%0A"
         f"resource.labels.revision_name%3D%22{revision}%22"
@@ -241,7 +241,7 @@ def log_uri(service: Name, revision: str) -> str:
 
 
 def same_template(before: Json, after: Json) -> bool:
-    """Whether two templates make the same revision; naming it anew is a change, leaving the name out is none."""
+    """Return whether two templates make the same revision; naming it anew is a change, leaving the name out is none."""
     old = {key: value for key, value in before.items() if key != "revision"}
     new = {key: value for key, value in after.items() if key != "revision"}
     return old == new and after.get("revision") in (None, before.get("revision"))
@@ -270,7 +270,7 @@ def check_traffic(traffic: list[Json], revisions: Iterable[str]) -> None:
 
 
 def targets(service: Json) -> list[tuple[str, int, str]]:
-    """(revision's short name, percent, tag) of each traffic target; of the latest revision once one is ready."""
+    """Return (revision's short name, percent, tag) of each traffic target; of the latest revision once one is ready."""
     latest = service.get("latestReadyRevision", "").rpartition("/")[2]
     found = []
     for target in service.get("traffic", []):
@@ -293,5 +293,5 @@ def traffic_statuses(service: Json, number: str) -> list[Json]:
 
 
 def shown(body: Json, kind: str) -> Json:
-    """The body as a response or metadata of an operation: with its type."""
+    """Return the body as a response or metadata of an operation: with its type."""
     return {"@type": TYPE + kind, **body}

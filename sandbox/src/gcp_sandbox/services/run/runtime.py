@@ -67,7 +67,7 @@ class Route:
         return seconds(self.service["template"]["timeout"])
 
     def choose(self) -> str | None:
-        """A revision (full name) for one request: the tag's, or one drawn by percent; None when none is ready."""
+        """Return the revision (full name) for one request: the tag's, or one drawn by percent; None without one."""
         targets = resources.targets(self.service)
         if self.tag:
             short = next((revision for revision, _, tag in targets if tag == self.tag), None)
@@ -112,7 +112,7 @@ class Runtime(Fleet):
         self._routes = routes
 
     def route(self, host: str) -> Route | None:
-        """Where a host leads, or None."""
+        """Return where a host leads, or None."""
         return self._routes.get(host)
 
     def routes(self) -> list[Route]:
@@ -215,7 +215,7 @@ class Runtime(Fleet):
 
 
 def revision_limits(revision: Json, scaling: Json, percent: int) -> Limits:
-    """How a revision may scale: its own settings, and its share (in percent of the traffic) of the service's."""
+    """Return how a revision may scale: its own settings, and its share (in percent of the traffic) of the service's."""
 
     def share(field: str) -> int:
         return math.ceil(scaling.get(field, 0) * percent / 100)

@@ -102,7 +102,7 @@ class Services(Common, Service):
         return self._deploy(call, body, new_revision=True, verb="create")
 
     def _service_spec(self, asked: Json, project: Project, at: str) -> Json:
-        """The user's fields, checked against the limits and completed with defaults."""
+        """Return the user's fields, checked against the limits and completed with defaults."""
         spec = resources.without_zeros(asked)
         spec.setdefault("launchStage", "GA")
         spec.setdefault("ingress", INGRESS)
@@ -240,7 +240,7 @@ class Services(Common, Service):
         return Failure(missing.get(cause.get("reason", ""), "FAILED_PRECONDITION"), message, **cause)
 
     def _latest_ready(self, service: Json) -> str | None:
-        """The newest revision that became ready."""
+        """Return the newest revision that became ready."""
         ready = [
             (body["createTime"], name)
             for name, body in self.store.list(REVISION_KIND, parent=service["name"])

@@ -62,7 +62,7 @@ def seconds(text: str) -> float:
 
 
 def complete(template: Json, *, kind: str, number: str) -> Json:
-    """The template with Cloud Run's defaults (seen in recorded traffic where it shows them).
+    """Return the template with Cloud Run's defaults (seen in recorded traffic where it shows them).
 
     :param kind: "services" or "jobs".
     :param number: of the project, for its default service account.
@@ -285,7 +285,7 @@ def _probe_violations(probe: Json, name: str, at: str) -> Iterator[str]:
 
 
 def probe(body: Json | None, serving: int) -> Probe | None:
-    """The probe to run for a completed probe of a container that serves on port `serving`.
+    """Return the probe to run for a completed probe of a container that serves on port `serving`.
 
     A gRPC probe only connects: no gRPC client is at hand.
     """

@@ -39,7 +39,7 @@ class Base(Service):
         return f"{call.project(call.params['project']).id}/{call.params['instance']}"
 
     def _load(self, key: str) -> dict[str, Any]:
-        """The API's instance; 404 when there is none."""
+        """Return the API's instance; 404 when there is none."""
         found = self.store.get(INSTANCE, key)
         if found is None:
             raise refusals.no_instance()
@@ -119,7 +119,7 @@ class Base(Service):
         )
 
     def _operation(self, call: Call, op: Op, *, accepted: bool = False) -> dict[str, Any]:
-        """An operation as the API shows it; `accepted` is the answer to the request that started it."""
+        """Return an operation as the API shows it; `accepted` is the answer to the request that started it."""
         answer = {
             "kind": "sql#operation",
             "insertTime": op.created,

@@ -53,7 +53,7 @@ def is_mysql(version: str) -> bool:
 
 
 def number(version: str) -> tuple[int, ...]:
-    """("POSTGRES", 9, 6) without the engine: versions of one engine compare by it."""
+    """Return ("POSTGRES", 9, 6) without the engine: versions of one engine compare by it."""
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
@@ -65,7 +65,7 @@ def default_edition(version: str) -> str:
 
 
 def base(version: str) -> str:
-    """The version without a pinned patch release: MYSQL_8_0_36 -> MYSQL_8_0."""
+    """Return the version without a pinned patch release: MYSQL_8_0_36 -> MYSQL_8_0."""
     return re.sub(r"^(MYSQL_8_0)_\d+$", r"\1", version)
 
 
@@ -113,7 +113,7 @@ class Tier:
 
 
 def predefined() -> list[Tier]:
-    """Every machine type that has a name of its own, in the order of tiers.list."""
+    """Return every machine type that has a name of its own, in the order of tiers.list."""
     return [
         Tier("db-f1-micro", 629145600, (ENTERPRISE,), disk=3062 * GIB),
         Tier("db-g1-small", 1825361100, (ENTERPRISE,), disk=3062 * GIB),
@@ -128,7 +128,7 @@ _CUSTOM = re.compile(r"db-custom-(?:[A-Z]\d[A-Z]?-)?(\d+)-(\d+)")
 
 
 def tier(name: str) -> Tier:
-    """The machine type of that name; 400 when there is none."""
+    """Return the machine type of that name; 400 when there is none."""
     if found := next((item for item in predefined() if item.name.lower() == name.lower()), None):
         return found
     custom = _CUSTOM.fullmatch(name)
@@ -165,7 +165,7 @@ def check_tier(name: str, edition: str, version: str) -> None:
 
 
 def fits(name: str, edition: str, version: str) -> bool:
-    """Whether `check_tier` would let it pass."""
+    """Return whether `check_tier` would let it pass."""
     found = tier(name)
     return edition in found.editions and not (is_postgres(version) and found.mysql_only)
 

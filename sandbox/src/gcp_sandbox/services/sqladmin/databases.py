@@ -69,7 +69,7 @@ class Databases(Base):
 
     @staticmethod
     def _charset(instance: dict[str, Any], body: dict[str, Any], old: Database | None = None) -> tuple[str, str]:
-        """(charset, collation), with the engine's defaults for what is not said."""
+        """Return (charset, collation), with the engine's defaults for what is not said."""
         version = instance["databaseVersion"]
         if catalog.is_postgres(version):
             default = ("UTF8", "en_US.UTF8")

@@ -153,7 +153,7 @@ class Instances(Base):
 
     @staticmethod
     def _certificate(instance: dict[str, Any]) -> dict[str, str]:
-        """The server's CA. No server here speaks TLS, so the certificate is an empty one."""
+        """Return the server's CA. No server here speaks TLS, so the certificate is an empty one."""
         created = datetime.datetime.fromisoformat(instance["createTime"])
         expires = created + datetime.timedelta(days=3650)
         return {
@@ -295,7 +295,7 @@ class Instances(Base):
         return self._operation(call, op, accepted=True)
 
     def _final_backup(self, call: Call, instance: dict[str, Any]) -> dict[str, Any] | None:
-        """The backup that the request or the instance's settings want kept, or None."""
+        """Return the backup that the request or the instance's settings want kept, or None."""
         config = instance["settings"].get("finalBackupConfig", {})
         if not call.query.get("enableFinalBackup", config.get("enabled", False)):
             return None

@@ -55,7 +55,7 @@ def no_backup() -> ApiError:
 
 
 def not_found() -> ApiError:
-    """A database or user that does not exist."""
+    """Return the error for a database or user that does not exist."""
     return WithStatus(404, "Not Found", reason="notFound")
 
 

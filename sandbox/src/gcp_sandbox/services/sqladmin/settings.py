@@ -30,7 +30,7 @@ RESTARTING = ("tier", "edition", "availabilityType", "activationPolicy")
 
 
 def without_nulls(value: Any) -> Any:
-    """A copy without the nulls that clients send for "not set"."""
+    """Return a copy without the nulls that clients send for "not set"."""
     if isinstance(value, Mapping):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
@@ -169,7 +169,7 @@ def patched(old: Settings, asked: Settings, version: str, was: str) -> Settings:
 
 
 def _touched(settings: Settings, version: str) -> Settings:
-    """The first change of a PostgreSQL instance brings a field to light that its creation did not show (recorded)."""
+    """Return the settings with a field that appears at the first change of a PostgreSQL instance (recorded)."""
     if catalog.is_postgres(version):
         settings["backupConfiguration"].setdefault("replicationLogArchivingEnabled", False)
     return settings

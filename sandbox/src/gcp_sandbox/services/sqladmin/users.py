@@ -44,7 +44,7 @@ class Users(Base):
         return self._user(instance, self._find_user(call, instance, server, call.params["name"]))
 
     def _find_user(self, call: Call, instance: dict[str, Any], server: Server, name: str) -> User:
-        """The user of that name; the host counts on MySQL only, where any host is "%"."""
+        """Return the user of that name; the host counts on MySQL only, where any host is "%"."""
         host = self._host(instance, call.query.get("host"))
         found = next((user for user in asked(server.users) if (user.name, user.host) == (name, host)), None)
         if found is None:
@@ -98,7 +98,7 @@ class Users(Base):
 
     @staticmethod
     def _iam_name(instance: dict[str, Any], name: str, kind: str) -> tuple[str, str]:
-        """(name in the database, e-mail address) of an IAM user: MySQL's names end before the "@"."""
+        """Return (name in the database, e-mail address) of an IAM user: MySQL's names end before the "@"."""
         if "@" not in name:
             raise invalid(f"Invalid request: {name} is not the e-mail address of a Cloud IAM user or service account.")
         if catalog.is_mysql(instance["databaseVersion"]):

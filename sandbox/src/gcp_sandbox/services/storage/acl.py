@@ -63,7 +63,7 @@ def expand(entries: Any, number: str, creator: str) -> list[dict]:
 
 
 def entries_of(body: list[dict], roles: Any) -> list[dict]:
-    """The caller's own entries, checked; of several for one entity the last wins."""
+    """Return the caller's own entries, checked; of several for one entity the last wins."""
     found: dict[str, str] = {}
     for entry in body:
         entity, role = entry.get("entity"), entry.get("role")
@@ -136,7 +136,7 @@ class AccessControls(Access):
     # --- a bucket's list, kept in its IAM policy
 
     def bucket_acl(self, bucket: dict) -> list[dict]:
-        """The entries that a bucket's IAM policy amounts to."""
+        """Return the entries that a bucket's IAM policy amounts to."""
         policy = self.sandbox.iam.get_policy(bucket_name(bucket["name"]))
         return self._acl_of(policy)
 

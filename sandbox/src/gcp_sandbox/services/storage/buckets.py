@@ -137,7 +137,7 @@ class Buckets(AccessControls):
         )
 
     def provide_bucket(self, project: Project, name: str, location: str) -> None:
-        """A bucket that a Google service makes for a project, with a name that a user could not take; once."""
+        """Make a bucket of a Google service for a project, with a name that a user could not take; once."""
         if self.objects.bucket(name) is None:
             self._make(project, name, False, {"location": location})
 
@@ -484,7 +484,7 @@ class Buckets(AccessControls):
         bucket["softDeletePolicy"] = settled
 
     def _first_bindings(self, bucket: dict) -> list[dict]:
-        """The policy of a new bucket: the project's basic roles as Cloud Storage translates them."""
+        """Return the policy of a new bucket: the project's basic roles as Cloud Storage translates them."""
         project = bucket["project"]
         writers, readers = [f"projectEditor:{project}", f"projectOwner:{project}"], [f"projectViewer:{project}"]
         bindings = [
@@ -501,8 +501,11 @@ class Buckets(AccessControls):
     # --- answers
 
     def _render(self, bucket: dict, projection: str, *, reading: bool = False) -> dict:
-        """The bucket resource. `reading`: with uniform access, what is read has no lists, while the answer to a change
-        was recorded with those that applied before."""
+        """Return the bucket resource.
+
+        :param reading: with uniform access, a read has no lists, while the recorded answer to a change has those that
+            applied before.
+        """
         out = {key: value for key, value in bucket.items() if key not in (*PRIVATE, "policy")}
         if projection == "full" and not (reading and uniform(bucket)) and "hardDeleteTime" not in bucket:
             out["owner"] = bucket["owner"]
@@ -564,7 +567,7 @@ def _canonical(value: Any) -> Any:
 
 
 def _check_lock(before: dict, wanted: dict) -> None:
-    """A locked retention policy can only be lengthened."""
+    """Refuse to shorten a locked retention policy."""
     policy = before.get("retentionPolicy", {})
     period = (wanted.get("retentionPolicy") or {}).get("retentionPeriod", 0)
     if policy.get("isLocked") and int(period) < int(policy["retentionPeriod"]):

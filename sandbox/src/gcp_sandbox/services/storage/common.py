@@ -184,7 +184,7 @@ class Access:
         return project
 
     def member(self, entity: str) -> str:
-        """The IAM member that an ACL's entity is."""
+        """Return the IAM member that an ACL's entity is."""
         if entity in ("allUsers", "allAuthenticatedUsers"):
             return entity
         kind, _, value = entity.partition("-")

@@ -22,7 +22,7 @@ NOT_CACHED = "no-cache, no-store, max-age=0, must-revalidate"
 
 
 def content_headers(resource: dict) -> dict[str, str]:
-    """The headers that describe an object's content, whatever part of it is sent."""
+    """Return the headers that describe an object's content, whatever part of it is sent."""
     hashes = [f"crc32c={resource['crc32c']}"]
     if resource.get("md5Hash"):
         hashes.append(f"md5={resource['md5Hash']}")
@@ -51,7 +51,7 @@ def content_headers(resource: dict) -> dict[str, str]:
 
 
 def download(call: Call, row: dict, path: Path) -> Response:
-    """The bytes of a generation, or the range that the request asks for."""
+    """Return the bytes of a generation, or the range that the request asks for."""
     resource = row["object"]
     headers, size = content_headers(resource), int(resource["size"])
     if resource.get("contentEncoding") == "gzip" and "gzip" not in call.headers.get("accept-encoding", ""):
@@ -70,7 +70,7 @@ def download(call: Call, row: dict, path: Path) -> Response:
 
 
 def _range(header: str, size: int) -> tuple[int, int] | None:
-    """(first, last) of a range request; None for the whole, as for anything that is not one plain range of bytes."""
+    """Return (first, last) of a range request; None for the whole, as for all but one plain range of bytes."""
     found = RANGE.fullmatch(header.replace(" ", ""))
     if not found or found[1] == found[2] == "":
         return None

@@ -270,7 +270,7 @@ class Objects(Access):
             raise
 
     def _acl(self, call: Call, bucket: dict, metadata: dict, options: dict) -> list[dict]:
-        """The list of a new object: the request's, or the bucket's default with its creator as owner."""
+        """Return the list of a new object: the request's, or the bucket's default with its creator as owner."""
         predefined, own = options.get("predefinedAcl"), metadata.get("acl")
         if uniform(bucket):
             if predefined or own:
@@ -350,7 +350,7 @@ class Objects(Access):
         return {key: source["object"][key] for key in COPIED if key in source["object"]}
 
     def _rewritten(self, call: Call, source_bucket: dict, source: dict, destination: dict) -> int:
-        """How many bytes this call brings the copy to.
+        """Return how many bytes this call brings the copy to.
 
         Between the same places and classes only metadata is copied, in one call; otherwise a call may be limited, and
         carries on from where the token says the last one stopped.
@@ -416,7 +416,7 @@ class Objects(Access):
     # --- answers
 
     def render_object(self, bucket: dict, row: dict, projection: str) -> dict:
-        """The object resource."""
+        """Return the object resource."""
         out = dict(row["object"])
         if "retentionPolicy" in bucket and (until := self._retained_until(bucket, out)):
             out["retentionExpirationTime"] = timestamp(until)

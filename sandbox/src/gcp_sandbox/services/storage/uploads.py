@@ -83,7 +83,7 @@ class Uploads(Objects):
     @route("PUT", "/upload/storage/v1/b/{bucket}/o", auth="none", spool=True)
     @route("PUT", "/resumable/upload/storage/v1/b/{bucket}/o", auth="none", spool=True)
     def continue_upload(self, call: Call) -> Response:
-        """A chunk, the whole, or (`Content-Range: bytes */N`) the question how far it has come.
+        """Receive a chunk, the whole, or (`Content-Range: bytes */N`) the question how far it has come.
 
         A client that knows the session's address may continue it: that address is the credential, as on the service.
         """
@@ -172,7 +172,7 @@ def _refused(why: str, code: int = 400) -> ApiError:
 
 
 def _content_range(call: Call) -> tuple[int | None, int | None, int | None]:
-    """(first, last, total) of the Content-Range header; first is None for a question, total where it is not known."""
+    """Return (first, last, total) of Content-Range; first is None for a question, total where it is unknown."""
     header = call.headers.get("content-range")
     size = call.media.size if call.media else 0
     if not header:

@@ -89,15 +89,15 @@ class World:
         return google.auth.jwt.encode(google.auth.crypt.RSASigner.from_string(GOOGLE_KEY[0]), claims).decode()
 
     def iam(self, request):
-        """iamcredentials.googleapis.com, as somebody with an access token sees it."""
-        assert request.headers["Authorization"].startswith("Bearer ya29."), "IAM is asked with an access token"
+        """Respond as iamcredentials.googleapis.com."""
+        assert request.headers["Authorization"].startswith("Bearer ya29."), "IAM needs an access token"
         verb = request.url.rpartition(":")[2]
         self.counts[verb] += 1
         if self.denied:
             return answer(request, 403, {"error": {"code": 403, "message": self.denied}})
         body = json.loads(request.body)
         if verb == "generateIdToken":
-            assert body["includeEmail"] is True, "IAP wants the address in the token"
+            assert body["includeEmail"] is True, "IAP needs the email address in the token"
             return answer(request, 200, {"token": self.id_token(body["audience"])})
         if verb == "generateAccessToken":  # google-auth itself, which looks for the project of some credentials
             return answer(request, 200, {"accessToken": "ya29.impersonated", "expireTime": "2099-01-01T00:00:00Z"})
@@ -126,7 +126,7 @@ class World:
 
 
 def claims_of(token: str, public: str) -> dict | None:
-    """What a token says if it was signed with that key, whatever the time."""
+    """Return the claims of a token if it was signed with that key, without a check of its times."""
     try:
         return google.auth.jwt.decode(token, certs=None, verify=False) if _signed(token, public) else None
     except ValueError:
@@ -141,7 +141,7 @@ def _signed(token: str, public: str) -> bool:
 
 @dataclass
 class Guarded:
-    """An MLflow server and who stands in front of it. `application` answers what gets through."""
+    """An MLflow server with access control. `application` responds to accepted requests."""
 
     world: World
     host: str

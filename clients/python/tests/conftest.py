@@ -49,7 +49,7 @@ def broker(monkeypatch):
 
 @pytest.fixture
 def user(monkeypatch, tmp_path):
-    """Somebody's own login as application default credentials, who may act for ACCOUNT."""
+    """Set a user's login as application default credentials, with the right to impersonate ACCOUNT."""
     file = tmp_path / "user.json"
     login = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
     file.write_text(json.dumps(login))

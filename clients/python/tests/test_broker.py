@@ -38,11 +38,11 @@ def test_the_invoker_check_gets_an_id_token_for_the_service(world, broker, user)
     assert claims_of(found.value, GOOGLE_KEY[1])["aud"] == found.audience == "https://m.example"
 
 
-def test_a_server_that_asks_for_nothing_gets_nothing_and_no_credentials_are_looked_for(world, broker):
+def test_a_server_without_access_control_gets_no_token_and_no_credentials_are_read(world, broker):
     world.serve("m.example")
     assert broker.credential(URL) is None
     assert broker.credential(URL) is None
-    assert len(world.seen) == 1, "it was asked once"
+    assert len(world.seen) == 1, "one request"
 
 
 def test_the_server_is_asked_once(world, broker, user):
@@ -91,7 +91,7 @@ def test_off_is_off(world, broker, user, monkeypatch):
         ("iap-id-token", CUSTOM, CUSTOM),
     ],
 )
-def test_a_mode_that_says_everything_asks_nobody(world, broker, user, monkeypatch, mode, audience, expected):
+def test_a_complete_mode_sends_no_request(world, broker, user, monkeypatch, mode, audience, expected):
     monkeypatch.setenv("MLFLOW_GOOGLE_AUTH_MODE", mode)
     monkeypatch.setenv("MLFLOW_GOOGLE_AUTH_AUDIENCE", audience)
     assert broker.credential(URL).audience == expected
@@ -188,7 +188,7 @@ def test_a_renewal_that_fails_leaves_the_old_token_while_it_lasts(world, broker,
     world.denied = "Permission 'iam.serviceAccounts.getOpenIdToken' denied"
     clock.advance(25)
     assert broker.credential(URL).value == old.value
-    assert "the old one still serves" in caplog.text and "getOpenIdToken" in caplog.text
+    assert "the old one is still valid" in caplog.text and "getOpenIdToken" in caplog.text
     assert old.value not in caplog.text
     clock.advance(4)
     with pytest.raises(AuthError, match="getOpenIdToken"):
@@ -235,7 +235,7 @@ def test_a_child_that_was_forked_during_a_renewal_goes_on(world, broker, user, c
     world.lifetime = 30.0
     world.serve("m.example", invoker=True)
     broker.credential(URL)
-    clock.advance(31)  # whoever asks has to wait for the lock
+    clock.advance(31)  # the caller waits for the lock
     asked, go_on = threading.Event(), threading.Event()
     world.before_token = lambda: (asked.set(), go_on.wait(120))
     renewing = threading.Thread(target=broker.credential, args=(URL,))
@@ -258,7 +258,7 @@ def test_a_child_that_was_forked_during_a_renewal_goes_on(world, broker, user, c
     else:
         os.kill(child, 9)
         os.waitpid(child, 0)
-        pytest.fail("the child waits for a lock that nobody holds")
+        pytest.fail("the child waits for a lock that no thread holds")
     go_on.set()
     renewing.join()
     assert os.read(reader, 10) == b"ok"

@@ -11,7 +11,7 @@ from mlflow_google_auth.__main__ import main
 URL = "https://m.example"
 
 
-def test_it_says_what_was_found_and_shows_no_token(world, broker, user, capsys):
+def test_the_findings_are_printed_without_the_token(world, broker, user, capsys):
     world.serve("m.example", iap=CUSTOM)
     assert main([URL]) == 0
     shown = capsys.readouterr().out
@@ -21,14 +21,14 @@ def test_it_says_what_was_found_and_shows_no_token(world, broker, user, capsys):
 
 
 @pytest.mark.parametrize("guard", [{"iap": CUSTOM}, {"invoker": True}])
-def test_it_says_which_role_is_missing(world, broker, user, capsys, guard):
+def test_the_missing_role_is_printed(world, broker, user, capsys, guard):
     world.serve("m.example", **guard).lets_in = False
     assert main([URL]) == 1
     role = "roles/iap.httpsResourceAccessor" if "iap" in guard else "roles/run.invoker"
     assert role in capsys.readouterr().err
 
 
-def test_it_prints_a_token_for_other_programs_if_asked(world, broker, user, capsys):
+def test_the_token_is_printed_with_the_option(world, broker, user, capsys):
     world.serve("m.example", iap=MANAGED, managed=True)
     assert main(["--token", URL]) == 0
     assert claims_of(capsys.readouterr().out.strip(), ACCOUNT_KEY[1])["aud"] == "https://m.example/*"
@@ -37,11 +37,11 @@ def test_it_prints_a_token_for_other_programs_if_asked(world, broker, user, caps
 def test_an_open_server_needs_none(world, broker, capsys):
     world.serve("m.example")
     assert main([URL]) == 0
-    assert "asks for nothing" in capsys.readouterr().out
+    assert "needs no token" in capsys.readouterr().out
     assert main(["--token", URL]) == 1
 
 
-def test_what_is_wrong_is_said(world, broker, user, capsys):
+def test_the_error_is_printed(world, broker, user, capsys):
     world.serve("m.example", invoker=True)
     world.denied = "no"
     assert main([URL]) == 1

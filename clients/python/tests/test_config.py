@@ -38,12 +38,12 @@ def test_every_variable_is_read():
     ("name", "value", "words"),
     [
         ("MODE", "basic", "must be one of auto, iap"),
-        ("IMPERSONATE", "client", "no service account's address"),
+        ("IMPERSONATE", "client", "not the address of a service account"),
         ("TOKEN_LIFETIME", "7200", "from 10 to 3600"),
         ("TOKEN_LIFETIME", "1h", "from 10 to 3600"),
     ],
 )
-def test_a_value_that_means_nothing_is_named(name, value, words):
+def test_an_invalid_value_is_named(name, value, words):
     with pytest.raises(AuthError, match=words) as error:
         Settings.from_environment({f"MLFLOW_GOOGLE_AUTH_{name}": value})
     assert f"MLFLOW_GOOGLE_AUTH_{name}" in str(error.value) and value in str(error.value)
@@ -78,5 +78,5 @@ def test_origins_are_compared_as_browsers_do(url, found):
         ("http://localhost.example.com", False),
     ],
 )
-def test_tokens_travel_where_nobody_reads_them(url, found):
+def test_tokens_are_sent_only_over_protected_connections(url, found):
     assert confidential(url) is found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is told from a server's answer, and what is sent to get it."""
+"""Test the detection of the access control and the request for it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mlflow_google_auth import guard
 from mlflow_google_auth.guard import IAM, IAP, NONE, Guard, look
 
 
-def test_iap_is_told_with_the_client_of_its_sign_in_page(world):
+def test_iap_is_detected_with_the_client_of_its_sign_in_page(world):
     world.serve("m.example", iap=CUSTOM)
     assert look("https://m.example", 5) == Guard(IAP, CUSTOM)
 
 
-def test_cloud_runs_invoker_check_is_told_by_its_words(world):
+def test_cloud_runs_invoker_check_is_detected_by_its_text(world):
     world.serve("m.example", invoker=True)
     assert look("https://m.example", 5) == Guard(IAM)
 
@@ -88,7 +88,7 @@ def test_the_probe_verifies_certificates_as_mlflow_does(world, monkeypatch):
     assert seen == [True, "/etc/ca.pem", False]
 
 
-def test_a_refusal_by_iap_is_told_from_one_by_mlflow(world):
+def test_a_rejection_by_the_access_control_differs_from_one_by_mlflow(world):
     request = requests.Request("GET", "https://m.example/").prepare()
     assert guard.of_invoker(answer(request, 401, "x", {"WWW-Authenticate": 'Bearer error="invalid_token"'}))
     assert not guard.of_invoker(answer(request, 401, "x", {"WWW-Authenticate": "Basic"}))

@@ -26,7 +26,7 @@ def use(file, monkeypatch, document):
 def test_a_key_signs_by_itself_and_gets_id_tokens_from_the_token_endpoint(world, key_file):
     me = found()
     said = claims_of(me.signed_jwt("https://m.example/*", 60), ACCOUNT_KEY[1])
-    assert world.seen == [], "nobody needs to be asked for a signature"
+    assert world.seen == [], "a signature needs no request"
     assert said["iss"] == said["sub"] == me.email == ACCOUNT
     assert said["exp"] - said["iat"] == 60
     assert claims_of(me.id_token(CUSTOM), GOOGLE_KEY[1])["aud"] == CUSTOM
@@ -53,7 +53,7 @@ def test_delegates_are_named_in_their_order(world, user, monkeypatch):
     assert body["delegates"] == ["projects/-/serviceAccounts/a@p.iam.gserviceaccount.com"]
 
 
-def test_a_login_alone_is_told_what_it_takes(world, user, monkeypatch):
+def test_the_error_for_a_user_login_names_variable_and_role(world, user, monkeypatch):
     monkeypatch.delenv("MLFLOW_GOOGLE_AUTH_IMPERSONATE")
     with pytest.raises(AuthError) as error:
         found()
@@ -111,7 +111,7 @@ def test_workload_identity_with_an_account(world, sts, tmp_path, monkeypatch):
     assert world.requests(IAM_HOST)[-1].headers["Authorization"] == "Bearer ya29.federated"
 
 
-def test_workload_identity_without_an_account_is_told_what_it_takes(world, sts, tmp_path, monkeypatch):
+def test_the_error_for_workload_identity_without_an_account_names_the_variable(world, sts, tmp_path, monkeypatch):
     use(tmp_path / "wif.json", monkeypatch, federated(tmp_path))
     with pytest.raises(AuthError, match=r"the federated identity .*MLFLOW_GOOGLE_AUTH_IMPERSONATE"):
         found()
@@ -152,14 +152,14 @@ def test_a_machine_gets_id_tokens_from_the_metadata_server_without_any_permissio
     assert world.counts == {"identity": 1}
 
 
-def test_a_machine_that_may_not_sign_for_itself_is_told_so(world, machine):
+def test_the_error_for_a_machine_without_the_right_to_sign_names_the_role(world, machine):
     world.denied = "Permission 'iam.serviceAccounts.signJwt' denied"
-    with pytest.raises(AuthError, match=f"let {ACCOUNT} act for {ACCOUNT} .*signJwt.*TokenCreator on {ACCOUNT}"):
+    with pytest.raises(AuthError, match=f"of {ACCOUNT} by {ACCOUNT} .*signJwt.*TokenCreator on {ACCOUNT}"):
         found().signed_jwt("https://m.example/*", 30)
 
 
 def test_no_credentials_at_all(world, monkeypatch):
-    with pytest.raises(AuthError, match="There are no Google credentials"):
+    with pytest.raises(AuthError, match="Google credentials are not available"):
         found()
 
 
@@ -178,10 +178,10 @@ def test_a_file_that_cannot_be_used_is_named(world, tmp_path, monkeypatch, conte
     [
         (403, {"message": "denied"}, "roles/iam.serviceAccountTokenCreator"),
         (403, {"message": "off", "details": [{"reason": "SERVICE_DISABLED"}]}, "Enable iamcredentials.googleapis.com"),
-        (404, {"message": "Gaia id not found"}, "no such account"),
+        (404, {"message": "Gaia id not found"}, "does not exist"),
     ],
 )
-def test_a_refusal_by_iam_says_what_to_do(world, user, status, error, words):
+def test_an_error_of_iam_names_the_next_step(world, user, status, error, words):
     world.hosts[IAM_HOST] = lambda request: answer(request, status, {"error": {"code": status, **error}})
     with pytest.raises(AuthError, match=words) as raised:
         found().id_token(CUSTOM)

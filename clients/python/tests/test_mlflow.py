@@ -24,11 +24,11 @@ EACH_GUARD = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def tracking(monkeypatch, broker):
-    """MLflow's tracking server is m.example, as set by the environment."""
+    """Set m.example as MLflow's tracking server in the environment."""
     from mlflow_google_auth import providers
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", HOME)
-    monkeypatch.setattr(providers, "_told", set())
+    monkeypatch.setattr(providers, "_warned", set())
     monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
 
 
@@ -142,7 +142,7 @@ def test_a_tracking_server_below_a_path(world, user, entry_point, monkeypatch):
     assert asked == {"/mlflow/health", "/mlflow/api/2.0/mlflow/runs/create"}
 
 
-def test_a_google_host_that_gets_nothing_is_told_once(world, user, entry_point, caplog):
+def test_the_warning_about_a_google_host_without_token_is_logged_once(world, user, entry_point, caplog):
     world.serve("x-123.europe-west1.run.app")
     for _ in range(2):
         ask("https://x-123.europe-west1.run.app")
@@ -226,15 +226,15 @@ def test_a_body_that_can_be_read_once_is_not_sent_twice(world, user, chosen, lat
     assert ask(data=(part for part in [b"a", b"b"])).status_code == 401
 
 
-def test_a_server_that_takes_no_token_is_not_asked_for_ever(world, user, chosen, later):
+def test_requests_to_a_server_that_rejects_every_token_are_limited(world, user, chosen, later):
     server = world.serve("m.example", invoker=True)
     ask()
     later()
-    server.world.lifetime = -1000  # whatever it is shown has expired
+    server.world.lifetime = -1000  # every token has expired
     server.revoked.add(sent(server)["Authorization"][7:])
     before = len(world.requests("m.example"))
     assert ask().status_code == 401
-    assert len(world.requests("m.example")) - before == 3, "the request, a look at the guard, one more attempt"
+    assert len(world.requests("m.example")) - before == 3, "the request, the detection, one retry"
 
 
 def test_the_header_provider_cannot_see_the_answer(world, user, later):
@@ -254,7 +254,7 @@ def test_a_401_of_mlflow_itself_is_not_the_guards(world, user, chosen, later):
     assert world.counts["generateIdToken"] == 1
 
 
-def test_who_lacks_the_role_is_told(world, user, chosen, caplog):
+def test_a_missing_role_is_logged(world, user, chosen, caplog):
     world.serve("m.example", iap=CUSTOM).lets_in = False
     assert ask().status_code == 403
     assert "demo-dev-client@p.iam.gserviceaccount.com" in caplog.text

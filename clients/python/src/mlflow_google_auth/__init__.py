@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lets MLflow's client into a server behind Google's Identity-Aware Proxy or Cloud Run's invoker check.
+"""Authenticate MLflow's client to a server behind Google's Identity-Aware Proxy or Cloud Run's invoker check.
 
-Installed, it works by itself: MLflow finds it by its entry points. For requests of your own:
+MLflow loads the package through its entry points. For other requests:
 
     requests.get(f"{server}/version", auth=mlflow_google_auth.GoogleAuth(server))
-    mlflow_google_auth.headers(server)      # {"Authorization": "Bearer ..."}, {} where nothing is needed
+    mlflow_google_auth.headers(server)      # {"Authorization": "Bearer ..."}, {} if the server needs no token
 """
 
 from mlflow_google_auth.broker import BROKER
@@ -16,9 +16,11 @@ __version__ = "0.1.0"
 
 
 def headers(server: str) -> dict[str, str]:
-    """What to add to a request to the server at this address, now: {} where it needs nothing of Google's.
+    """Return the headers for a request to the server at this address; {} if the server needs no token.
 
-    The value is secret and soon expires: ask again for each request. AuthError when there is no credential to be had.
+    The value is secret and expires: call this function for each request.
+
+    :raises AuthError: if no credentials are available.
     """
     found = BROKER.credential(server)
     return {"Authorization": f"Bearer {found.value}"} if found else {}

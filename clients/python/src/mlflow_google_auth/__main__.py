@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mlflow-google-auth URL: say what a server asks for, whose name is in the token, and whether it lets that one in."""
+"""mlflow-google-auth URL: print the access control of a server, the account of the token, and the server's response."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ GUARDS = {guard.IAP: "Identity-Aware Proxy", guard.IAM: "Cloud Run's invoker che
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0 when the server lets us in, 1 when it does not or there is no credential."""
+    """Return 0 if the server accepts the token, 1 if it rejects it or if no credentials are available."""
     parser = argparse.ArgumentParser(prog="mlflow-google-auth", description=__doc__.partition(": ")[2].capitalize())
     parser.add_argument("url", help="address of the MLflow server")
     parser.add_argument(
-        "--token", action="store_true", help="print the token alone, for MLFLOW_TRACKING_TOKEN or curl; it is secret"
+        "--token",
+        action="store_true",
+        help="print only the token, for MLFLOW_TRACKING_TOKEN or curl; the token is secret",
     )
     options = parser.parse_args(arguments)
     try:
@@ -29,26 +31,26 @@ def main(arguments: list[str] | None = None) -> int:
         if options.token:
             return _print_token(options.url, found.value if found else "")
         if found is None:
-            print(f"{options.url} asks for nothing of Google's, or does not answer.")
+            print(f"{options.url} needs no token of Google, or does not respond.")
             return 0
-        print(f"in front     {GUARDS[found.guard]}")
-        print(f"credential   {BROKER.plan(options.url)}")
-        print(f"in the name  of {found.email}")
+        print(f"access       {GUARDS[found.guard]}")
+        print(f"token        {BROKER.plan(options.url)}")
+        print(f"account      {found.email}")
         answer = guard.ask(options.url, 120, found.value)
     except (AuthError, requests.RequestException) as error:
         print(f"mlflow-google-auth: {error}", file=sys.stderr)
         return 1
-    print(f"answer       {answer.status_code} {answer.reason or ''}".rstrip())
+    print(f"response     {answer.status_code} {answer.reason or ''}".rstrip())
     if refused(answer) or guard.recognize(answer).kind != guard.NONE:
-        advice = f"It takes {ROLE[found.guard]} on the service; a grant takes effect after minutes."
-        print(f"mlflow-google-auth: {found.email} is not let in. {advice}", file=sys.stderr)
+        advice = f"The account needs {ROLE[found.guard]} on the service; a new role takes effect after minutes."
+        print(f"mlflow-google-auth: the server rejects {found.email}. {advice}", file=sys.stderr)
         return 1
     return 0
 
 
 def _print_token(url: str, token: str) -> int:
     if not token:
-        print(f"mlflow-google-auth: {url} asks for nothing of Google's, or does not answer.", file=sys.stderr)
+        print(f"mlflow-google-auth: {url} needs no token of Google, or does not respond.", file=sys.stderr)
         return 1
     print(token)
     return 0

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One token for each server, found out about once, renewed in time, shared by all threads.
+"""Provide one token for each server, renewed before it expires and shared by all threads.
 
-BROKER.credential("https://mlflow.example.com")   # a Credential, or None where the server needs none
-BROKER.rejected(server, credential)               # the server did not take it: make another
+BROKER.credential("https://mlflow.example.com")   # a Credential, or None if the server needs none
+BROKER.rejected(server, credential)               # the server rejected it: create another one
 
-Servers are told apart by their addresses, to which MLflow adds /api/...
+The key of a server is its address, to which MLflow adds /api/...
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from mlflow_google_auth.token import Token
 
 log = logging.getLogger("mlflow_google_auth")
 
-# Seconds that what was found out is believed. A server that asks for nothing may be put behind IAP later.
-BELIEVED = {guard.IAP: 3600.0, guard.IAM: 3600.0, guard.NONE: 600.0}
-# Seconds until something that failed is tried again: a program that logs a thousand metrics must not ask IAM as often.
+# Seconds for which a detected access control is valid. A server without one may be put behind IAP later.
+VALID = {guard.IAP: 3600.0, guard.IAM: 3600.0, guard.NONE: 600.0}
+# Seconds between a failure and the next attempt: a program that logs a thousand metrics must not call IAM as often.
 AGAIN = 10.0
-# The same for a server that did not answer: MLflow asks it again and again by itself.
+# The same for a server that does not respond: MLflow retries its own requests.
 UNREACHABLE = 1.0
 PROBE_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a server takes.
+    """The kind of token that a server accepts.
 
     :param guard: guard.IAP or guard.IAM.
     :param jwt: a JWT signed by the service account instead of an ID token.
@@ -53,10 +53,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Credential:
-    """What goes with a request now.
+    """The token for a request.
 
-    :param guard: guard.IAP or guard.IAM: which headers it may travel in.
-    :param value: the token; never shown.
+    :param guard: guard.IAP or guard.IAM: determines the possible headers.
+    :param value: the token; never printed.
     """
 
     guard: str
@@ -66,7 +66,7 @@ class Credential:
 
 
 class Broker:
-    """All servers that this process talks to."""
+    """All servers of this process."""
 
     def __init__(self) -> None:
         self._slots: dict[tuple[str, Settings], Slot] = {}
@@ -75,9 +75,9 @@ class Broker:
             os.register_at_fork(after_in_child=self._forked)
 
     def credential(self, server: str, settings: Settings | None = None) -> Credential | None:
-        """What a request to a server needs; None where it needs nothing or the server cannot be asked.
+        """Return the token for a request to a server; None if it needs none or if the server does not respond.
 
-        AuthError when it needs something that cannot be had.
+        :raises AuthError: if the server needs a token and no credentials are available.
         """
         settings = settings or Settings.from_environment()
         if settings.mode == "off" or not origin(server) or not confidential(server):
@@ -85,14 +85,14 @@ class Broker:
         return self._slot(server, settings).credential()
 
     def rejected(self, server: str, credential: Credential, settings: Settings | None = None) -> bool:
-        """The server has refused this credential: forget it, and what was found out about the server.
+        """Discard a credential that the server rejected, and the detected access control.
 
-        False when another one would not fare better: this one was made only just now.
+        Return False if a retry is useless, because the credential is new.
         """
         return self._slot(server, settings or Settings.from_environment()).reject(credential)
 
     def plan(self, server: str, settings: Settings | None = None) -> Plan | None:
-        """What was found out about the server, for those who want to know."""
+        """Return the kind of token that the server accepts."""
         return self._slot(server, settings or Settings.from_environment()).plan()
 
     def _slot(self, server: str, settings: Settings) -> Slot:
@@ -103,7 +103,7 @@ class Broker:
             return self._slots[key]
 
     def _forked(self) -> None:
-        """Nobody else lives in the child: locks that others held there would never be released."""
+        """Replace the locks in a forked child: other threads do not exist there and would never release them."""
         self._lock = threading.Lock()
         for slot in self._slots.values():
             slot.forked()
@@ -120,13 +120,13 @@ class Slot:
         self._email = ""
         self._plan: Plan | None = None
         self._planned_until = 0.0
-        # one attribute, so that whoever reads without the lock never sees a token with another's plan
+        # One attribute, so that a thread without the lock never reads a token with the plan of another one.
         self._held: tuple[Token, Plan] | None = None
         self._error: AuthError | None = None
         self._again = 0.0
 
     def credential(self) -> Credential | None:
-        """The token that there is, renewed by one thread at a time while the others use it as long as it lasts."""
+        """Return the token. One thread renews it while the others use the old one until it expires."""
         ready = self._ready()
         if ready is not None:
             return ready
@@ -152,7 +152,7 @@ class Slot:
             return True
 
     def forked(self) -> None:
-        """Tokens and findings are as good as before; connections and google-auth's own locks are the parent's."""
+        """Keep tokens and plans in a forked child, and drop the connections and locks of the parent."""
         self._lock = threading.Lock()
         self._identity = None
 
@@ -189,13 +189,13 @@ class Slot:
             self._again, self._error = time.monotonic() + AGAIN, error
             if not self._usable:
                 raise
-            log.warning("The token for %s could not be renewed, the old one still serves: %s", self._origin, error)
+            log.warning("The token for %s could not be renewed; the old one is still valid: %s", self._origin, error)
         else:
             self._error = None
         return self._as_credential()
 
     def _find(self) -> Plan | None:
-        """What the server takes, found out unless that was done a short while ago. Under the lock."""
+        """Return the plan of the server, detected again after some time. The caller holds the lock."""
         if time.monotonic() < self._planned_until:
             return self._plan
         settings, kind = self._settings, guard.NONE
@@ -212,8 +212,8 @@ class Slot:
                 self._planned_until = time.monotonic() + UNREACHABLE
                 return self._plan
             kind, plan = found.kind, self._choose(found)
-        self._plan, self._planned_until = plan, time.monotonic() + BELIEVED[kind]
-        log.debug("%s: %s", self._origin, plan or "needs nothing of Google's")
+        self._plan, self._planned_until = plan, time.monotonic() + VALID[kind]
+        log.debug("%s: %s", self._origin, plan or "needs no token of Google")
         return plan
 
     def _choose(self, found: guard.Guard) -> Plan | None:
@@ -221,7 +221,7 @@ class Slot:
         if settings.mode == "iap-id-token":
             if not found.client_id:
                 raise AuthError(
-                    f"{self._origin} does not tell the OAuth client of its sign-in page. Set {PREFIX}AUDIENCE to the "
+                    f"{self._origin} does not name the OAuth client of its sign-in page. Set {PREFIX}AUDIENCE to the "
                     "client's id."
                 )
             return Plan(guard.IAP, False, found.client_id)
@@ -234,10 +234,10 @@ class Slot:
         return self._try_client(found.client_id) or self._jwt()
 
     def _try_client(self, client_id: str) -> Plan | None:
-        """A plan with ID tokens for the OAuth client that IAP named, if IAP takes one.
+        """Return a plan with ID tokens for the OAuth client of the sign-in page, or None if IAP rejects them.
 
-        It does for an OAuth client of the deployment's own. Google's managed client has an id as well, which nothing
-        tells from others, but IAP takes no tokens for it (cloud.google.com/iap/docs/sharing-oauth-clients).
+        IAP accepts them for a custom OAuth client. The id of Google's managed client looks the same, but IAP rejects
+        tokens for it (cloud.google.com/iap/docs/sharing-oauth-clients).
         """
         if not client_id:
             return None
@@ -250,7 +250,7 @@ class Slot:
         try:
             answer = guard.ask(self._server, PROBE_TIMEOUT, token.value)
         except requests.RequestException as error:
-            raise AuthError(f"{self._origin} does not answer: {type(error).__name__}") from error
+            raise AuthError(f"{self._origin} does not respond: {type(error).__name__}") from error
         if guard.recognize(answer).kind == guard.IAP and answer.status_code != 403:
             return None
         self._held = token, plan

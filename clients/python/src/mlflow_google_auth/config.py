@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options, all of them environment variables: they reach every process that logs, wherever it is started."""
+"""Read the options from environment variables, which every process that logs inherits."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mlflow_google_auth.errors import AuthError
 PREFIX = "MLFLOW_GOOGLE_AUTH_"
 MODES = ("auto", "iap", "iap-jwt", "iap-id-token", "iam", "off")
 LOCAL = ("localhost", "127.0.0.1", "::1")
-# Identity-Aware Proxy takes JWTs that live for an hour at most (cloud.google.com/iap/docs/authentication-howto).
+# Identity-Aware Proxy accepts JWTs with a lifetime of at most an hour (cloud.google.com/iap/docs/authentication-howto).
 SHORTEST, LONGEST = 10, 3600
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment asks for; equal settings share tokens.
+    """The settings of the environment; equal settings share tokens.
 
-    :param mode: which guard to expect; "auto" asks the server.
-    :param audience: `aud` of the tokens instead of the one that follows from the server's answer.
-    :param impersonate: service accounts from the first delegate to the one whose name is in the tokens.
+    :param mode: the expected access control; "auto" detects it.
+    :param audience: `aud` of the tokens instead of the detected one.
+    :param impersonate: service accounts from the first delegate to the account of the tokens.
     :param credentials: file with credentials to use instead of application default credentials.
-    :param adc: GOOGLE_APPLICATION_CREDENTIALS, so that another value means another identity.
-    :param hosts: origins that get tokens besides MLflow's tracking and registry servers.
-    :param lifetime: seconds that JWTs which are signed here shall live.
+    :param adc: GOOGLE_APPLICATION_CREDENTIALS, so that another value selects another identity.
+    :param hosts: origins that get tokens in addition to MLflow's tracking and registry servers.
+    :param lifetime: lifetime in seconds of self-signed JWTs.
     """
 
     mode: str = "auto"
@@ -40,7 +40,10 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """The settings of now; AuthError for values that mean nothing."""
+        """Return the current settings.
+
+        :raises AuthError: if a value is invalid.
+        """
         environment = os.environ if environment is None else environment
 
         def value(name: str) -> str:
@@ -55,7 +58,7 @@ class Settings:
         for account in values("IMPERSONATE"):
             if "@" not in account:
                 raise AuthError(
-                    f"{PREFIX}IMPERSONATE names {account!r}, which is no service account's address "
+                    f"{PREFIX}IMPERSONATE names {account!r}, which is not the address of a service account "
                     "(NAME@PROJECT.iam.gserviceaccount.com)."
                 )
         lifetime = value("TOKEN_LIFETIME") or str(LONGEST)
@@ -75,7 +78,7 @@ class Settings:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL as browsers compare them, "" for what is not http(s): "https://m.example.com"."""
+    """Return scheme, host and port of a URL as browsers compare them; "" if the scheme is not http or https."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -89,12 +92,12 @@ def origin(url: str) -> str:
 
 
 def address(url: str) -> str:
-    """A server's address without query and final slash, "" for what is not http(s): "https://example.com/mlflow"."""
+    """Return a server's address without query and final slash; "" if the scheme is not http or https."""
     return origin(url) + urlsplit(url).path.rstrip("/") if origin(url) else ""
 
 
 def confidential(url: str) -> bool:
-    """Whether what is sent there cannot be read on the way: https, or this very machine."""
+    """Return whether a connection is protected: https, or the local machine."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     return parts.scheme == "https" or host in LOCAL or host.endswith(".localhost")

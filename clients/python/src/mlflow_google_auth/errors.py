@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong here, in words for the one who can mend it."""
+"""Errors of this package."""
 
 
 class AuthError(Exception):
-    """No credential for the server. The text says what is wrong, where, and what to do; never a secret."""
+    """No token for the server. The text has the cause and the next step, and never a secret."""

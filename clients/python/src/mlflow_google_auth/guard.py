@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in front of a server, told by its answer to a request without credentials.
+"""Detect the access control of a server by its response to a request without credentials.
 
-Identity-Aware Proxy marks its answers with X-Goog-IAP-Generated-Response and sends browsers to accounts.google.com
-(cloud.google.com/iap/docs/faq); Cloud Run's invoker check answers 401 or 403 in words of its own
-(cloud.google.com/run/docs/troubleshooting). Everything else is the server itself.
+Identity-Aware Proxy marks its responses with X-Goog-IAP-Generated-Response and redirects browsers to
+accounts.google.com (cloud.google.com/iap/docs/faq); Cloud Run's invoker check responds with 401 or 403 and a specific
+text (cloud.google.com/run/docs/troubleshooting). All other responses are from the server.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger("mlflow_google_auth")
 
 @dataclass(frozen=True)
 class Guard:
-    """What a server's answer says.
+    """The access control of a server.
 
     :param kind: IAP, IAM (Cloud Run's invoker check) or NONE.
     :param client_id: the OAuth client of IAP's sign-in page.
@@ -35,12 +35,12 @@ class Guard:
 
 
 def look(server: str, timeout: float) -> Guard | None:
-    """The guard of an MLflow server, None when it cannot be told now: no connection, or an overloaded server."""
+    """Return the access control of an MLflow server; None without a connection or if the server is overloaded."""
     try:
         answer = ask(server, timeout)
     except requests.RequestException as error:
-        # MLflow's own request meets the same, and says so better than this one could.
-        log.debug("%s does not answer: %s", server, type(error).__name__)
+        # MLflow's own request fails in the same way, with a better error.
+        log.debug("%s does not respond: %s", server, type(error).__name__)
         return None
     guard = recognize(answer)
     if guard.kind == NONE and (answer.status_code == 429 or answer.status_code >= 500):
@@ -49,9 +49,9 @@ def look(server: str, timeout: float) -> Guard | None:
 
 
 def ask(server: str, timeout: float, token: str = "") -> requests.Response:
-    """GET the server's /health without following redirects, as a browser so that IAP names its OAuth client.
+    """Send GET /health to the server, as a browser so that IAP names its OAuth client; redirects are not followed.
 
-    Without a `token` nothing that could identify anybody is sent, not even what a .netrc has for the host.
+    Without a `token` the request has no credentials, not even those of a .netrc file.
     """
     return requests.get(
         f"{server.rstrip('/')}/health",
@@ -65,7 +65,7 @@ def ask(server: str, timeout: float, token: str = "") -> requests.Response:
 
 
 def recognize(answer: requests.Response) -> Guard:
-    """Who has answered."""
+    """Return the access control that sent a response."""
     location = urlsplit(answer.headers.get("Location", ""))
     query = parse_qs(location.query)
     sign_in = location.hostname == "accounts.google.com"
@@ -78,7 +78,7 @@ def recognize(answer: requests.Response) -> Guard:
 
 
 def of_invoker(answer: requests.Response) -> bool:
-    """Whether a 401 or 403 is from Cloud Run's front end and not from the application behind it."""
+    """Return whether a 401 or 403 is from Cloud Run's front end and not from the application."""
     scheme, _, rest = answer.headers.get("WWW-Authenticate", "").partition(" ")
     if scheme.lower() == "bearer" and "invalid_token" in rest:
         return True
@@ -95,7 +95,7 @@ def _bearer(request: requests.PreparedRequest, token: str) -> requests.PreparedR
 
 
 def _verify() -> bool | str:
-    """How MLflow's client is told to verify the server's certificate."""
+    """Return MLflow's setting for the verification of the server's certificate."""
     if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
         return False
     return os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True

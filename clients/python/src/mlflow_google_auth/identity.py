@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose name is in the tokens, and how they are made: by a key, by the metadata server, or by IAM for who may ask it.
+"""Create tokens of a service account: with a key, from the metadata server, or from IAM by impersonation.
 
-The kinds of credentials are google-auth's. All but a person's own login can stand for a service account.
+The kinds of credentials are those of google-auth. All except a user's own login can be those of a service account.
 """
 
 from __future__ import annotations
@@ -28,36 +28,39 @@ from mlflow_google_auth.errors import AuthError
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 CREATOR = "roles/iam.serviceAccountTokenCreator"
 TIMEOUT = 30
-# Whoever asks IAM repeats what is lost or overloaded; each of these requests can be made twice without harm.
+# Requests to IAM are retried after a lost connection or an overload; all of them are safe to repeat.
 RETRY = Retry(total=3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None)
 
 NO_CREDENTIALS = (
-    "There are no Google credentials. On a machine of your own: gcloud auth application-default login "
-    "--impersonate-service-account=ACCOUNT, with the service account that the MLflow server lets in. Elsewhere: "
-    f"GOOGLE_APPLICATION_CREDENTIALS or {PREFIX}CREDENTIALS names a file with credentials."
+    "Google credentials are not available. On a workstation, run gcloud auth application-default login "
+    "--impersonate-service-account=ACCOUNT with a service account that has access to the MLflow server. Otherwise set "
+    f"GOOGLE_APPLICATION_CREDENTIALS or {PREFIX}CREDENTIALS to a file with credentials."
 )
 
 
 class Identity(Protocol):
-    """A service account that tokens can be made for."""
+    """A service account that can get tokens."""
 
     email: str
 
     def id_token(self, audience: str) -> str:
-        """An OpenID Connect token that Google signed."""
+        """Return an OpenID Connect token that Google signed."""
 
     def signed_jwt(self, audience: str, lifetime: int) -> str:
-        """A JWT that the account signed, which lives `lifetime` seconds."""
+        """Return a JWT that the account signed, with a lifetime in seconds."""
 
 
 def identity(settings: Settings) -> Identity:
-    """The identity that the settings choose; AuthError when there is none that can stand for a service account."""
+    """Return the identity of the settings.
+
+    :raises AuthError: if the credentials are missing or are not those of a service account.
+    """
     found = _source(settings)
     if settings.impersonate:
         *delegates, email = settings.impersonate
         return Impersonated(found, email, tuple(delegates))
     if isinstance(found, impersonated_credentials.Credentials):
-        # google-auth keeps the credentials below private; the ones above may do nothing in their own name.
+        # The source credentials are private in google-auth; the impersonated account may lack the right to sign.
         source = getattr(found, "_source_credentials", found)
         return Impersonated(source, found.service_account_email, tuple(getattr(found, "_delegates", None) or ()))
     if isinstance(found, service_account.Credentials):
@@ -65,19 +68,19 @@ def identity(settings: Settings) -> Identity:
     if isinstance(found, compute_engine.Credentials):
         return Machine(found)
     if isinstance(found, external_account.Credentials) and found.service_account_email:
-        # The federated identity itself may act for the account; the account need not be allowed to act for itself.
+        # The federated identity may impersonate the account; the account may lack the right to impersonate itself.
         info = {key: value for key, value in found.info.items() if not key.startswith("service_account_impersonation")}
         return Impersonated(type(found).from_info(info, scopes=SCOPES), found.service_account_email)
     raise AuthError(
-        f"A program needs a service account to get into MLflow's server, and cannot use {_who(found)}. Set "
-        f"{PREFIX}IMPERSONATE to the one that the server lets in (of a deployment by mlplatform.gcp: "
-        f"NAME-ENV-client@PROJECT.iam.gserviceaccount.com), or sign in again with gcloud auth application-default "
-        f"login --impersonate-service-account=ACCOUNT. Either takes {CREATOR} on that account."
+        f"MLflow's server accepts only service accounts from programs; the credentials are {_described(found)}. Set "
+        f"{PREFIX}IMPERSONATE to a service account with access (for a deployment by mlplatform.gcp: "
+        f"NAME-ENV-client@PROJECT.iam.gserviceaccount.com), or log in again with gcloud auth application-default "
+        f"login --impersonate-service-account=ACCOUNT. Both require {CREATOR} on that account."
     )
 
 
 class Key:
-    """A service account of which we hold the private key."""
+    """A service account with its private key."""
 
     def __init__(self, credentials: service_account.Credentials) -> None:
         self.email = credentials.service_account_email
@@ -97,10 +100,10 @@ class Key:
 
 
 class Impersonated:
-    """A service account that IAM lets somebody act for.
+    """A service account that other credentials impersonate.
 
-    :param source: who asks.
-    :param delegates: accounts between the two, each of which may act for the next.
+    :param source: the credentials that impersonate.
+    :param delegates: the delegation chain: each account may impersonate the next one.
     """
 
     def __init__(self, source: Credentials, email: str, delegates: tuple[str, ...] = ()) -> None:
@@ -120,13 +123,13 @@ class Impersonated:
         url = f"https://iamcredentials.{domain}/v1/projects/-/serviceAccounts/{self.email}:{verb}"
         if self._delegates:
             body = {**body, "delegates": self._delegates}
-        what = f"IAM does not let {_who(self._source)} act for {self.email} ({verb})"
+        what = f"IAM rejects the impersonation of {self.email} by {_described(self._source)} ({verb})"
         with AuthorizedSession(self._source, auth_request=Request(_session())) as session:
             session.mount("https://", HTTPAdapter(max_retries=RETRY))
             try:
                 answer = session.post(url, json=body, timeout=TIMEOUT)
             except google.auth.exceptions.GoogleAuthError as error:
-                raise AuthError(f"Google does not accept {_who(self._source)}: {error}") from error
+                raise AuthError(f"Google does not accept {_described(self._source)}: {error}") from error
             except requests.RequestException as error:
                 raise AuthError(f"{urlname(url)} cannot be reached: {error}") from error
         if answer.ok:
@@ -137,25 +140,25 @@ class Impersonated:
         if "SERVICE_DISABLED" in answer.text:
             return "Enable iamcredentials.googleapis.com in the account's project."
         if answer.status_code == 404:
-            return "There is no such account: see the spelling and the project."
+            return "The account does not exist: check the spelling and the project."
         if answer.status_code == 403:
             return (
-                f"It takes {CREATOR} on {self.email}, which roles/owner does not include "
-                "(mlflow_impersonators of a deployment by mlplatform.gcp); a grant takes effect after minutes."
+                f"This requires {CREATOR} on {self.email}, which roles/owner does not include "
+                "(mlflow_impersonators of a deployment by mlplatform.gcp); a new role takes effect after minutes."
             )
         return ""
 
 
 class Machine(Impersonated):
-    """The service account of the machine, function or container that this runs on."""
+    """The service account of the machine, function or container."""
 
     def __init__(self, credentials: compute_engine.Credentials) -> None:
-        # "default" until the metadata server has been asked
+        # "default" before the first response of the metadata server
         _refreshed(credentials, "The metadata server gives no token")
         super().__init__(credentials, credentials.service_account_email)
 
     def id_token(self, audience: str) -> str:
-        """From the metadata server, which takes no permission at all."""
+        """Return an ID token from the metadata server, which requires no permission."""
         request = Request(_session())
         what = f"The metadata server gives no ID token for {self.email}"
         try:
@@ -166,7 +169,10 @@ class Machine(Impersonated):
 
 
 def claims(email: str, audience: str, lifetime: int) -> dict[str, Any]:
-    """Of a JWT for IAP: cloud.google.com/iap/docs/authentication-howto#authenticate_a_service_account."""
+    """Return the claims of a JWT for IAP.
+
+    Source: cloud.google.com/iap/docs/authentication-howto#authenticate_a_service_account
+    """
     now = int(time.time())
     return {"iss": email, "sub": email, "email": email, "aud": audience, "iat": now, "exp": now + lifetime}
 
@@ -179,7 +185,7 @@ def _source(settings: Settings) -> Credentials:
     except google.auth.exceptions.DefaultCredentialsError as error:
         if settings.credentials or settings.adc:
             where = f"{PREFIX}CREDENTIALS" if settings.credentials else "GOOGLE_APPLICATION_CREDENTIALS"
-            raise AuthError(f"The file that {where} names cannot be used: {error}") from error
+            raise AuthError(f"The file in {where} is not usable: {error}") from error
         raise AuthError(NO_CREDENTIALS) from error
 
 
@@ -192,13 +198,13 @@ def _refreshed(credentials: Credentials, what: str) -> str:
 
 
 def _session() -> requests.Session:
-    """A session of its own for each exchange: a connection must not be shared with a process that was forked."""
+    """Return a new session for each request: a forked process must not share a connection."""
     session = requests.Session()
     session.mount("https://", HTTPAdapter(max_retries=RETRY))
     return session
 
 
-def _who(credentials: Credentials) -> str:
+def _described(credentials: Credentials) -> str:
     email = getattr(credentials, "service_account_email", None) or getattr(credentials, "account", None)
     if isinstance(email, str) and "@" in email:
         return email
@@ -217,5 +223,5 @@ def _message(answer: requests.Response) -> str:
 
 
 def urlname(url: str) -> str:
-    """The host of a URL, for messages."""
+    """Return the host of a URL, for messages."""
     return url.split("/")[2]

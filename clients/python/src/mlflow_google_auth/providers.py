@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two ways in which MLflow asks for credentials; entry points of this package.
+"""The entry points of this package: MLflow's two interfaces for credentials.
 
-`mlflow.request_header_provider` is asked for every request, by itself, and adds headers; it never sees the answer.
-`mlflow.request_auth_provider` has to be chosen with MLFLOW_TRACKING_AUTH=google; it handles request and answer.
-MLflow takes anything that has their methods, so neither imports MLflow before MLflow calls it.
+MLflow calls `mlflow.request_header_provider` for every request; it adds headers and does not get the response.
+`mlflow.request_auth_provider` requires MLFLOW_TRACKING_AUTH=google; it handles request and response.
+MLflow requires only their methods, so no class imports MLflow before MLflow calls it.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ DEPTH = 10
 GOOGLE_DOMAINS = (".run.app", ".appspot.com")
 
 log = logging.getLogger("mlflow_google_auth")
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 class GoogleRequestHeaderProvider:
     """mlflow.tracking.request_header.abstract_request_header_provider.RequestHeaderProvider"""
 
     def in_context(self) -> bool:
-        """Not where the auth provider is chosen, which does the same and more."""
+        """Return False if the auth provider is active, which includes this function."""
         return os.environ.get("MLFLOW_TRACKING_AUTH") != NAME
 
     def request_headers(self) -> dict[str, str]:
-        """The header for the request that MLflow is about to send; {} where it needs none or may have none.
+        """Return the header for MLflow's next request; {} if it needs no token or must have none.
 
-        MLflow logs an exception as a warning and sends the request without.
+        MLflow logs an exception as a warning and sends the request without the header.
         """
         creds = _host_creds()
         if creds is None:
-            _once("frames", "This MLflow does not tell which server a request is for. Set MLFLOW_TRACKING_AUTH=google.")
+            _once(
+                "frames", "The server of a request is unknown in this MLflow release. Set MLFLOW_TRACKING_AUTH=google."
+            )
             return {}
         server = server_of(str(creds.host or ""))
         found = BROKER.credential(server) if server else None
@@ -51,11 +53,11 @@ class GoogleRequestHeaderProvider:
             return {}
         taken = bool((creds.username and creds.password) or creds.token or creds.auth or creds.aws_sigv4)
         if taken and found.guard == guard.IAM:
-            # requests would carry this header along to another host that the server redirects to
+            # requests would send this header to the target of a redirect
             _once(
                 server,
-                f"Authorization is taken by a login for MLflow itself, and {server} asks for an identity token as "
-                "well. Set MLFLOW_TRACKING_AUTH=google, which sends both.",
+                f"MLflow uses Authorization for its own login, and {server} also requires an ID token. Set "
+                "MLFLOW_TRACKING_AUTH=google, which sends both.",
             )
             return {}
         return {header(found, taken=taken): f"Bearer {found.value}"}
@@ -65,19 +67,19 @@ class GoogleRequestAuthProvider:
     """mlflow.tracking.request_auth.abstract_request_auth_provider.RequestAuthProvider"""
 
     def get_name(self) -> str:
-        """The value of MLFLOW_TRACKING_AUTH that chooses it."""
+        """Return the value of MLFLOW_TRACKING_AUTH that selects this provider."""
         return NAME
 
     def get_auth(self) -> AuthBase:
-        """Authentication for one request."""
+        """Return the authentication for one request."""
         return GoogleAuth(server_of)
 
 
 def server_of(url: str) -> str:
-    """Address of the server that a URL belongs to, "" for one that gets no tokens.
+    """Return the address of the server of a URL; "" if this server gets no tokens.
 
-    MLflow's tracking server, its registry, and those that the user has named get them. MLflow talks to others through
-    the same functions: deployment servers, its telemetry, where artifacts are.
+    MLflow's tracking server, its registry and the hosts in the settings get tokens. MLflow uses the same functions for
+    other servers: deployment servers, its telemetry, artifact stores.
     """
     where = origin(url)
     if not where:
@@ -93,14 +95,15 @@ def server_of(url: str) -> str:
         _once(
             where,
             f"Requests for {where} get no token, because it is neither the tracking server nor the registry. "
-            f"If it shall, add it to {PREFIX}HOSTS.",
+            f"To send tokens, add it to {PREFIX}HOSTS.",
         )
     return ""
 
 
 def _host_creds() -> Any:
-    """What MLflow knows of the server that it is about to ask: MLflow tells header providers nothing, so its own
-    variable is read (mlflow.utils.rest_utils.http_request). None where it has another form.
+    """Return MLflow's data about the server of the request, or None if this MLflow has another structure.
+
+    MLflow passes nothing to header providers, so this reads a variable of mlflow.utils.rest_utils.http_request.
     """
     frame = sys._getframe(1)
     for _ in range(DEPTH):
@@ -113,6 +116,6 @@ def _host_creds() -> Any:
 
 
 def _once(about: str, text: str) -> None:
-    if about not in _told:
-        _told.add(about)
+    if about not in _warned:
+        _warned.add(about)
         log.warning(text)

@@ -17,22 +17,22 @@ from mlflow_google_auth.config import origin
 
 log = logging.getLogger("mlflow_google_auth")
 
-# Where the token goes when Authorization is the application's. cloud.google.com/iap/docs/authentication-howto and
+# The header of the token if the application uses Authorization. cloud.google.com/iap/docs/authentication-howto and
 # cloud.google.com/run/docs/authenticating/service-to-service name them.
 SPARE = {guard.IAP: "Proxy-Authorization", guard.IAM: "X-Serverless-Authorization"}
 ROLE = {guard.IAP: "roles/iap.httpsResourceAccessor", guard.IAM: "roles/run.invoker"}
 
 
 def header(credential: Credential, *, taken: bool) -> str:
-    """Name of the header that a credential travels in."""
+    """Return the name of the header for a credential."""
     return SPARE[credential.guard] if taken else "Authorization"
 
 
 class GoogleAuth(AuthBase):
-    """Adds the token that the server asks for, and once more with a new one when it does not take it.
+    """Add the token that the server requires, and retry once with a new token if the server rejects it.
 
-    :param server: address of the only server that gets tokens; or a function that tells the address of the server that
-        a URL belongs to, "" for one that gets none.
+    :param server: address of the only server that gets tokens; or a function that returns the address of the server of
+        a URL, "" if it gets no tokens.
     """
 
     def __init__(self, server: str | Callable[[str], str]) -> None:
@@ -42,7 +42,7 @@ class GoogleAuth(AuthBase):
             self._server = server
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Called by requests when everything else of the request is there."""
+        """Add the token. The library requests calls this after the other parts of the request are set."""
         server = self._server(request.url)
         found = BROKER.credential(server) if server else None
         if found is None:
@@ -63,21 +63,21 @@ class GoogleAuth(AuthBase):
         *args: Any,
         **kwargs: Any,
     ) -> requests.Response:
-        """Look at the answer before MLflow does."""
+        """Handle the response before MLflow does."""
         request = answer.request
         if origin(request.url) != origin(server) or request.headers.get(name) != f"Bearer {sent.value}":
-            return answer  # a redirect has led elsewhere, or this is the second attempt
+            return answer  # a redirect to another server, or the retry
         if answer.is_redirect:
             target = requests.compat.urljoin(answer.url, answer.headers["Location"])
             if origin(target) != origin(server):
-                # requests takes Authorization and Proxy-Authorization off by itself, the third one it does not know
+                # requests removes Authorization and Proxy-Authorization, but not the third header
                 request.headers.pop(name)
             return answer
         if not refused(answer):
             return answer
         if answer.status_code == 403:
             log.warning(
-                "%s does not let %s in. It takes %s on the service; a grant takes effect after minutes.",
+                "%s rejects %s. The account needs %s on the service; a new role takes effect after minutes.",
                 server,
                 sent.email,
                 ROLE[sent.guard],
@@ -88,7 +88,7 @@ class GoogleAuth(AuthBase):
         fresh = BROKER.credential(server)
         if fresh is None or fresh.value == sent.value:
             return answer
-        answer.content  # noqa: B018 - read to the end, so that the connection can be used again
+        answer.content  # noqa: B018 - read to the end, so that the connection can be reused
         answer.close()
         again = request.copy()
         again.headers.pop(name)
@@ -100,7 +100,7 @@ class GoogleAuth(AuthBase):
 
 
 def refused(answer: requests.Response) -> bool:
-    """Whether an answer is a guard's refusal of the credential, and not one of MLflow's own."""
+    """Return whether the access control sent a 401 or 403, and not MLflow."""
     if answer.status_code not in guard.REFUSED:
         return False
     return guard.IAP_MARK in answer.headers or guard.of_invoker(answer)
@@ -114,7 +114,7 @@ def _position(body: Any) -> int | None:
 
 
 def _rewind(body: Any, position: int | None) -> bool:
-    """Make a body ready to be sent again; False for one that is read only once."""
+    """Rewind a body for a retry. Return False if it can be read only once."""
     if body is None or isinstance(body, (bytes, str)):
         return True
     if position is None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +77,3 @@ class RoleSpec:
     registers: tuple[str, ...] = ()
     target: str = ""
     text: bool = False
-
-    def by_name(self) -> Mapping[str, Variable]:
-        """Return the variables by name."""
-        return {variable.name: variable for variable in self.variables}

@@ -176,21 +176,11 @@ def _fault(variable: Variable, value: Any) -> Fault | None:
         listed = f"{', '.join(most)} or {last}" if most else last
         return "which is not one of its values", f"{hint}Set it to {listed}."
     if variable.minimum is not None and value < variable.minimum:
-        return f"less than the least, {variable.minimum:g}", _range(variable)
+        return f"less than the least, {variable.minimum:g}", f"Set it to {variable.minimum:g} to {variable.maximum:g}."
     if variable.maximum is not None and value > variable.maximum:
-        return f"more than the most, {variable.maximum:g}", _range(variable)
+        return f"more than the most, {variable.maximum:g}", f"Set it to {variable.minimum:g} to {variable.maximum:g}."
     if variable.pattern and not re.fullmatch(variable.pattern, value):
         return "which has not the right form", f"{variable.description[0]} It matches {variable.pattern}."
     if variable.rule in RULES:
         return RULES[variable.rule](value)
     return None
-
-
-def _range(variable: Variable) -> str:
-    if variable.minimum is not None and variable.maximum is not None:
-        return f"Set it to {variable.minimum:g} to {variable.maximum:g}."
-    return (
-        f"Set it to {variable.minimum:g} or more."
-        if variable.maximum is None
-        else f"Set it to {variable.maximum:g} at most."
-    )

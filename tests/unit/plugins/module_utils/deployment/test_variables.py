@@ -34,6 +34,7 @@ def test_descriptions_are_complete(role):
             assert item.type in TYPES, item.name
             assert (item.type == "list") <= bool(item.elements), item.name
             assert item.description and all(text.endswith((".", ")")) for text in item.description), item.name
+            assert (item.minimum is None) == (item.maximum is None), item.name
             assert not (item.required and item.default is not None), item.name
             assert not item.rule or item.rule in {*rules.RULES, *rules.MAPPINGS}, item.name
             assert item.default in (None, "", *item.choices) or not item.choices, item.name

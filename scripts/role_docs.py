@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write the tables of the roles' variables into each role's README and docs/variables.md.
 
-The source is roles/*/meta/argument_specs.yml. With --check nothing is written: exit status 1 if a page is out
-of date, or if a role's defaults and its argument specs differ, which Ansible does not detect.
+The source is plugins/module_utils/_deployment/roles/. With --check nothing is written, and the exit status is 1 when a
+page is out of date.
 """
 
 from __future__ import annotations
@@ -11,31 +11,37 @@ import argparse
 import pathlib
 import re
 import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import yaml
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import ROLES
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import RoleSpec, Variable
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MARKER = "<!-- variables -->"
-# The order of the roles in docs/variables.md.
-ORDER = list(ROLES)
 
 INTRODUCTION = """\
 # Variables
 
-All variables of all roles, generated from their argument specs by `scripts/role_docs.py`. A deployment needs only
-`gcp_project`, `gcp_region` and `mlflow_access_members`. [inventories/example](../inventories/example) shows the others.
+All variables of all roles, generated from `plugins/module_utils/_deployment/roles` by `scripts/role_docs.py`. A
+deployment needs only `gcp_project`, `gcp_region` and `mlflow_access_members`.
+[inventories/example](../inventories/example) shows the others.
 
 Set the variables for a host or a group in the inventory. This includes the variables of building blocks
-(`cloudsql_...`, `bucket_...`), which the roles read from the inventory."""
+(`cloudsql_...`, `bucket_...`), which the deployment reads and passes on.
 
+The playbooks accept text for a value of any type, as AWX surveys and `-e name=value` send it. A list is one entry a
+line, entries between commas, JSON or YAML. A mapping is one `NAME=VALUE` a line, JSON or YAML. Preflight reports a
+value that does not fit, with the name of its variable, before anything is changed.
 
-def specs(role: str) -> dict:
-    return yaml.safe_load((ROOT / "roles" / role / "meta/argument_specs.yml").read_text())["argument_specs"]
+A name that begins like a variable of a role, and that no role knows, is a warning with the nearest known name. With
+`mlflow_strict_variables: true` it is an error."""
 
+REPLACED = """\
+## Replaced names
 
-def defaults(role: str) -> dict:
-    return yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text()) or {}
+These names of release 0.2.0 still work and warn, those of a target on that target only."""
 
 
 def prose(text: str) -> str:
@@ -44,61 +50,78 @@ def prose(text: str) -> str:
     return re.sub(r"\bM\(([^)]*)\)", r"`\1`", text)
 
 
-def paragraph(description) -> str:
-    return prose(description if isinstance(description, str) else " ".join(description))
+def paragraph(description: Iterable[str]) -> str:
+    return prose(" ".join(description))
 
 
-def value(default) -> str:
+def kind(variable: Variable) -> str:
+    return variable.type + (f" of {variable.elements}" if variable.elements else "")
+
+
+def value(default: Any) -> str:
+    if default is None:
+        return "unset"
     if isinstance(default, str):
         return f"`{default}`" if default else "empty"
     text = yaml.safe_dump(default, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
-    return f"`{text}`" if len(text) < 80 else "see `defaults/main.yml`"
+    return f"`{text}`"
 
 
-def computed(given, option: dict) -> bool:
-    """Return whether a default is a template of a type other than text, which an argument spec cannot have."""
-    text = given[0] if isinstance(given, list) and given else given
-    return option.get("type") != "str" and isinstance(text, str) and "{{" in text
+def limits(variable: Variable) -> Iterator[str]:
+    """Yield the sentences that say which values a variable can have."""
+    if variable.choices:
+        yield f"One of {', '.join(f'`{choice}`' for choice in variable.choices)}."
+    if variable.minimum is not None and variable.maximum is not None:
+        yield f"From {variable.minimum:g} to {variable.maximum:g}."
+    elif variable.minimum is not None:
+        yield f"At least {variable.minimum:g}."
 
 
-def row(name: str, option: dict, given) -> str:
-    kind = option["type"] + (f" of {option['elements']}" if "elements" in option else "")
-    default = "required" if option.get("required") else value(option.get("default", given))
-    text = paragraph(option["description"])
-    if option.get("choices"):
-        text += " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "."
-    for key, inner in option.get("options", {}).items():
-        needed = "" if inner.get("required") else ", optional"
-        text += f"<br>`{key}` ({inner['type']}{needed}): {paragraph(inner['description'])}"
-    cells = (f"`{name}`", kind, default, text)
+def meaning(variable: Variable) -> str:
+    text = " ".join([paragraph(variable.description), *limits(variable)])
+    return text + "".join(keys(variable, ""))
+
+
+def keys(variable: Variable, at: str) -> Iterator[str]:
+    """Yield a line for each key of a mapping, and for the keys of mappings inside it."""
+    for inner in variable.options:
+        needed = "" if inner.required else ", optional"
+        text = " ".join([paragraph(inner.description), *limits(inner)])
+        yield f"<br>`{at}{inner.name}` ({kind(inner)}{needed}): {text}"
+        yield from keys(inner, f"{at}{inner.name}.")
+
+
+def row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def table(role: str) -> str:
-    given = defaults(role)
-    rows = [row(name, option, given.get(name)) for name, option in specs(role)["main"]["options"].items()]
+def table(role: RoleSpec) -> str:
+    rows = [
+        row(f"`{item.name}`", kind(item), "required" if item.required else value(item.default), meaning(item))
+        for item in role.variables
+    ]
     return "\n".join(["| variable | type | default | meaning |", "|---|---|---|---|", *rows])
 
 
-def readme(role: str, text: str) -> str:
-    """Return the README `text` with a new part after the marker."""
-    found = specs(role)
-    head = text.split(MARKER)[0].rstrip()
-    parts = [head, "", MARKER, "## Variables", "", table(role)]
-    shared = [name for name in ("gcp", "mlflow") if name != role and name in dependencies(role)]
+def replaced() -> str:
+    rows = [
+        row(f"`{old}`", f"`{item.name}`") for role in ROLES.values() for item in role.variables for old in item.replaces
+    ]
+    return "\n".join([REPLACED, "", "| name | replaced by |", "|---|---|", *rows])
+
+
+def readme(role: RoleSpec, text: str) -> str:
+    """Return `text`, a README, with what follows the marker written again."""
+    parts = [text.split(MARKER)[0].rstrip(), "", MARKER]
+    if role.variables:
+        parts += ["## Variables", "", table(role)]
+    shared = [name for name in ("gcp", "mlflow") if name != role.name and name in dependencies(role.name)]
     if shared:
         links = " and ".join(f"[{name}](../{name}/README.md)" for name in shared)
-        parts += ["", f"The role also uses the variables of {links}."]
-    others = {name: spec for name, spec in found.items() if name != "main"}
-    if others:
-        parts += [
-            "",
-            "## Entry points",
-            "",
-            "Entry points for `tasks_from` in addition to `main`, with the same variables:",
-            "",
-        ]
-        parts += [f"- `{name}`: {paragraph(spec['description'])}" for name, spec in others.items()]
+        parts += ["", f"And those of {links}, which all roles share."]
+    if role.entry_points:
+        parts += ["", "## Entry points", "", "Besides `main`, for `tasks_from`; they take the same variables:", ""]
+        parts += [f"- `{entry.name}`: {paragraph(entry.description)}" for entry in role.entry_points]
     return "\n".join(parts) + "\n"
 
 
@@ -110,49 +133,25 @@ def dependencies(role: str) -> set[str]:
 
 def variables() -> str:
     parts = [INTRODUCTION]
-    for role in ORDER:
-        main = specs(role)["main"]
-        parts += ["", f"## {role}", "", f"{main['short_description']}.", "", table(role)]
-    return "\n".join(parts) + "\n"
+    for role in ROLES.values():
+        if role.variables:
+            parts += ["", f"## {role.name}", "", f"{role.short_description}.", "", table(role)]
+    return "\n".join([*parts, "", replaced()]) + "\n"
 
 
 def pages() -> dict[pathlib.Path, str]:
     found = {ROOT / "docs/variables.md": variables()}
-    for role in ORDER:
-        path = ROOT / "roles" / role / "README.md"
-        found[path] = readme(role, path.read_text() if path.exists() else f"# {role}\n")
+    for role in ROLES.values():
+        path = ROOT / "roles" / role.name / "README.md"
+        found[path] = readme(role, path.read_text() if path.exists() else f"# {role.name}\n")
     return found
-
-
-def disagreements() -> list[str]:
-    """Return the differences between the roles' defaults and their argument specs."""
-    found = [f"roles/{role} is not in ORDER" for role in roles() if role not in ORDER]
-    for role in ORDER:
-        given, main = defaults(role), specs(role)["main"]["options"]
-        documented = {name: option["default"] for name, option in main.items() if "default" in option}
-        required = {name for name, option in main.items() if option.get("required")}
-        for name in sorted(given.keys() | documented.keys()):
-            if name in required or (name not in documented and computed(given[name], main.get(name, {}))):
-                continue
-            if given.get(name) != documented.get(name) or (name in given) != (name in documented):
-                found.append(
-                    f"{role}: {name} is {given.get(name)!r} in defaults, {documented.get(name)!r} in the specs"
-                )
-        for name, spec in specs(role).items():
-            if name != "main" and spec["options"]:
-                found.append(f"{role}: the options of entry point {name} belong to main, from which all take them")
-    return found
-
-
-def roles() -> list[str]:
-    return sorted(path.parent.parent.name for path in ROOT.glob("roles/*/meta/main.yml"))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="print the pages that are out of date and change nothing")
+    parser.add_argument("--check", action="store_true", help="change nothing, list what is out of date")
     check = parser.parse_args().check
-    wrong = disagreements()
+    wrong = []
     for path, text in pages().items():
         if path.exists() and path.read_text() == text:
             continue

@@ -87,3 +87,8 @@ def test_an_outdated_file_is_reported_and_written(tmp_path, monkeypatch, capsys)
     assert run("--check") == (0, "")
     (tmp_path / "roles/stray/meta/main.yml").touch()
     assert run("--check") == (1, "role stray is in roles/ or in the description, not in both\n")
+
+
+def test_the_files_of_the_roles_are_up_to_date():
+    outdated = [path for path, text in role_specs.files(ROLES).items() if path.read_text() != text]
+    assert outdated == []

@@ -66,4 +66,4 @@ class ActionModule(controller.ActionModule):
 
 
 class _Untemplatable(Exception):
-    """A variable whose template fails."""
+    """A variable with an invalid template."""

@@ -11,7 +11,7 @@ class ModuleDocFragment:
 options: {}
 attributes:
   check_mode:
-    description: Can run in C(check_mode) and tell exactly what would change without changing it.
+    description: Can run in C(check_mode) and return changed status prediction without modifying the target.
     support: full
   diff_mode:
     description: Returns what changes, before and after. Secret values are not shown.
@@ -26,7 +26,7 @@ attributes:
 options: {}
 attributes:
   check_mode:
-    description: Can run in C(check_mode) and tell exactly what would change without changing it.
+    description: Can run in C(check_mode) and return changed status prediction without modifying the target.
     support: full
     details: The module changes nothing.
   diff_mode:

@@ -10,7 +10,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   bindings:
-    description: Roles and who has them.
+    description: Roles and their members.
     type: list
     elements: dict
     suboptions:
@@ -20,7 +20,7 @@ options:
         required: true
       members:
         description:
-          - Who has the role, for example C(user:a@example.com), C(serviceAccount:EMAIL), C(group:EMAIL),
+          - Principals with the role, for example C(user:a@example.com), C(serviceAccount:EMAIL), C(group:EMAIL),
             C(domain:example.com) or C(allUsers).
         type: list
         elements: str

@@ -14,7 +14,7 @@ options:
     type: str
     required: true
   location:
-    description: Region. What has the same name elsewhere is another one.
+    description: Region. The same name in another region is another resource.
     type: str
     required: true
   image:
@@ -30,8 +30,8 @@ options:
     elements: str
   env:
     description:
-      - Environment variables. Together with O(secret_env) they replace the variables that are there.
-      - They can be read by everybody who may look at the service. Passwords belong into O(secret_env).
+      - Environment variables. Together with O(secret_env) they replace the existing variables.
+      - All principals with read access to the service can read them. Use O(secret_env) for passwords.
     type: dict
   secret_env:
     description:
@@ -56,7 +56,7 @@ options:
         type: str
         required: true
   cloudsql_instances:
-    description: Connection names of Cloud SQL instances whose sockets are mounted under C(/cloudsql).
+    description: Connection names of Cloud SQL instances. Their sockets are mounted under C(/cloudsql).
     type: list
     elements: str
   cpu:

@@ -11,6 +11,6 @@ class ModuleDocFragment:
 options:
   labels:
     description:
-      - Labels that the resource shall have. Other labels are left alone.
+      - Labels of the resource. Other labels do not change.
     type: dict
 """

@@ -16,7 +16,7 @@ options:
     type: str
   oauth_client_secret_secret:
     description:
-      - The secret with that client's secret, written in the same way. Its value is never shown; Google tells a hash of
-        it, which is compared, so that a secret that was rotated is a change.
+      - The secret with that client's secret, written in the same way. The module never returns its value. It
+        compares the hash that Google returns, so a rotated secret is a change.
     type: str
 """

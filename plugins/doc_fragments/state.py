@@ -10,7 +10,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   state:
-    description: Whether it shall exist.
+    description: Whether the resource must exist.
     type: str
     choices: [present, absent]
     default: present

@@ -86,9 +86,7 @@ def _project(params, credentials):
         return params["project"]
     if credentials.source and credentials.project:
         return credentials.project
-    raise AnsibleLookupError(
-        "A secret without a project was asked for. Set project, or GCP_PROJECT in the environment."
-    )
+    raise AnsibleLookupError("The secret has no project. Set project, or GCP_PROJECT in the environment.")
 
 
 def _value(client, name):

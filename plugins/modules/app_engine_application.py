@@ -10,9 +10,9 @@ module: app_engine_application
 short_description: Manage the App Engine application of a project
 version_added: 0.2.0
 description:
-  - Makes the App Engine application of a project, or adopts the one that is there, and changes its settings. A project
-    has at most one.
-  - Only what the task sets is compared and changed.
+  - Creates the App Engine application of a project, or uses the existing one, and changes its settings. A project has
+    at most one.
+  - The module compares and changes only the options of the task.
   - An application can never be moved to another location nor be deleted. O(state=absent) therefore fails and says how
     to disable it.
 author:
@@ -36,9 +36,9 @@ options:
     type: bool
   managed_oauth_client:
     description:
-      - With V(true) an OAuth client of one's own is taken away again, so that Google's managed client signs people in.
-      - An application that has none stays as it is. Without this option and the two secrets, the client that is there
-        is left alone.
+      - With V(true) a custom OAuth client is removed, so that Google's managed client is used for sign-in.
+      - An application without a custom client does not change. Without this option and the two secrets, the existing
+        client does not change.
     type: bool
   default_service_account:
     description: E-mail address of the account that versions without one of their own run as.
@@ -52,7 +52,7 @@ options:
       - Whether versions of the flexible environment are checked for liveness and readiness separately.
     type: bool
   dispatch_rules:
-    description: Which service gets which requests, in this order. They replace the rules that are there.
+    description: Routing rules of requests to services, in this order. They replace the existing rules.
     type: list
     elements: dict
     suboptions:
@@ -65,11 +65,11 @@ options:
         type: str
         required: true
       service:
-        description: Service that gets the requests. It has to be there.
+        description: Service that gets the requests. It must exist.
         type: str
         required: true
   auth_domain:
-    description: Google Workspace domain whose people may use the application.
+    description: Google Workspace domain of the users with access to the application.
     type: str
   ssl_policy:
     description: Whether old versions of TLS are refused.
@@ -108,7 +108,7 @@ EXAMPLES = r"""
     oauth_client_id_secret: projects/my-project/secrets/iap-client-id
     oauth_client_secret_secret: projects/my-project/secrets/iap-client-secret
 
-- name: The application serves nobody
+- name: Disable the application
   mlplatform.gcp.app_engine_application:
     project: my-project
     serving_status: USER_DISABLED
@@ -134,8 +134,8 @@ resource:
     defaultHostname: my-project.ew.r.appspot.com
     servingStatus: SERVING
 operation:
-  description: Name of the operation that is under way.
-  returned: when O(wait=false) and something was started
+  description: Name of the operation in progress.
+  returned: when O(wait=false) and an operation was started
   type: str
 """
 
@@ -218,7 +218,7 @@ def with_client(secret):
     def update(plan, body, mask):
         if not {"iap.oauth2ClientId", "iap.oauth2ClientSecretSha256"} & set(mask):
             return body, mask
-        # The client's id and secret belong together, and have to be there when the proxy is switched on.
+        # The client's id and secret belong together, and must be set when the proxy is enabled.
         kept = [path for path in mask if not path.startswith("iap.")]
         return dict(body, iap=uncovered(plan.after["iap"])), [*kept, "iap"]
 
@@ -244,7 +244,7 @@ def run(task):
     result = ensure(remote, wanted)
     made = result.diff["before"] == {} and task.wait and not task.check_mode
     if made and remote.plan(wanted, result.resource).changed:
-        # What a new application does not take from the beginning.
+        # Set the options that the creation of an application does not accept.
         result.resource = ensure(remote, wanted).resource
     return result
 

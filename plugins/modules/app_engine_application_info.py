@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: app_engine_application_info
-short_description: Look at the App Engine application of a project
+short_description: Gather information about the App Engine application of a project
 version_added: 0.2.0
 description:
-  - Tells about the App Engine application of a project, if it has one.
+  - Returns the App Engine application of a project, or an empty list.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 extends_documentation_fragment:
@@ -26,7 +26,7 @@ EXAMPLES = r"""
     project: my-project
   register: found
 
-- name: It is there
+- name: Check that it exists
   ansible.builtin.assert:
     that: found.resources | length == 1
 """

@@ -100,7 +100,7 @@ resource:
     split: {allocations: {v2: 1}}
 operation:
   description: Name of the operation that is in progress.
-  returned: when O(wait=false) and something was started
+  returned: when O(wait=false) and an operation was started
   type: str
 """
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: app_engine_service_info
-short_description: Look at services of App Engine
+short_description: Gather information about services of App Engine
 version_added: 0.2.0
 description:
-  - Tells about one service of App Engine, or about all of them, with how requests are split between versions.
+  - Returns one service of App Engine, or all of them, with their traffic split.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
   name:
-    description: Its name; without it, all are returned.
+    description: Name. If it is not set, all are returned.
     type: str
 extends_documentation_fragment:
   - mlplatform.gcp.gcp
@@ -31,7 +31,7 @@ EXAMPLES = r"""
     name: default
   register: found
 
-- name: It is there
+- name: Check that it exists
   ansible.builtin.assert:
     that: found.resources | length == 1
 """

@@ -243,7 +243,7 @@ resource:
     versionUrl: https://v2-dot-my-project.ew.r.appspot.com
 operation:
   description: Name of the operation that is in progress.
-  returned: when O(wait=false) and something was started
+  returned: when O(wait=false) and an operation was started
   type: str
 """
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: app_engine_version_info
-short_description: Look at versions of App Engine services
+short_description: Gather information about versions of App Engine services
 version_added: 0.2.0
 description:
-  - Tells about one version of a service of App Engine, or about all of them, with image and variables.
+  - Returns one version of a service of App Engine, or all of them, with image and variables.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
   name:
-    description: Its name; without it, all are returned.
+    description: Name. If it is not set, all are returned.
     type: str
   service:
     description: Name of the service.
@@ -35,7 +35,7 @@ EXAMPLES = r"""
     name: v2
   register: found
 
-- name: It is there
+- name: Check that it exists
   ansible.builtin.assert:
     that: found.resources | length == 1
 """

@@ -33,7 +33,7 @@ options:
     type: str
   cleanup_policies:
     description:
-      - What is deleted by itself, and what is kept nevertheless. They replace the policies that are there.
+      - Policies that delete or keep versions automatically. They replace the existing policies.
       - See U(https://cloud.google.com/artifact-registry/docs/repositories/cleanup-policy).
     type: list
     elements: dict
@@ -114,7 +114,7 @@ EXAMPLES = r"""
         condition:
           older_than: 2592000s
 
-- name: The repository is gone, with all its images
+- name: Delete the repository with all its images
   mlplatform.gcp.artifact_repository:
     name: mlflow
     location: europe-west1
@@ -138,8 +138,8 @@ resource:
     name: projects/my-project/locations/europe-west1/repositories/mlflow
     format: DOCKER
 operation:
-  description: Name of the operation that is under way.
-  returned: when O(wait=false) and something was started
+  description: Name of the operation in progress.
+  returned: when O(wait=false) and an operation was started
   type: str
 """
 

@@ -79,7 +79,7 @@ execution:
   type: str
 operation:
   description: Name of the operation that is in progress.
-  returned: when O(wait=false) and something was started
+  returned: when O(wait=false) and an operation was started
   type: str
 """
 

@@ -13,8 +13,8 @@ description:
   - Creates, changes and deletes services of Cloud Run.
   - Only what the task sets is compared and changed. A change of what runs makes a new revision; one that does not start
     leaves the old one serving, and the task fails with the reason.
-  - A service whose last revision did not start is deployed once more by the next run, because what it lacked may be
-    there now.
+  - If the last revision did not start, the next run deploys the service again, because a missing dependency may exist
+    now.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
@@ -46,7 +46,7 @@ options:
         C(roles/run.invoker) on the service, see M(mlplatform.gcp.service_identity).
     type: bool
   invoker_iam_disabled:
-    description: Whether everybody may call the service without the role C(roles/run.invoker).
+    description: Whether the service is public, so that calls do not need the role C(roles/run.invoker).
     type: bool
   default_uri_disabled:
     description: Whether the service has no address under C(run.app).
@@ -56,7 +56,7 @@ options:
     type: dict
     suboptions: &probe
       http_get:
-        description: Ask by HTTP. What answers with a status from 200 to 399 is well.
+        description: Send an HTTP request. A status from 200 to 399 is healthy.
         type: dict
         suboptions:
           path:
@@ -93,7 +93,7 @@ options:
     default: false
     version_added: 0.3.0
   traffic:
-    description: Which revisions get requests. They replace the targets that are there.
+    description: Revisions that get requests. They replace the existing targets.
     type: list
     elements: dict
     suboptions:
@@ -142,7 +142,7 @@ EXAMPLES = r"""
       period_seconds: 5
       failure_threshold: 24
 
-- name: The service is gone
+- name: Delete the service
   mlplatform.gcp.cloud_run_service:
     name: mlflow
     location: europe-west1
@@ -166,8 +166,8 @@ resource:
     name: projects/my-project/locations/europe-west1/services/mlflow
     uri: https://mlflow-abcdefghij-ew.a.run.app
 operation:
-  description: Name of the operation that is under way.
-  returned: when O(wait=false) and something was started
+  description: Name of the operation in progress.
+  returned: when O(wait=false) and an operation was started
   type: str
 """
 
@@ -182,7 +182,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP
 
 
 def explain(remote, error):
-    """Where a revision that does not start tells why."""
+    """Return the address of the log of a revision that does not start."""
     names = remote.names
     return (
         "The revision that served before, if any, still does. What the container printed:"

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cloud_run_service_info
-short_description: Look at Cloud Run services
+short_description: Gather information about Cloud Run services
 version_added: 0.1.0
 description:
-  - Tells about one Cloud Run service, or about all of them in a region.
+  - Returns one Cloud Run service, or all of them in a region.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
   name:
-    description: Its name; without it, all are returned.
+    description: Name. If it is not set, all are returned.
     type: str
   location:
     description: Region to look in.
@@ -36,7 +36,7 @@ EXAMPLES = r"""
     location: europe-west1
   register: found
 
-- name: It is there
+- name: Check that it exists
   ansible.builtin.assert:
     that: found.resources | length == 1
 """

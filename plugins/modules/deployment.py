@@ -93,7 +93,7 @@ variables:
   returned: always
   type: dict
 askable:
-  description: Whether the variables name a project and resources that Google Cloud can be asked about.
+  description: Whether the variables name a project and resources that can be read from Google Cloud.
   returned: always
   type: bool
 name:
@@ -118,7 +118,7 @@ server:
   returned: when O(variables) name a target
   type: dict
 requirements:
-  description: What M(mlplatform.gcp.preflight_info) is to be asked.
+  description: Options for M(mlplatform.gcp.preflight_info).
   returned: when O(variables) name a target
   type: dict
 removal:
@@ -164,7 +164,7 @@ def run(task):
     computed = compute(given, observed, action=params["action"])
     for text in computed.warnings:
         task.warn(text)
-    # What Google Cloud reported is about resources and not about variables; a removal needs the project alone.
+    # The report of Google Cloud is about resources and not about variables; a removal needs only the project.
     reported = (params["report"] or {}).get("problems") or []
     if params["action"] != "deploy":
         reported = [item for item in reported if item["check"] in ("credentials", "project")]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: iam_bindings
-short_description: Manage who has which role on a resource
+short_description: Manage IAM bindings of a resource
 version_added: 0.1.0
 description:
-  - Adds members to roles in the IAM policy of a resource, or takes them away.
-  - All bindings of the task are one read and at most one write of the policy, guarded against changes that others make
-    at the same time. O(bindings) must be given.
+  - Adds members to roles in the IAM policy of a resource, or removes them.
+  - The task reads the policy once and writes it at most once. It detects concurrent changes of the policy.
+    O(bindings) must be given.
   - Waits for service accounts that were just made and that policies do not know yet. A member that Google does not
     know is named in the error.
 author:
@@ -36,7 +36,7 @@ options:
   authoritative:
     description:
       - Whether the members of each role in O(bindings) become exactly those given.
-      - By default they are added, or with O(state=absent) taken away. Roles that are not named are never touched.
+      - By default they are added, or with O(state=absent) removed. Other roles do not change.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -58,7 +58,7 @@ EXAMPLES = r"""
       - role: roles/secretmanager.secretAccessor
         members: ["serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com"]
 
-- name: These people and nobody else get through the proxy
+- name: Grant access through the proxy only to these members
   mlplatform.gcp.iam_bindings:
     resource: //iap.googleapis.com/projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
     authoritative: true

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: iam_policy_info
-short_description: Look at the IAM policy of a resource
+short_description: Gather information about the IAM policy of a resource
 version_added: 0.1.0
 description:
-  - Tells who has which role on a resource, with conditions.
+  - Returns the bindings of a resource with their roles, members and conditions.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
@@ -26,7 +26,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: Who may call the service?
+- name: Read the policy of a service
   mlplatform.gcp.iam_policy_info:
     resource: //run.googleapis.com/projects/my-project/locations/europe-west1/services/mlflow
   register: found

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: preflight_info
-short_description: Find what would stop a deployment before it begins
+short_description: Report problems that would make a deployment fail
 version_added: 0.1.0
 description:
-  - Asks Google Cloud everything at once that a deployment will need later, and returns all problems with the next step.
-  - It does not fail because of what it finds, and changes nothing.
-  - Later tasks of the same play that run in the controller compare with what this module has read, for 300 seconds.
-    Before they change something they read it again from the service.
+  - Reads from Google Cloud, concurrently, all information that a deployment needs later, and returns all problems with
+    the next step.
+  - By default problems do not make the task fail. The module changes nothing.
+  - Later tasks of the same play that run in the controller compare with this data for 300 seconds. They read a resource
+    again before they change it.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
@@ -75,7 +76,7 @@ options:
         type: str
       read:
         description:
-          - What belongs to it and is read as well, so that later tasks of the play need not read it again.
+          - Related data to read in addition, so that later tasks of the play do not read it again.
           - V(policy) is its IAM policy and V(iap_policy) that of Identity-Aware Proxy; V(latest_version) belongs to a
             secret, V(latest_execution) to a Cloud Run job, V(instances) to a version of App Engine.
         type: list
@@ -87,26 +88,26 @@ options:
         type: str
       new_only:
         description:
-          - Whether it is only looked at where nothing among the others carries O(owner_labels), which is before the
-            first deployment. Later ones need not ask again for what they have made.
+          - Whether to read the resource only if no other resource has O(owner_labels), which is before the first
+            deployment.
         type: bool
         default: false
       adopt:
-        description: Whether it may lack O(owner_labels), whatever O(adopt) is.
+        description: Whether it may lack O(owner_labels), independent of O(adopt).
         type: bool
         default: false
         version_added: 0.3.0
   owner_labels:
     description:
-      - Labels that the deployment's own resources carry. What is there without them belongs to something else.
-      - A service account has no labels; its description has to contain C(key=value) for each of them.
+      - Labels of the deployment's resources. An existing resource without them has another owner.
+      - A service account has no labels; its description must contain C(key=value) for each of them.
       - A version of App Engine has none either; its environment variable C(MLFLOW_DEPLOYMENT) stands for C(managed-by)
-        and C(mlflow-deployment). A service belongs to whom the versions belong that get its requests. An application
-        belongs to everybody in the project and is used as it is.
+        and C(mlflow-deployment). The owner of a service is the owner of the versions that get its requests. An
+        application is shared by the whole project and is used without changes.
     type: dict
     default: {}
   adopt:
-    description: Whether resources without O(owner_labels) may be taken over.
+    description: Whether to adopt resources without O(owner_labels).
     type: bool
     default: false
   problems:
@@ -118,14 +119,14 @@ options:
     default: report
     version_added: 0.3.0
   organization_required:
-    description: Whether the project has to be in an organization.
+    description: Whether the project must be in an organization.
     type: bool
     default: false
   principals:
     description:
-      - Members of IAM policies that will be given roles, such as C(group:EMAIL). What is no member is a problem, and so
-        is a service account that neither exists nor is among O(resources).
-      - Whether a person or a group exists, Google only tells when a policy is written.
+      - Members that will be granted roles, such as C(group:EMAIL). An invalid member is a problem, and so is a service
+        account that neither exists nor is among O(resources).
+      - Google checks the existence of a user or a group only when a policy is written.
     type: list
     elements: str
     default: []
@@ -135,11 +136,11 @@ extends_documentation_fragment:
   - mlplatform.gcp.attributes.info
 notes:
   - Needs C(resourcemanager.projects.get), C(serviceusage.services.get), and the C(get) permission of each kind of
-    resource. What it may not see is among the problems.
+    resource. A resource without read permission is among the problems.
 """
 
 EXAMPLES = r"""
-- name: What would go wrong?
+- name: Check the project before a deployment
   mlplatform.gcp.preflight_info:
     project: my-project
     region: europe-west1
@@ -152,23 +153,23 @@ EXAMPLES = r"""
       managed-by: mlplatform-gcp
   register: preflight
 
-- name: Nothing would
+- name: Require that no problem exists
   ansible.builtin.assert:
     that: preflight.problems | length == 0
 """
 
 RETURN = r"""
 problems:
-  description: Everything that was found, in the order of the questions.
+  description: All problems, in the order of the checks.
   returned: always
   type: list
   elements: dict
   contains:
     check:
-      description: The question, such as C(permissions).
+      description: Name of the check, such as C(permissions).
       type: str
     resource:
-      description: Full name of the resource, if it is about one.
+      description: Full name of the resource, if the problem concerns one.
       type: str
     what:
       description: What is wrong.
@@ -177,35 +178,35 @@ problems:
       description: What to do about it.
       type: str
 unanswered:
-  description: Questions that could not be asked yet, because an API for them is still to be enabled.
+  description: Checks that were not possible, because their API is not enabled yet.
   returned: always
   type: list
   elements: str
 project:
-  description: The project as far as it can be seen, or null.
+  description: The readable data of the project, or null.
   returned: always
   type: dict
   sample: {project_id: my-project, number: "123456789012", state: ACTIVE, organization: organizations/1}
 caller:
-  description: Whose credentials these are, or null if that cannot be told.
+  description: Principal of the credentials, or null if it is unknown.
   returned: always
   type: dict
   sample:
     email: deployer@my-project.iam.gserviceaccount.com
     member: serviceAccount:deployer@my-project.iam.gserviceaccount.com
 services:
-  description: Which of the APIs are enabled. Of O(other_services) only the enabled ones are here.
+  description: Enabled and disabled APIs. Of O(other_services) only the enabled ones are listed.
   returned: always
   type: dict
   sample: {enabled: [run.googleapis.com], disabled: [sqladmin.googleapis.com]}
 resources:
-  description: The resources that were asked for, with what is there.
+  description: The resources of O(resources) with their current data.
   returned: always
   type: list
   elements: dict
   contains:
     exists:
-      description: Whether it is there.
+      description: Whether it exists.
       type: bool
     owned:
       description: Whether it carries O(owner_labels).
@@ -221,46 +222,46 @@ resources:
       type: dict
     relation:
       description:
-        - What it is to the owner. V(created) when it does not exist yet, V(managed) when it carries O(owner_labels),
+        - Relation to the owner. V(created) when it does not exist yet, V(managed) when it carries O(owner_labels),
           V(adopted) when it does not and O(adopt=true), V(foreign) when it does not, V(shared) for what belongs to the
           whole project.
       type: str
     version:
       description: Version of the database, for example C(POSTGRES_16).
-      returned: for a Cloud SQL instance that is there
+      returned: for a Cloud SQL instance that exists
       type: str
     tier:
       description: Its machine type.
-      returned: for a Cloud SQL instance that is there
+      returned: for a Cloud SQL instance that exists
       type: str
     edition:
       description: Its edition.
-      returned: for a Cloud SQL instance that is there
+      returned: for a Cloud SQL instance that exists
       type: str
     connection_name:
       description: The name by which clients connect, C(PROJECT:REGION:INSTANCE).
-      returned: for a Cloud SQL instance that is there
+      returned: for a Cloud SQL instance that exists
       type: str
     flags:
       description: Its database flags.
-      returned: for a Cloud SQL instance that is there
+      returned: for a Cloud SQL instance that exists
       type: dict
     url:
       description: The address of a Cloud Run service.
-      returned: for a Cloud Run service that is there
+      returned: for a Cloud Run service that exists
       type: str
     services:
       description: Names of the services.
-      returned: for an App Engine application that is there
+      returned: for an App Engine application that exists
       type: list
       elements: str
     versions:
       description: How many versions they have together.
-      returned: for an App Engine application that is there
+      returned: for an App Engine application that exists
       type: int
     iap_enabled:
       description: Whether Identity-Aware Proxy is on.
-      returned: for an App Engine application that is there
+      returned: for an App Engine application that exists
       type: bool
     hostname:
       description: Its default host name.

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: secret_info
-short_description: Look at secrets of Secret Manager
+short_description: Gather information about secrets of Secret Manager
 version_added: 0.1.0
 description:
-  - Tells about one secret, or about all of them in the project.
-  - It never returns what a secret holds; that is what P(mlplatform.gcp.secret#lookup) is for.
+  - Returns one secret, or all of them in the project.
+  - The module does not return the value of a secret. Use P(mlplatform.gcp.secret#lookup).
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
   name:
-    description: Its name; without it, all are returned.
+    description: Name. If it is not set, all are returned.
     type: str
 extends_documentation_fragment:
   - mlplatform.gcp.gcp
@@ -32,7 +32,7 @@ EXAMPLES = r"""
     name: mlflow-db-password
   register: found
 
-- name: It is there
+- name: Check that it exists
   ansible.builtin.assert:
     that: found.resources | length == 1
 """

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_account_info
-short_description: Look at service accounts
+short_description: Gather information about service accounts
 version_added: 0.1.0
 description:
-  - Tells about one service account, or about all of them in the project.
+  - Returns one service account, or all of them in the project.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
   name:
-    description: Its e-mail address; without it, all are returned.
+    description: Email address. If it is not set, all are returned.
     type: str
 extends_documentation_fragment:
   - mlplatform.gcp.gcp
@@ -31,7 +31,7 @@ EXAMPLES = r"""
     name: mlflow-server@my-project.iam.gserviceaccount.com
   register: found
 
-- name: It is there
+- name: Check that it exists
   ansible.builtin.assert:
     that: found.resources | length == 1
 """

@@ -11,7 +11,7 @@ short_description: Manage databases of Cloud SQL instances
 version_added: 0.1.0
 description:
   - Creates and deletes databases in an instance of Cloud SQL.
-  - An instance that is still being created is waited for.
+  - If the instance is being created, the module waits until it is ready.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
@@ -75,8 +75,8 @@ resource:
     name: mlflow
     charset: UTF8
 operation:
-  description: Name of the operation that is under way.
-  returned: when O(wait=false) and something was started
+  description: Name of the operation in progress.
+  returned: when O(wait=false) and an operation was started
   type: str
 """
 

@@ -27,7 +27,7 @@ options:
   database_version:
     description:
       - Engine and version, such as V(POSTGRES_16) or V(MYSQL_8_0). Required for a new instance.
-      - The module does not upgrade an instance that is there.
+      - The module does not upgrade an existing instance.
     type: str
   edition:
     description:
@@ -49,7 +49,7 @@ options:
     type: str
     choices: [ALWAYS, NEVER]
   disk_type:
-    description: Kind of the disk. Cannot be changed by Google once the instance is there.
+    description: Kind of the disk. It cannot be changed after the creation of the instance.
     type: str
     choices: [PD_SSD, PD_HDD, HYPERDISK_BALANCED]
   disk_size_gb:
@@ -62,7 +62,7 @@ options:
     description: How large the disk may grow by itself in GB, V(0) for as large as it has to.
     type: int
   flags:
-    description: Database flags. They replace the flags that are there.
+    description: Database flags. They replace the existing flags.
     type: dict
   backup:
     description: Automated backups.
@@ -104,11 +104,11 @@ options:
         choices: [canary, stable, week5]
   ipv4_enabled:
     description:
-      - Whether the instance has a public address. Nobody can connect to it without being in
-        O(authorized_networks) or going through Cloud SQL's own connectors.
+      - Whether the instance has a public address. Connections to it require a network in
+        O(authorized_networks) or a connector of Cloud SQL.
     type: bool
   authorized_networks:
-    description: Networks that may connect to the public address directly. They replace the networks that are there.
+    description: Networks that may connect to the public address directly. They replace the existing networks.
     type: list
     elements: dict
     suboptions:
@@ -153,7 +153,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: A database server is started, and is not waited for
+- name: Start the creation of an instance and do not wait
   mlplatform.gcp.sql_instance:
     project: my-project
     name: mlflow-prod
@@ -172,7 +172,7 @@ EXAMPLES = r"""
       managed-by: mlplatform-gcp
     wait: false
 
-- name: A MySQL server with binary logs, whose maintenance is on Sundays at three
+- name: Create a MySQL instance with binary logs and maintenance on Sundays at 03:00
   mlplatform.gcp.sql_instance:
     project: my-project
     name: mlflow-mysql
@@ -191,7 +191,7 @@ EXAMPLES = r"""
       hour: 3
       update_track: stable
 
-- name: The database server is gone, and a last backup of it is kept for 90 days
+- name: Delete the instance and keep a final backup for 90 days
   mlplatform.gcp.sql_instance:
     name: mlflow-dev
     deletion_protection: false
@@ -218,8 +218,8 @@ resource:
     connectionName: my-project:europe-west1:mlflow-prod
     state: RUNNABLE
 operation:
-  description: Name of the operation that is under way.
-  returned: when O(wait=false) and something is under way
+  description: Name of the operation in progress.
+  returned: when O(wait=false) and an operation is in progress
   type: str
 """
 
@@ -361,11 +361,11 @@ def run(task):
         return absent(task)
     remote = task.remote(INSTANCE, name=task.params["name"])
     version = task.params["database_version"]
-    if version is None and task.params["backup"]:  # whose fields depend on the engine
+    if version is None and task.params["backup"]:  # the fields of backup depend on the engine
         version = (remote.read() or {}).get("databaseVersion")
     result = remote.ensure(desired(task.params, version), guard=lambda plan: complete(task, plan))
     if not task.wait and not result.operation and remote.is_pending(result.resource) and not task.check_mode:
-        # Another run started it: tell its operation, so that a later task knows that there is something to join.
+        # Another run started it: return its operation, so that a later task can join it.
         result.operation = running_operation(task)
     return result
 
@@ -412,7 +412,7 @@ def unprotect(task, plan):
     if task.params["deletion_protection"] is not False:
         raise UserError(
             f"{remote.title} is protected against deletion.",
-            "If it shall go with all its data, set deletion_protection: false.",
+            "To delete it with all its data, set deletion_protection: false.",
         )
     if not task.check_mode:
         remote.ensure({"settings": {"deletionProtectionEnabled": False}})

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sql_instance_info
-short_description: Look at Cloud SQL instances
+short_description: Gather information about Cloud SQL instances
 version_added: 0.1.0
 description:
-  - Tells about one Cloud SQL instance, or about all of them in the project.
+  - Returns one Cloud SQL instance, or all of them in the project.
 author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
   name:
-    description: Its name; without it, all are returned.
+    description: Name. If it is not set, all are returned.
     type: str
 extends_documentation_fragment:
   - mlplatform.gcp.gcp
@@ -31,7 +31,7 @@ EXAMPLES = r"""
     name: mlflow-prod
   register: found
 
-- name: It is there
+- name: Check that it exists
   ansible.builtin.assert:
     that: found.resources | length == 1
 """

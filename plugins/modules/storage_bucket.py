@@ -35,7 +35,7 @@ options:
     description: Whether access is granted by IAM alone and not by ACLs of single objects.
     type: bool
   public_access_prevention:
-    description: Whether access of anybody in the internet is refused whatever is granted.
+    description: Whether public access is prevented regardless of the bucket's policy.
     type: str
     choices: [enforced, inherited]
   versioning:
@@ -43,7 +43,7 @@ options:
     type: bool
   lifecycle_rules:
     description:
-      - Rules of the bucket's life cycle, as in the API, in any order. They replace the rules that are there.
+      - Rules of the bucket's life cycle, as in the API, in any order. They replace the existing rules.
       - See U(https://cloud.google.com/storage/docs/json_api/v1/buckets#lifecycle).
     type: list
     elements: dict
@@ -60,7 +60,7 @@ options:
     description: For how long deleted objects can be restored, V(0) for not at all.
     type: int
   cors:
-    description: Cross-origin rules as in the API. They replace the rules that are there.
+    description: Cross-origin rules as in the API. They replace the existing rules.
     type: list
     elements: dict
     suboptions:
@@ -109,7 +109,7 @@ EXAMPLES = r"""
     labels:
       managed-by: mlplatform-gcp
 
-- name: The bucket and all its objects are gone
+- name: Delete the bucket and all its objects
   mlplatform.gcp.storage_bucket:
     name: my-project-mlflow-artifacts
     state: absent

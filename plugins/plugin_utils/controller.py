@@ -39,13 +39,13 @@ display = Display()
 
 
 def _prepare():
-    """What all forks then have for nothing: shared memory, TLS settings, and the modules themselves."""
+    """Prepare data that all forks inherit: shared memory, TLS settings, and the modules."""
     _shared.share()
     if missing_library():
         return
     _http.warm_up()
     for path in sorted(Path(__file__).parents[1].joinpath("modules").glob("*.py")):
-        # A module that cannot be imported is told by the task that uses it.
+        # A module that cannot be imported is reported by the task that uses it.
         with contextlib.suppress(ImportError, SyntaxError):
             importlib.import_module(f"{MODULES}.{path.stem}")
 
@@ -92,7 +92,7 @@ class ActionModule(ActionBase):
     def _as_module(self, name, task_vars):
         heap = _shared.heap()
         if heap is not None and not reads_only(name):
-            # What it changes, perhaps later, cannot be told here.
+            # An asynchronous task may change resources later, at an unknown time.
             heap.stop()
         wrap_async = self._task.async_val and not self._connection.has_native_async
         result = self._execute_module(

@@ -54,7 +54,7 @@ def test_quota_project_and_environment(lookup, monkeypatch):
         ),
         ("projects/q/secrets/t/versions/2", "is not text"),
         ("a/b/c", "does not name a secret"),
-        ("s", "A secret without a project"),
+        ("s", "The secret has no project"),
     ],
 )
 def test_errors(lookup, term, words):

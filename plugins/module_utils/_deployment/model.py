@@ -232,7 +232,7 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
     others = others if context["mlflow_retire_other_targets"] else []
     running = target.server(context, bucket.uri, sized)
     who = access(context)
-    needed = requirements(context, target, others)
+    needed = requirements(context, target, others, image)
     removed = target.removal(context)
     if action != "deploy":
         needed = replace(

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import permissions as _permissions
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.data import Image
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import MANAGED
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import Target
 
@@ -64,26 +65,39 @@ def _wanted_location(context: Context) -> str:
     return context["bucket_location"] or context["mlflow_bucket_location"] or ANYWHERE
 
 
-def resources(context: Context, target: Target, retired: Iterable[Target]) -> list[dict[str, Any]]:
-    """Return the resources whose existence and owner matter to a deployment."""
+def resources(context: Context, target: Target, retired: Iterable[Target], image: Image) -> list[dict[str, Any]]:
+    """Return the resources whose existence and owner matter to a deployment.
+
+    ``read`` names what the tasks that follow read besides a resource itself: preflight reads all of it side by side.
+    """
     names, region = context.names, context.region
 
-    def item(kind: str, name: str, part: str = "", location: str = region) -> dict[str, Any]:
+    def item(kind: str, name: str, part: str = "", *read: str, location: str = region, **more: Any) -> dict[str, Any]:
         adopt = context.relation(part) != MANAGED if part else context["mlflow_adopt"]
-        return {"type": kind, "name": name, "location": location, "adopt": adopt}
+        return {"type": kind, "name": name, "location": location, "adopt": adopt, "read": list(read), **more}
 
+    password, login = names.password_secret, [names.login_password_secret, names.login_key_secret]
     found = [
-        item("storage_bucket", names.bucket, "bucket", _wanted_location(context)),
+        item("project", names.project, "", "policy"),
+        item("storage_bucket", names.bucket, "bucket", "policy", location=_wanted_location(context)),
         item("sql_instance", names.instance, "database"),
-        item("cloud_run_job", names.migration_job),
+        item("sql_database", f"{names.instance}/{names.database}", "database"),
+        item("sql_user", f"{names.instance}/{names.user}", "database", host="%" if context.mysql else ""),
+        item("cloud_run_job", names.migration_job, "", "latest_execution"),
         item("service_account", names.server_account, "server_account"),
-        item("service_account", names.client_account, "client_account"),
+        item("service_account", names.client_account, "client_account", "policy"),
     ]
-    found += [item("secret", name, "secrets") for name in secret_names(context, all_of_them=False)]
+    for name in secret_names(context, all_of_them=False):
+        reads = {password: ("policy", "latest_version"), names.login_username_secret: ("policy",)}
+        reads |= dict.fromkeys(login, ("policy", "latest_version"))
+        found.append(item("secret", name, "secrets", *reads.get(name, ())))
     if context.builds:
-        found.append(item("artifact_repository", names.repository, "image_repository"))
+        found.append(
+            item("artifact_repository", names.repository, "image_repository", "policy", location=image.location)
+        )
+        found.append(item("image_tag", image.reference, location=image.location))
         if context["mlflow_image_engine"] == "cloud_build":
-            found.append(item("storage_bucket", names.build_bucket, location=ANYWHERE))
+            found.append(item("storage_bucket", names.build_bucket, "", "policy", location=ANYWHERE))
             found.append(item("service_account", names.build_account))
     found += [dict(resource, adopt=context["mlflow_adopt"]) for resource in target.resources(context)]
     for other in retired:
@@ -100,7 +114,7 @@ def secret_names(context: Context, *, all_of_them: bool) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def requirements(context: Context, target: Target, others: Iterable[Target]) -> Requirements:
+def requirements(context: Context, target: Target, others: Iterable[Target], image: Image) -> Requirements:
     """Return what a deployment needs; ``others`` are the targets whose server it may have to retire."""
     others = list(others)
     needed = _permissions.needed(
@@ -122,7 +136,7 @@ def requirements(context: Context, target: Target, others: Iterable[Target]) -> 
         services=services(context, target),
         other_services=[other.api for other in others],
         permissions=list(needed),
-        resources=resources(context, target, others),
+        resources=resources(context, target, others, image),
         principals=list(dict.fromkeys(item for item in members if item.startswith(_FROM_SERVICE_ACCOUNTS))),
         organization=context.iap and not context.custom_client,
     )

@@ -58,6 +58,8 @@ ROLE = RoleSpec(
                 Variable("name", "str", ("Name of the resource.",), required=True),
                 Variable("location", "str", ("Location that the resource must have.",)),
                 Variable("adopt", "bool", ("Whether it may belong to another owner.",)),
+                Variable("read", "list", ("What to read of it besides, such as its V(policy).",), elements="str"),
+                Variable("host", "str", ("The host of a database user of MySQL.",)),
             ),
         ),
         Variable(

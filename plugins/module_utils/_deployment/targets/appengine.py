@@ -223,7 +223,7 @@ def resources(context: Context) -> list[dict[str, Any]]:
     """
     return [
         {"type": "app_engine_application", "name": context.project, "location": location(context)},
-        {"type": "app_engine_service", "name": service_name(context)},
+        {"type": "app_engine_service", "name": service_name(context), "read": ["iap_policy"] if context.iap else []},
     ]
 
 

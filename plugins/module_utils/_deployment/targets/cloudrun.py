@@ -85,7 +85,8 @@ def removal(context: Context) -> Removal:
 
 def resources(context: Context) -> list[dict[str, Any]]:
     """Return the service as ``preflight_info`` takes it."""
-    return [{"type": "cloud_run_service", "name": service_name(context), "location": context.region}]
+    reads = ["policy", "iap_policy"] if context.iap else ["policy"]
+    return [{"type": "cloud_run_service", "name": service_name(context), "location": context.region, "read": reads}]
 
 
 def problems(context: Context, sizing: Sizing) -> list[Problem]:

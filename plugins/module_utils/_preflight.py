@@ -79,11 +79,11 @@ class Preflight:
         self._caller(known["caller"].value)
         self._project(known.get("project"))
         self._billing(known["billing"])
-        found = [_value(answer) for answer in answers[: len(first)]]
+        found = _values(answers[: len(first)])
         self._granted(known.get("granted"), found)
         self._organization()
         if later and not any(self._owned(item) for item in found):
-            found += [_value(answer) for answer in survey.side_by_side([lambda i=i: survey.resource(i) for i in later])]
+            found += _values(survey.side_by_side([lambda i=i: survey.resource(i) for i in later]))
         self.report["resources"] = [self._describe(item, found) for item in found]
         for error in [answer.error for answer in answers[len(first) :] if answer.error]:
             self.problem("principals", error.message, error.hint)
@@ -262,7 +262,7 @@ class Preflight:
             relation=self._relation(found, everything),
             **found.facts,
         )
-        if found.error:
+        if found.error and not kind.lenient:
             self._unreadable(asked, title, found.error)
         if body is None:
             return report
@@ -312,10 +312,12 @@ class Preflight:
         self.problem("taken", f"{title} {why}.", f"{choice} another name.", name or title)
 
 
-def _value(answer):
-    if answer.error:
-        raise answer.error
-    return answer.value
+def _values(answers):
+    """Return the resources that were read; what cannot be a name is the error of the task that uses it."""
+    for answer in answers:
+        if answer.error and not isinstance(answer.error, _errors.UserError):
+            raise answer.error
+    return [answer.value for answer in answers if not answer.error]
 
 
 def _version_exists(everything):

@@ -506,3 +506,19 @@ def test_principals(cloud):
         "The service account gone@q.iam.gserviceaccount.com does not exist.",
     ]
     assert checks(result) == ["principals", "principals"]
+
+
+def test_what_cannot_be_a_name_is_for_the_task_that_uses_it(cloud):
+    well(cloud)
+    cloud.expect("GET", BUCKET, body={"location": "EU", "labels": OURS})
+    resources = [{"type": "image_tag", "name": "docker.io/mlflow"}, {"type": "storage_bucket", "name": "bkt"}]
+    result = cloud.run(preflight_info, resources=resources, owner_labels=OURS)
+    assert [item["name"] for item in result["resources"]] == ["bkt"] and result["problems"] == []
+
+
+@pytest.mark.parametrize(("status", "message"), [(400, "The instance is not running"), (403, "not authorized")])
+def test_what_is_in_an_instance_that_does_not_answer_is_no_problem(cloud, status, message):
+    well(cloud)
+    cloud.expect_error("GET", "...instances/db/databases/mlflow", status, message=message, legacy=True)
+    result = cloud.run(preflight_info, resources=[{"type": "sql_database", "name": "db/mlflow"}], owner_labels=OURS)
+    assert result["problems"] == [] and result["resources"][0]["exists"] is False

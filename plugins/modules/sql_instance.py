@@ -226,10 +226,11 @@ operation:
 import dataclasses
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
-from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import INSTANCE, is_mysql
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import INSTANCE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._sql_instances import desired, refuse
 
 OPTIONS = (
     GCP
@@ -293,69 +294,6 @@ OPTIONS = (
 )
 
 
-def desired(params, version):
-    """The instance that the options describe, as the API's fields; ``version`` is that of the instance."""
-    flags, window, networks = params["flags"], params["maintenance_window"], params["authorized_networks"]
-    return {
-        "region": params["region"],
-        "databaseVersion": params["database_version"],
-        "settings": {
-            "edition": params["edition"],
-            "tier": params["tier"],
-            "availabilityType": params["availability_type"],
-            "activationPolicy": params["activation_policy"],
-            "dataDiskType": params["disk_type"],
-            "dataDiskSizeGb": text(params["disk_size_gb"]),
-            "storageAutoResize": params["disk_autoresize"],
-            "storageAutoResizeLimit": text(params["disk_autoresize_limit_gb"]),
-            "databaseFlags": None
-            if flags is None
-            else [{"name": name, "value": flag_value(value)} for name, value in sorted(flags.items())],
-            "backupConfiguration": backup(params["backup"], version),
-            "maintenanceWindow": window
-            and {"day": window["day"], "hour": window["hour"], "updateTrack": window["update_track"]},
-            "ipConfiguration": {
-                "ipv4Enabled": params["ipv4_enabled"],
-                "privateNetwork": params["private_network"],
-                "sslMode": params["ssl_mode"],
-                "authorizedNetworks": networks,
-            },
-            "deletionProtectionEnabled": params["deletion_protection"],
-            "userLabels": params["labels"],
-        },
-    }
-
-
-def text(number):
-    """A number of 64 bits as JSON of Google's APIs has it."""
-    return None if number is None else str(number)
-
-
-def flag_value(value):
-    """A flag as Cloud SQL spells it: YAML's booleans are ``on`` and ``off``."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value)
-
-
-def backup(options, version):
-    if options is None:
-        return None
-    if options["enabled"] is False:
-        return {"enabled": False}
-    retained = options["retained"]
-    return {
-        "enabled": options["enabled"],
-        "binaryLogEnabled" if is_mysql(version) else "pointInTimeRecoveryEnabled": options["pitr"],
-        "transactionLogRetentionDays": options["transaction_log_days"],
-        "location": options["location"],
-        "startTime": options["start_time"],
-        "backupRetentionSettings": None
-        if retained is None
-        else {"retentionUnit": "COUNT", "retainedBackups": retained},
-    }
-
-
 def run(task):
     if task.params["state"] == "absent":
         return absent(task)
@@ -363,32 +301,11 @@ def run(task):
     version = task.params["database_version"]
     if version is None and task.params["backup"]:  # the fields of backup depend on the engine
         version = (remote.read() or {}).get("databaseVersion")
-    result = remote.ensure(desired(task.params, version), guard=lambda plan: complete(task, plan))
+    result = remote.ensure(desired(task.params, version), guard=lambda plan: refuse(task, plan))
     if not task.wait and not result.operation and remote.is_pending(result.resource) and not task.check_mode:
         # Another run started it: return its operation, so that a later task can join it.
         result.operation = running_operation(task)
     return result
-
-
-def complete(task, plan):
-    """A new instance cannot do without its version and tier, whatever else the task leaves to Google."""
-    missing = [name for name in ("database_version", "tier") if task.params[name] is None]
-    if plan.action == "create" and missing:
-        name, options = task.params["name"], " and ".join(missing)
-        raise UserError(f"Cloud SQL instance {name} does not exist.", f"To create it, set {options}.")
-    settings = (plan.after or {}).get("settings") or {}
-    backups = settings.get("backupConfiguration") or {}
-    if (
-        is_mysql((plan.after or {}).get("databaseVersion"))
-        and settings.get("availabilityType") == "REGIONAL"
-        and not (backups.get("enabled") and backups.get("binaryLogEnabled"))
-    ):
-        # https://cloud.google.com/sql/docs/mysql/configure-ha
-        raise UserError(
-            f"Cloud SQL instance {task.params['name']} cannot have a standby (availability_type: REGIONAL) without"
-            " backups and binary logs.",
-            "Set backup.enabled and backup.pitr to true, or availability_type to ZONAL.",
-        )
 
 
 def running_operation(task):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _sql_instances
 from ansible_collections.mlplatform.gcp.plugins.modules import sql_instance
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
 
@@ -129,18 +130,18 @@ def test_flags_that_are_not_named_go(cloud):
 
 @pytest.mark.parametrize(("value", "sent"), [(True, "on"), (False, "off"), (5, "5"), ("x", "x")])
 def test_flags_are_spelled_as_cloud_sql_does(value, sent):
-    assert sql_instance.flag_value(value) == sent
+    assert _sql_instances._flag_value(value) == sent
 
 
 def test_point_in_time_recovery_of_mysql_is_the_binary_log():
     options = {
         "enabled": True, "pitr": True, "start_time": None, "retained": 7, "transaction_log_days": 3, "location": "eu",
     }  # fmt: skip
-    assert sql_instance.backup(options, "MYSQL_8_0")["binaryLogEnabled"] is True
-    assert "pointInTimeRecoveryEnabled" not in sql_instance.backup(options, "MYSQL_8_0")
-    assert sql_instance.backup(options, "MYSQL_8_0")["transactionLogRetentionDays"] == 3
-    assert sql_instance.backup(options, "MYSQL_8_0")["location"] == "eu"
-    assert sql_instance.backup(options, "MYSQL_8_0")["backupRetentionSettings"] == {
+    assert _sql_instances._backup(options, "MYSQL_8_0")["binaryLogEnabled"] is True
+    assert "pointInTimeRecoveryEnabled" not in _sql_instances._backup(options, "MYSQL_8_0")
+    assert _sql_instances._backup(options, "MYSQL_8_0")["transactionLogRetentionDays"] == 3
+    assert _sql_instances._backup(options, "MYSQL_8_0")["location"] == "eu"
+    assert _sql_instances._backup(options, "MYSQL_8_0")["backupRetentionSettings"] == {
         "retentionUnit": "COUNT",
         "retainedBackups": 7,
     }

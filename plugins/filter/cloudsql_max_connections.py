@@ -43,50 +43,15 @@ _value:
   type: int
 """
 
-import re
-
 from ansible.errors import AnsibleFilterError
-
-# MiB of memory from which on PostgreSQL takes so many.
-_POSTGRES = (
-    (0, 25),
-    (1700, 50),
-    (3840, 100),
-    (6144, 200),
-    (7680, 400),
-    (15360, 500),
-    (30720, 600),
-    (61440, 800),
-    (122880, 1000),
-)
-_MYSQL = {"db-f1-micro": 250, "db-g1-small": 1000}
-_MYSQL_OTHERS = 4000
-_SHARED_CORE = {"db-f1-micro": 614, "db-g1-small": 1740}
-_SMALLEST_CUSTOM = 3840
-
-
-def memory(tier):
-    """MiB of memory of a tier: db-custom-CPUS-MIB, db-n1-standard-CPUS (3.75 GiB a CPU), db-n1-highmem-CPUS (6.5), and
-    db-perf-optimized-N-CPUS (8)."""
-    if tier in _SHARED_CORE:
-        return _SHARED_CORE[tier]
-    if match := re.fullmatch(r"db-custom-\d+-(\d+)", tier):
-        return int(match[1])
-    for family, each in (("n1-standard", 3840), ("n1-highmem", 6656), ("perf-optimized-N", 8192)):
-        if match := re.fullmatch(rf"db-{family}-(\d+)", tier):
-            return int(match[1]) * each
-    return _SMALLEST_CUSTOM
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.sizing import max_connections
 
 
 def cloudsql_max_connections(tier, version, flags=None):
-    given = (flags or {}).get("max_connections")
-    if given is not None:
-        if not str(given).isdigit():
-            raise AnsibleFilterError(f"The flag max_connections is {given!r}, which is no number.")
-        return int(given)
-    if str(version).startswith("MYSQL_"):
-        return _MYSQL.get(tier, _MYSQL_OTHERS)
-    return next(number for least, number in reversed(_POSTGRES) if memory(tier) >= least)
+    try:
+        return max_connections(tier, str(version), flags)
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
 
 
 class FilterModule:

@@ -34,11 +34,16 @@ ROOT = base.ROOT
 IMAGES = pathlib.Path(__file__).parent / "images"
 REGION = "europe-west1"
 MANAGED = {"managed-by": "mlplatform-gcp"}
-DEPLOY, DESTROY, VERIFY = (f"playbooks/{name}.yml" for name in ("deploy", "destroy", "verify"))
+DEPLOY, DESTROY, PLAN, VERIFY = (f"playbooks/{name}.yml" for name in ("deploy", "destroy", "plan", "verify"))
 RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=\d+\s+failed=(?P<failed>\d+)", re.M
 )
 FAILURE = re.compile(r"^(?:fatal|failed): \[(?P<host>[^\] ]+)[^\]]*\].*?=> ", re.M)
+
+
+def report_plan(path: pathlib.Path) -> dict[str, str]:
+    """Return what enables the callback that prints the plan of a run and writes it to a file."""
+    return {"ANSIBLE_CALLBACKS_ENABLED": "mlplatform.gcp.plan", "MLPLATFORM_GCP_PLAN_JSON": str(path)}
 
 
 @dataclass

@@ -7,6 +7,7 @@ deployment says so in its name.
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +23,12 @@ from ansible_collections.mlplatform.gcp.tests.integration.target._target import 
     Play,
     Project,
     log_a_run,
+    report_plan,
 )
 
 ORDER = [
     "test_deploy",
+    "test_plan",
     "test_interruption",
     "test_composition",
     "test_browser",
@@ -88,11 +91,14 @@ def demo(see):
 def fresh(controller, box, demo):
     """What was seen before, during and after the first deployment of `demo`, while operations take their time."""
     seen = {"before": box.everything(), "resources before": demo.resources(), "roles before": demo.project_roles()}
-    seen["plan"] = controller.run(DEPLOY, "--check", "--diff", verbosity=4)
+    planned, applied = (controller.folder / f"first-{name}.json" for name in ("plan", "deployment"))
+    seen["plan"] = controller.run(DEPLOY, "--check", "--diff", verbosity=4, env=report_plan(planned))
     seen["after the plan"] = box.everything()
     seen["began"] = time.time()
-    seen["deploy"] = controller.run(DEPLOY, verbosity=4)
+    seen["deploy"] = controller.run(DEPLOY, verbosity=4, env=report_plan(applied))
     seen["ended"] = time.time()
+    reports = (json.loads(path.read_text()) for path in (planned, applied))
+    seen["report of the plan"], seen["report of the deployment"] = reports
     return seen
 
 

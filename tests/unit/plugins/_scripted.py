@@ -94,6 +94,13 @@ class Cloud:
                 error["details"] = [{"@type": kind, "reason": reason, "metadata": metadata or {}}]
         self.expect(method, url, status=status, body={"error": error}, **more)
 
+    def expect_disabled(self, url, service):
+        """The next request is a GET that is refused because its API is disabled, as Service Usage confirms."""
+        metadata = {"service": service, "consumer": "projects/p"}
+        self.expect_error("GET", url, 403, code="PERMISSION_DENIED", reason="SERVICE_DISABLED", metadata=metadata)
+        usage = f"https://serviceusage.googleapis.com/v1/projects/p/services/{service}"
+        self.expect("GET", usage, body={"state": "DISABLED"})
+
     def request(self, method, url, params=None, json=None, data=None, headers=None, timeout=None):
         """What ``requests.Session`` would do."""
         assert timeout, "a request without a deadline"

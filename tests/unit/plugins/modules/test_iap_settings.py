@@ -121,3 +121,18 @@ def test_settings_of_app_engine(cloud, path, kind):
     cloud.expect_error("GET", url, 403, code="PERMISSION_DENIED", message="The caller does not have permission")
     with pytest.raises(Failed, match=rf"lacks the permission iap\.{kind}\.getSettings"):
         cloud.run(iap_settings, resource=resource, programmatic_clients=["1-a"])
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_an_oauth_client_where_secrets_are_not_enabled_yet(cloud, check_mode):
+    version = "https://secretmanager.googleapis.com/v1/projects/p/secrets/{}/versions/latest:access"
+    options = {"resource": "projects/12/iap_web", "oauth_client_id_secret": "id", "oauth_client_secret_secret": "s"}
+    cloud.expect_disabled(version.format("id"), "secretmanager.googleapis.com")
+    if not check_mode:
+        with pytest.raises(Failed, match=r"The API secretmanager\.googleapis\.com is not enabled"):
+            cloud.run(iap_settings, **options)
+        return
+    cloud.expect_disabled(version.format("s"), "secretmanager.googleapis.com")
+    cloud.expect("GET", "https://iap.googleapis.com/v1/projects/12/iap_web:iapSettings", body={})
+    after = cloud.run(iap_settings, True, **options)["diff"]["after"]["accessSettings"]["oauthSettings"]
+    assert set(after.values()) == {"(not known yet)"}

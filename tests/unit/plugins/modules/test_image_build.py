@@ -303,3 +303,9 @@ def test_an_engine_that_takes_too_long(cloud, options, engine, token):
     no_tag(cloud)
     with pytest.raises(Failed, match="not finished after 1 s"):
         cloud.run(image_build, **dict(local(options), timeout=1))
+
+
+def test_a_registry_that_is_disabled_fails_outside_check_mode(cloud, options):
+    cloud.expect_disabled(TAG, "artifactregistry.googleapis.com")
+    with pytest.raises(Failed, match=r"The API artifactregistry\.googleapis\.com is not enabled"):
+        cloud.run(image_build, **options)

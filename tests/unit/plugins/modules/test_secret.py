@@ -325,3 +325,20 @@ def test_delete(cloud):
     cloud.expect("GET", URL, body=BODY)
     cloud.expect("DELETE", URL, query={"etag": "e"})
     assert cloud.run(secret, name="s", state="absent")["changed"]
+
+
+def test_a_value_that_replaces_a_generated_one_is_added(cloud):
+    """The recorded fingerprint is that of another kind of source."""
+    generated = _secret_sources.Generated(32, None).fingerprint()
+    assert not _secret_sources.Given(b"x").matches(generated)
+    assert not _secret_sources.Given(b"x").matches("")
+
+
+def test_a_template_with_a_secret_that_does_not_exist_yet_resembles_nothing(cloud):
+    cloud.expect_error(
+        "GET", "https://secretmanager.googleapis.com/v1/projects/p/secrets/pw/versions/latest", 404, code="NOT_FOUND"
+    )
+    task = cloud.task({"project": "p"}, check_mode=True)
+    composed = _secret_sources.Composed(task, "postgresql://{pw:url}@", {"pw": "pw"})
+    assert not composed.resembles(task, "projects/p/secrets/s/versions/1")
+    cloud.done()

@@ -260,3 +260,8 @@ def test_a_protected_instance_is_deleted_on_purpose_with_a_last_backup(cloud):
 def test_check_mode_does_not_lift_the_protection(cloud):
     cloud.expect("GET", URL, body=INSTANCE)
     assert cloud.run(sql_instance, True, name="db", state="absent", deletion_protection=False)["changed"]
+
+
+def test_backups_that_are_off_have_no_other_field():
+    options = {"enabled": False, "pitr": True, "retained": 7, "start_time": None}
+    assert _sql_instances._backup(options, "POSTGRES_16") == {"enabled": False}

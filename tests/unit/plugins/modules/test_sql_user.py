@@ -220,3 +220,29 @@ def test_a_secret_that_somebody_else_changes_is_noted_again(cloud, note):
     cloud.expect_error("PATCH", SECRET, 400, code="FAILED_PRECONDITION", message=stale)
     noted(cloud, {note: "4"})
     assert cloud.run(sql_user, **NAMES)["changed"]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_disabled_api_is_an_empty_project_in_check_mode_only(cloud, check_mode):
+    """The engine of the instance decides about the name of the user, so the instance is read first."""
+    options = {"instance": "db", "name": "me@p.iam.gserviceaccount.com", "type": "CLOUD_IAM_SERVICE_ACCOUNT"}
+    cloud.expect_disabled(INSTANCE, "sqladmin.googleapis.com")
+    if not check_mode:
+        with pytest.raises(Failed, match=r"The API sqladmin\.googleapis\.com is not enabled"):
+            cloud.run(sql_user, **options)
+        return
+    cloud.expect_disabled(f"{USERS}/me@p.iam", "sqladmin.googleapis.com")
+    assert cloud.run(sql_user, True, **options)["changed"]
+    assert len(cloud.warnings) == 1 and "sqladmin.googleapis.com is not enabled" in cloud.warnings[0]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_password_in_an_api_that_is_disabled(cloud, check_mode):
+    cloud.expect_error("GET", URL, 404, code="NOT_FOUND")
+    cloud.expect_disabled(f"{SECRET}/versions/latest", "secretmanager.googleapis.com")
+    if check_mode:
+        result = cloud.run(sql_user, True, **NAMES)
+        assert result["changed"] and "password_version" not in result
+    else:
+        with pytest.raises(Failed, match=r"The API secretmanager\.googleapis\.com is not enabled"):
+            cloud.run(sql_user, **NAMES)

@@ -43,7 +43,7 @@ class Credentials(Base):
     """Google credentials that first look for a token of theirs in the memory that Ansible's forks share.
 
     The credentials behind them are loaded only when a token is really needed. A service account's key signs its own
-    token where it can (https://google.aip.dev/auth/4111), which asks nobody; should a service refuse such a token,
+    token where it can (https://google.aip.dev/auth/4111), which needs no request; if a service rejects such a token,
     the next one comes from the token endpoint. Requests are authorised by this class alone, so google-auth's look-up
     of regional access boundaries, a request in each fork, does not happen.
     """
@@ -66,7 +66,7 @@ class Credentials(Base):
 
     @property
     def email(self):
-        """Who this is, as far as that is known without asking anybody; else an empty string."""
+        """Return the email address if it is known without a request; else an empty string."""
         email = getattr(self.source, "service_account_email", "") or ""
         return email if "@" in email else ""
 
@@ -116,7 +116,7 @@ def _no_token(credentials, source, error):
             words += ": " + (problem["message"] if isinstance(problem, dict) else str(problem))
     whose = credentials.email or "the given credentials"
     if "getAccessToken" in words:
-        hint = f"Grant whoever runs this roles/iam.serviceAccountTokenCreator on {whose}."
+        hint = f"Grant the principal of the credentials roles/iam.serviceAccountTokenCreator on {whose}."
     else:
         endpoint = getattr(source, "_token_uri", None) or "the token endpoint"
         hint = (
@@ -135,7 +135,7 @@ def from_params(params):
     """:class:`Credentials` for the options of the ``gcp`` fragment.
 
     Errors: :class:`UserError` for options that contradict each other, :class:`CredentialsError` (also later, when a
-    token is needed) for credentials that are not there or not usable.
+    token is needed) for credentials that are missing or not usable.
     """
     kind = params.get("auth_kind") or _default_kind(params)
     scopes = tuple(params.get("scopes") or SCOPES)
@@ -160,7 +160,7 @@ def _quota_project(kind, params):
         with open(path, encoding="utf-8") as stream:
             return json.load(stream).get("quota_project_id")
     except (OSError, ValueError, AttributeError):
-        return None  # told when the credentials are loaded
+        return None  # reported when the credentials are loaded
 
 
 def _default_kind(params):

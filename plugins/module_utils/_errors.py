@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What can go wrong, as types, and how each is told to the user.
+"""The types of errors, and their messages for the user.
 
 Everything below the module raises a :class:`GcpError`; one place (``_module.execute``) turns it into a failed task.
 A message says what happened and where; the hint says what to do next.
@@ -90,7 +90,7 @@ class AlreadyExists(ApiError):
 
 
 class Conflict(ApiError):
-    """Somebody else changed the resource since it was read (etag, generation, settings version)."""
+    """Another client changed the resource since it was read (etag, generation, settings version)."""
 
 
 class OperationInProgress(ApiError):
@@ -208,7 +208,7 @@ def from_response(status, body, *, method, url, caller="", project="", permissio
     """The exception for an error response.
 
     ``body`` is the parsed JSON (anything else counts as empty), ``caller`` the identity that asked,
-    ``permission`` what the request is known to need, for services whose message does not say.
+    ``permission`` the known permission of the request, for services that do not name it.
     """
     details = _Details(status, body)
     kind = _kind(details, method)

@@ -87,13 +87,13 @@ def _tls_context(bundle):
 def warm_up():
     """Make what all connections need: called in Ansible's parent process, before it forks."""
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or requests.certs.where()
-    # A bundle that cannot be read is the first request's error to tell.
+    # A bundle that cannot be read is an error of the first request.
     if os.path.exists(bundle):
         _tls_context(bundle)
 
 
 def _session(credentials):
-    """A session of google-auth whose requests, and those for tokens, share the TLS settings."""
+    """A session of google-auth. Its requests and those for tokens share the TLS settings."""
     tokens = requests.Session()
     tokens.mount("https://", _SharedTls(max_retries=3))
     session = AuthorizedSession(credentials, auth_request=Request(tokens))
@@ -105,7 +105,7 @@ class Client:
     """Requests as one identity.
 
     ``credentials`` are those of ``_credentials``; ``project`` is only named in messages. ``snapshot`` has answers that
-    need not be asked for again. A session is made at the first request that is sent.
+    are not requested again. A session is made at the first request that is sent.
     """
 
     def __init__(self, credentials, *, project="", session=None, clock=None, snapshot=None):
@@ -130,7 +130,7 @@ class Client:
     def request(self, method, url, *, query=None, body=None, raw=False, affects="", **options):
         """Send one request and return its JSON (``{}`` when empty), or the ``requests.Response`` with ``raw``.
 
-        What the snapshot has is not asked for again. ``affects`` is the address of what a request changes, where that
+        Data in the snapshot is not requested again. ``affects`` is the address of what a request changes, where that
         is not ``url``. The other options and the errors are those of :meth:`_send`.
         """
         snapshot = self.snapshot
@@ -164,7 +164,7 @@ class Client:
     ):
         """Send one request until it is answered.
 
-        ``safe`` says that sending it twice does no harm; by default that is every method but POST. What is not safe
+        ``safe`` says that sending it twice does no harm; by default that is every method but POST. An unsafe request
         is sent again only when it certainly did not arrive (no connection, or refused by a rate limit).
         ``permission`` is named in the error when the service does not say what was missing.
         Errors: the types of ``_errors``.

@@ -10,7 +10,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
 
 
 def info(task, kind, **names):
-    """``{resources: [...]}``: the one whose last name is given, or all; an empty list when there is none.
+    """``{resources: [...]}``: the one with the given last name, or all; an empty list when none exists.
 
     ``kind`` is a ``Kind`` of the catalogue. Where the API is not enabled there are none.
     """

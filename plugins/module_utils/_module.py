@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a module is made of: a specification of its options, and a function from a :class:`Task` to a result.
+"""The parts of a module: a specification of its options, and a function from a :class:`Task` to a result.
 
 The same function runs in an ordinary module (:func:`run_module`) and inside the controller (the action plugin).
 """
@@ -78,7 +78,7 @@ class Task:
         """The project's id: the option, or the project of the credentials."""
         project = self.params.get("project")
         if not project:
-            self.credentials.source  # noqa: B018  loading them tells their project
+            self.credentials.source  # noqa: B018  loading them sets their project
             project = self.credentials.project
         if not project:
             raise UserError(
@@ -98,7 +98,7 @@ class Task:
     @functools.cached_property
     def waiter(self):
         """Waits for everything in this task: ``wait_timeout`` counts from its first use."""
-        # What is waited for changes.
+        # An awaited resource changes.
         self.client.snapshot.consult = False
         return Waiter(self.client.clock, self.params.get("wait_timeout") or _DEFAULT_WAIT, self.progress)
 
@@ -127,7 +127,7 @@ class Task:
         if not any(_shared.recall(f"enable:{project}:{error.service}") for project in projects):
             self.warn(
                 f"The API {error.service} is not enabled in project {error.consumer}."
-                " Check mode goes on as if it was enabled and nothing was there yet."
+                " Check mode continues as if it was enabled and had no resources."
             )
         self.will_enable(error.service, error.consumer)
 
@@ -151,7 +151,7 @@ def execute(run, task):
 
 
 def missing_library():
-    """What to tell when a Python library is missing, or None."""
+    """Return the message about a missing Python library, or None."""
     if _credentials.IMPORT_ERROR is None and _http.IMPORT_ERROR is None:
         return None
     return missing_required_lib("google-auth and requests"), str(_credentials.IMPORT_ERROR or _http.IMPORT_ERROR)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whose a resource is: the marks that an owner leaves on resources, and what follows from them for a task.
+"""The owner of a resource: the marks of an owner on resources, and their effect on a task.
 
 A task that names an ``owner`` changes and deletes only what carries the owner's mark (*managed*), or what it may
-*adopt*. What has no mark of its own, such as a project, is not checked.
+*adopt*. A resource without marks, such as a project, is not checked.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Variable:
 
 
 class Parent:
-    """A kind without a mark, whose resources belong to the owner of what they are inside.
+    """A kind without a mark. Its resources have the owner of the resource that contains them.
 
     Where that belongs to another owner, one of them may still be this owner's. So it is only refused to change or
     delete it, and not to find it as it should be.
@@ -178,7 +178,7 @@ def whose(labels, owner):
     """Return what the labels of a resource say about an owner that is not this one, as the end of a sentence."""
     other = labels.get("mlflow-deployment")
     if not other:
-        return "is there, and was not made by this deployment"
+        return "exists, and was not created by this deployment"
     if other != owner.get("mlflow-deployment"):
         return f"belongs to the deployment {other}"
     lost = ", ".join(f"{key}={value}" for key, value in owner.items() if str(labels.get(key)) != str(value))

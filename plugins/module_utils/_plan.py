@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What differs between what a task asks for and what is there: pure functions of two dictionaries.
+"""Compute the difference between the desired and the existing resource: pure functions of two dictionaries.
 
 Only fields that the task sets are compared. Google leaves out fields that have their type's zero value, so a missing
 field equals ``0``, ``false``, ``""``, ``[]`` and ``{}``. Check mode, diff and ``changed`` all come from :class:`Plan`.
@@ -26,17 +26,17 @@ _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]00:00)")
 
 @dataclass(frozen=True)
 class Rules:
-    """What a comparison must know of a resource. Paths are dotted; indexes of lists do not appear in them.
+    """Rules for the comparison of a resource. Paths are dotted; indexes of lists do not appear in them.
 
-    immutable   path -> the way out, a sentence for the error
+    immutable   path -> the next step, a sentence for the error
     mutable     paths below an immutable one that can be changed all the same
     keyed       path of a list -> the field that identifies an element; order does not matter
-    unordered   paths of lists whose order does not matter
+    unordered   paths of unordered lists
     whole       paths of maps that are compared and sent whole: keys that the task leaves out are removed
     at_least    paths of numbers that are satisfied by more than the task asks for (a disk that has grown)
     presence    paths of messages where ``{}`` is a choice and differs from a missing field
     write_only  paths that are sent but never read back, and not shown
-    untold      paths that the service may leave out of its answer; then they are taken to be as they should
+    may_omit      paths that the service may leave out of its response; then they count as equal
     hidden      paths that are compared like others, and not shown
     normalise   path -> function applied to both sides before they are compared
     merge       path of a list that differs -> (desired, existing) -> the list to send; without it, the desired one
@@ -50,7 +50,7 @@ class Rules:
     at_least: tuple = ()
     presence: tuple = ()
     write_only: tuple = ()
-    untold: tuple = ()
+    may_omit: tuple = ()
     hidden: tuple = ()
     normalise: Mapping[str, Callable] = field(default_factory=dict)
     merge: Mapping[str, Callable] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to happen. ``existing`` is None when the resource is not there, ``desired`` None when it must not be."""
+    """The change of a resource. ``existing`` is None if it does not exist, ``desired`` None if it must not exist."""
 
     desired: Any
     existing: Any
@@ -89,7 +89,7 @@ class Plan:
 
     @property
     def after(self):
-        """The resource as it will be, as far as it can be known: what is there with the task's fields over it."""
+        """Return the expected resource: the existing one merged with the fields of the task."""
         if self.desired is None:
             return None
         return _merged((), self.desired, self.existing or {}, self.rules)
@@ -121,8 +121,8 @@ class Plan:
         """
         before, after = {}, {}
         if self.existing is not None:
-            spoken_of = self.existing if self.desired is None else _before((), self.desired, self.existing, self.rules)
-            before = _shown((), spoken_of, self.rules)
+            compared = self.existing if self.desired is None else _before((), self.desired, self.existing, self.rules)
+            before = _shown((), compared, self.rules)
         if self.desired is not None:
             after = _shown((), self.desired, self.rules)
         if self.action == "create" and name:
@@ -214,7 +214,7 @@ def _at(tree, path):
 def _compare(path, desired, existing, rules):
     """Yield a :class:`Change` for each field of ``desired`` that ``existing`` does not agree with."""
     rule = _dotted(path)
-    if rule in rules.write_only or (rule in rules.untold and existing is None):
+    if rule in rules.write_only or (rule in rules.may_omit and existing is None):
         return
     if rule in rules.at_least:
         if existing is None or float(existing) < float(desired):

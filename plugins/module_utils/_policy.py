@@ -151,7 +151,7 @@ class PolicyAddress:
                 self._permission = api.permission(match.group(2)) if callable(api.permission) else api.permission
                 return
         raise _errors.UserError(
-            f"{resource!r} is not the full resource name of something whose IAM policy is supported.",
+            f"{resource!r} is not the full resource name of a resource with a supported IAM policy.",
             "Supported are the services " + ", ".join(sorted(_APIS)) + "; the form is"
             " //secretmanager.googleapis.com/projects/PROJECT/secrets/SECRET.",
         )
@@ -196,7 +196,7 @@ def member(text):
             return f"{known}:{name.lower() if known in ('user', 'serviceAccount', 'group', 'domain') else name}"
     raise _errors.UserError(
         f"{text!r} is not a member of an IAM policy.",
-        "Write who it is in front: user:, serviceAccount:, group: or domain:, or allUsers, allAuthenticatedUsers.",
+        "Add the type as a prefix: user:, serviceAccount:, group: or domain:, or allUsers, allAuthenticatedUsers.",
     )
 
 
@@ -220,7 +220,7 @@ def _normal(text):
 
 @dataclass(frozen=True)
 class PolicyPlan:
-    """A policy as it shall be, and what that changes. ``policy`` has the etag that was read."""
+    """The desired policy, and the changes. ``policy`` has the etag that was read."""
 
     policy: Any
     before: dict
@@ -238,7 +238,7 @@ def plan(policy, wanted, *, authoritative=False, absent=False, adopted=False):
     each named role (with its condition) become exactly these; a role is not touched unless it is named. ``absent``
     takes the members away, or the whole binding when it names none (or with ``authoritative``). A deleted account in
     a policy (``deleted:serviceAccount:..?uid=..``) is not the account of the same name that was made later. On an
-    ``adopted`` resource members of others stay: nothing is authoritative, and only named members are taken away.
+    ``adopted`` resource members of others stay: nothing is authoritative, and only named members are removed.
     """
     named, authoritative = {}, authoritative and not adopted
     for binding in wanted:
@@ -319,7 +319,7 @@ def _read(task, address, absent):
         return address.read(task.client)
     except _errors.NotFound:
         if task.check_mode or absent:
-            return {}  # an earlier task would have made it, or it is gone with its policy
+            return {}  # an earlier task would have created it, or it is deleted with its policy
         raise
     except _errors.ApiDisabled as error:
         if not task.check_mode:
@@ -344,7 +344,7 @@ def _write_patiently(task, address, policy):
 
 
 def _refuse_unknown(resource, error):
-    """Errors: :class:`UserError` for members whom Google does not know, or whom the organization does not permit."""
+    """Raise :class:`UserError` for members that are unknown to Google or not permitted by the organization."""
     unknown = _UNKNOWN_MEMBER.search(error.text)
     if unknown:
         raise _errors.UserError(
@@ -355,8 +355,8 @@ def _refuse_unknown(resource, error):
     if _NOT_PERMITTED.search(error.text):
         raise _errors.UserError(
             f"The organization does not permit all of the members on {resource}: {error.text}",
-            "Its policy constraints/iam.allowedPolicyMemberDomains says whom it permits. Leave the others out, or have"
-            " it changed.",
+            "Its policy constraints/iam.allowedPolicyMemberDomains lists the permitted domains. Remove the other"
+            " members, or change the policy.",
         ) from error
 
 
@@ -365,7 +365,7 @@ def refuse_missing(task, email):
     local, _at, domain = email.rpartition("@")
     agent = domain.startswith("gcp-sa-") or re.fullmatch(r"service-\d+", local)
     if agent or not domain.endswith(".iam.gserviceaccount.com"):
-        return  # an account of Google's, which nobody can look up
+        return  # an account of Google, which cannot be read
     try:
         task.client.get(f"https://iam.googleapis.com/v1/projects/-/serviceAccounts/{email}")
     except _errors.NotFound as error:

@@ -21,9 +21,9 @@ READ = ("resourcemanager.projects.get", "serviceusage.services.get")
 WAYS_OUT = {
     "SYSTEM_DISABLED": "Google has disabled it, for example for want of billing. The console says why.",
     "DISABLED": "Enable it again.",
-    "PENDING_DELETE": "Wait until it is gone, and run again.",
-    "SUSPENDED": "Google has suspended it, for example for want of billing. The console says why.",
-    "FAILED": "It does not recover by itself. Restore its last backup into an instance of another name, or delete it"
+    "PENDING_DELETE": "Wait until it is deleted, and run again.",
+    "SUSPENDED": "Google has suspended it, for example because billing is disabled. The console has the reason.",
+    "FAILED": "It does not recover. Restore its last backup into an instance of another name, or delete it"
     " and run again.",
 }
 
@@ -118,7 +118,7 @@ class Preflight:
             self.report["caller"] = {"email": email, "member": f"{kind}:{email}"}
 
     def _fundamental(self, error):
-        """Return the end of all questions after an error without whose answer nothing else can be asked."""
+        """Return the exception that ends preflight after an error that prevents all further checks."""
         if isinstance(error, (_errors.CredentialsError, _errors.Unauthenticated)):
             self.problem("credentials", error.message, error.hint)
         elif isinstance(error, (_errors.PermissionDenied, _errors.NotFound)):
@@ -276,7 +276,7 @@ class Preflight:
                 title,
                 _ownership.whose(found.labels, self.params["owner_labels"]),
                 name,
-                "If it shall be taken over as it is, set mlflow_adopt=true; otherwise choose",
+                "To adopt it, set mlflow_adopt=true; otherwise choose",
             )
         if location and wanted not in ("", ANYWHERE) and kind.place(location) != kind.place(wanted):
             self.problem(
@@ -302,11 +302,11 @@ class Preflight:
             return  # among the missing permissions
         if denied and asked["type"] == "storage_bucket":
             # Names of buckets are global: one that may not be seen belongs to another project.
-            self._taken(title, "is taken by somebody else, or may not be seen")
+            self._taken(title, "belongs to another owner, or is not readable")
         elif denied:
-            self.problem("permissions", f"{title} may not be looked at: {error.text}", error.hint, title)
+            self.problem("permissions", f"{title} is not readable: {error.text}", error.hint, title)
         else:
-            self.problem("resources", f"{title} could not be looked at: {error.message}", error.hint, title)
+            self.problem("resources", f"{title} could not be read: {error.message}", error.hint, title)
 
     def _taken(self, title, why, name=None, choice="Choose"):
         self.problem("taken", f"{title} {why}.", f"{choice} another name.", name or title)
@@ -334,4 +334,4 @@ def _spelled(text):
 
 
 class _Hopeless(Exception):
-    """Nothing more can be asked."""
+    """No further check is possible."""

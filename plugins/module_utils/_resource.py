@@ -21,7 +21,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _ow
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import OperationKind
 
 READY, PENDING, FAILED = "ready", "pending", "failed"
-# How often a change is planned again because somebody else changed the resource meanwhile.
+# How often a change is planned again because another client changed the resource meanwhile.
 _CONFLICTS = 6
 _BUSY_SECONDS = 5
 
@@ -60,7 +60,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Inside:
-    """What a resource is in, where that may still be on its way: a task that did not wait has started it.
+    """The parent of a resource that may still be in creation, because a task started it without waiting.
 
     resource  its description
     names     its names -> the names of the resource in it
@@ -74,7 +74,7 @@ class Inside:
 
 @dataclass(frozen=True)
 class Resource:
-    """What the engine must know of a kind of resource. In paths and queries ``{name}`` stands for one of its names.
+    """The description of a kind of resource. In paths and queries ``{name}`` stands for one of its names.
 
     kind          the word for messages, such as "secret"
     base          address of the API's version, such as ``https://secretmanager.googleapis.com/v1``
@@ -95,9 +95,9 @@ class Resource:
     delete_guard  query parameter that carries the guard of a delete
     state         body -> (READY, PENDING or FAILED, words)
     transient     regular expressions of refusals that the service takes back by itself after a while
-    under_way     remote -> the operation that is under way with it, or None; for kinds whose resources cannot be read
-                  while they are made
-    inside        :class:`Inside` what it is and is waited for; None where that is never on its way
+    under_way     remote -> its operation in progress, or None; for kinds that cannot be read
+                  while they are created
+    inside        :class:`Inside` its parent, awaited if in creation; None if it has none
     explain       (remote, error) -> what a user should know about a failed operation, or an empty string
     implies       dotted field, ``create`` or ``delete`` -> what that change implies, such as "restart of the database"
     mark          how its owner is marked (``_ownership``); None for what belongs to its parent or to the whole project
@@ -132,7 +132,7 @@ class Resource:
 
 
 def state_of(name, *, pending=(), failed=()):
-    """A ``Resource.state`` that looks at one enum field."""
+    """Return a ``Resource.state`` that reads one enum field."""
 
     def state(body):
         value = body.get(name) or ""
@@ -208,7 +208,7 @@ class Remote:
         self.url = f"{resource.base}/{_fill(resource.path, self.names)}"
         self.title = f"{resource.kind} {self.path}"
         self.ownership = task.ownership
-        # What the resource is to the task's owner, as of the last plan; see _ownership.
+        # Relation of the resource to the task's owner in the last plan; see _ownership.
         self.relation = ""
         self.removing = False
 
@@ -227,7 +227,7 @@ class Remote:
     # Reading
 
     def read(self):
-        """The resource, or None when it is not there."""
+        """Return the resource, or None if it does not exist."""
         try:
             return self.task.client.get(self.url, query=self.query, permission=self._permission("get"))
         except _errors.NotFound:
@@ -235,7 +235,7 @@ class Remote:
         except _errors.ApiDisabled as error:
             if not self.task.check_mode:
                 raise
-            # An empty project: an earlier task would have enabled the API, and nothing can be there before.
+            # An empty project: an earlier task would have enabled the API, and no resource exists before.
             self.task.assume_enabled(error)
             return None
         except _errors.InvalidRequest as error:
@@ -262,7 +262,7 @@ class Remote:
         return self.task.remote(inside.resource, **{name: self.names[own] for name, own in inside.names.items()})
 
     def _outside(self, refusal):
-        """What this is inside, and its body, if that is on its way and the reason for a refusal; else None."""
+        """Return the parent and its body if its creation is in progress and the cause of an error; else None."""
         inside = self.resource.inside
         if inside is None or not re.search(inside.refusal, refusal.text):
             return None
@@ -271,7 +271,7 @@ class Remote:
         return (remote, existing) if remote.is_pending(existing) else None
 
     def settle(self, existing):
-        """Wait until nothing is under way with the resource; return what is there then."""
+        """Wait until no operation on the resource is in progress; return its body."""
         state = {"body": existing}
 
         def poll():
@@ -294,7 +294,7 @@ class Remote:
         if kind == FAILED:
             raise _errors.ResourceFailed(
                 f"{self.title} is in state {words} and does not leave it by itself.",
-                "Look at its logs in the console; then delete it (the same task with state: absent) and run again.",
+                "Read its logs in the console; then delete it (the same task with state: absent) and run again.",
                 state=words,
             )
 
@@ -351,8 +351,8 @@ class Remote:
 
         A task with an ``owner`` marks what it creates and refuses what belongs to another owner.
 
-        Joins whatever is under way: an operation of another run, a resource that is still being made or deleted, a
-        create that somebody else won. ``guard(plan)`` may refuse a plan by raising. In check mode nothing is sent.
+        Joins operations in progress: of another run, of a resource that is being created or deleted, or of a
+        concurrent create. ``guard(plan)`` may refuse a plan by raising. In check mode nothing is sent.
         """
         first, attempt = None, 0
         while attempt < _CONFLICTS:
@@ -366,8 +366,8 @@ class Remote:
                 guard(plan)
             if not plan.changed or self.task.check_mode:
                 # After a conflict a change of ours may be what made the plan empty.
-                told = first or plan
-                return self.result(told, plan.after)
+                reported = first or plan
+                return self.result(reported, plan.after)
             try:
                 return self.apply(plan)
             except _Made as made:
@@ -380,21 +380,21 @@ class Remote:
             except _errors.AlreadyExists as error:
                 failure, pause = error, 2**attempt
                 self._refuse_taken(error)
-            self.task.waiter.pause(pause, self.title, "changed by somebody else at the same time")
+            self.task.waiter.pause(pause, self.title, "changed by another client at the same time")
             attempt += 1
         raise failure
 
     def _refuse_taken(self, error):
-        """A name that exists but cannot be read belongs to somebody else."""
+        """Raise an error for a name that exists but is not readable: it has another owner."""
         try:
             if self.read() is not None:
                 return
         except _errors.PermissionDenied:
             pass
         else:
-            return  # just deleted, or not readable yet: the next attempt tells
+            return  # just deleted, or not readable yet: the next attempt decides
         raise _errors.AlreadyExists(
-            f"{self.title}: the name is taken by somebody else: {error.text}",
+            f"{self.title}: the name is taken by another owner: {error.text}",
             "Choose another name.",
             status=error.status,
             code=error.code,
@@ -404,7 +404,7 @@ class Remote:
         ) from error
 
     def ensure_absent(self, *, guard=None):
-        """Make sure that the resource is not there and return a :class:`Result`."""
+        """Delete the resource if it exists and return a :class:`Result`."""
         self.removing = True
         for attempt in range(_CONFLICTS):
             existing = self.read()
@@ -531,7 +531,7 @@ class Remote:
                 f"{resource.base}/{_fill(parent, self.names)}",
                 body,
                 query or None,
-                # The name is ours: if the first one arrived after all, the second is told so, and is joined.
+                # The name is ours: if the first request arrived, the second one gets a conflict, and is joined.
                 safe=True,
                 permission=self._permission("create"),
                 affects=self.url,

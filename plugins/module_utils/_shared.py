@@ -4,7 +4,7 @@
 
 """Memory that all forks of one Ansible run share.
 
-Ansible runs every task in a fresh fork of the controller, so a token fetched in one is gone in the next. Anonymous
+Ansible runs every task in a fresh fork of the controller, so a token of one fork is lost in the next. Anonymous
 shared mappings, created in the parent before it forks, keep tokens (:func:`remember`) and answers of services
 (:class:`Heap`) for the whole run and never touch a disk. Outside the controller (an ordinary module) the same
 interfaces are memory of the process.
@@ -123,7 +123,7 @@ class Heap:
             self._write_head(current, used + 1, end + len(data) + len(value))
 
     def forget(self, concerns):
-        """Forget the values for whose place ``concerns(place)`` is true."""
+        """Delete the values of all places with ``concerns(place)``."""
         with self._locked() as held:
             if not held:
                 return

@@ -10,7 +10,7 @@ share. A later task that would read the same finds them there. Three rules keep 
 - Only plans are made of kept answers. At its first request that changes something a task which has used one starts
   again and reads everything from the services (:class:`Stale`). So does a task that would fail.
 - Each request that changes something removes what is kept at, below and above its address, before and after it.
-- What is kept is found by the same credentials in the same play only, and for 300 seconds.
+- Data is kept for 300 seconds, only for the same credentials in the same play.
 
 Where forks share no memory nothing is kept.
 """

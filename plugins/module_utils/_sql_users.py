@@ -189,7 +189,7 @@ class PasswordVersion:
     def _secret(self, version):
         _projects, project, _collection, name, *_rest = version.split("/")
         secret = self.task.remote(SECRET, project=project, name=name)
-        # The annotation belongs to the user, whoever owns the secret.
+        # The annotation belongs to the user, independent of the owner of the secret.
         secret.ownership = Ownership()
         return secret
 

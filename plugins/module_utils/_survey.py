@@ -42,7 +42,7 @@ class Answer:
 
 @dataclass
 class Found:
-    """One resource that was asked for, and what exists under its name.
+    """One requested resource, and the existing one with its name.
 
     asked   ``type``, ``name``, ``location`` and what else the caller put there
     body    the resource as the API returned it; None when it does not exist
@@ -169,7 +169,7 @@ class Survey:
             found.body = None
         except _errors.ApiError as error:
             found.body, inside = None, kind.resource.inside
-            # What is inside a resource that is still being created does not exist yet.
+            # The contents of a resource in creation do not exist yet.
             found.error = None if inside and re.search(inside.refusal, error.text) else error
         if found.exists:
             for name in asked.get("read") or []:

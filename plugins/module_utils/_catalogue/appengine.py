@@ -41,7 +41,7 @@ def location(name):
 
 
 def _status(body):
-    """A word for people about an operation that goes on."""
+    """Return the status text of an operation in progress."""
     return (body.get("metadata") or {}).get("ephemeralMessage") or "running"
 
 
@@ -49,7 +49,7 @@ OPERATION = long_running(BASE, status=_status)
 
 
 def under_way(remote):
-    """The operation that is under way with a resource, or None: its body does not tell."""
+    """Return the operation in progress of a resource, or None. The body of the resource does not name it."""
     client, query = remote.task.client, {"filter": "done:false"}
     url = f"{BASE}/apps/{remote.names['project']}/operations"
     while True:
@@ -159,7 +159,7 @@ VERSION = Resource(
     path="apps/{project}/services/{service}/versions/{name}",
     permission="appengine.versions",
     create_body=lambda names, body: dict({"id": names["name"], "runtime": "custom", "env": "flex"}, **body),
-    # Variables and the image are told only in full.
+    # Only the full view has variables and the image.
     read_query={"view": "FULL"},
     operation=OPERATION,
     under_way=under_way,
@@ -191,7 +191,7 @@ VERSION = Resource(
         ),
         unordered=("inboundServices", "network.forwardedPorts"),
         whole=("envVariables",),
-        untold=("deployment.container.image",),
+        may_omit=("deployment.container.image",),
         normalise={"betaSettings.cloud_sql_instances": _instances},
     ),
     # Virtual machines are created and started: https://cloud.google.com/appengine/docs/the-appengine-environments

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the collection must know of a resource kind beyond how one resource is read and changed."""
+"""Properties of a resource kind in addition to reading and changing one resource."""
 
 from __future__ import annotations
 

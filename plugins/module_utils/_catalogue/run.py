@@ -42,7 +42,7 @@ def rules(prefix):
 
 
 def merged_containers(desired, existing):
-    """Containers to send: those that are there with what the task sets over it. Lists are sent whole."""
+    """Return the containers to send: the existing ones merged with those of the task. Lists are sent whole."""
     if len(desired) != len(existing):
         return desired
     return [_merged_container(new, old) for new, old in zip(desired, existing, strict=True)]

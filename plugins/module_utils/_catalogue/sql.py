@@ -53,7 +53,7 @@ INSTANCE = Resource(
             " then set database_version to what it is.",
         },
         at_least=("settings.dataDiskSizeGb",),
-        # An instance that was made without an edition, of a version older than ENTERPRISE_PLUS, tells none.
+        # An instance that was created without an edition, before ENTERPRISE_PLUS existed, returns none.
         normalise={"settings.edition": lambda edition: None if edition == "ENTERPRISE" else edition},
         keyed={
             "settings.databaseFlags": "name",
@@ -73,7 +73,7 @@ INSTANCE = Resource(
     },
 )
 
-# What databases and users are in.
+# The instance that contains databases and users.
 INSIDE = Inside(INSTANCE, {"project": "project", "name": "instance"}, "instance is not running")
 
 
@@ -127,7 +127,7 @@ USER = Resource(
 
 
 def user(host):
-    """Return the resource of a user, who is a user at one host in MySQL."""
+    """Return the resource of a user. In MySQL a user belongs to one host."""
     return dataclasses.replace(USER, read_query={"host": "{host}"}) if host else USER
 
 

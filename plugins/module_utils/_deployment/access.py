@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who may use a deployment, and the accounts that it runs as."""
+"""Access to a deployment, and its service accounts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 
-# Stands for whoever runs the playbook.
+# Stands for the principal that runs the playbook.
 DEPLOYER = "deployer"
 _NO_MEMBERS = "no principal yet: set mlflow_access_members"
 
@@ -33,7 +33,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Access:
-    """Who has access to the server.
+    """Access to the server.
 
     kind       iap, iam or password
     members    principals that Identity-Aware Proxy or the invoker role lets through, the client account among them
@@ -52,13 +52,13 @@ class Access:
 
 
 def access(context: Context) -> Access:
-    """Return who has access to the server."""
+    """Return the access to the server."""
     members = list(context["mlflow_access_members"])
     listed = ", ".join(members) or _NO_MEMBERS
     summaries = {
         "iap": f"{listed}, after signing in with Google",
         "iam": f"{listed}, with an identity token",
-        "password": f"whoever has the password in the secret {context.names.login_password_secret}",
+        "password": f"all users with the password in the secret {context.names.login_password_secret}",
     }
     id_secret, secret_secret = context["mlflow_oauth_client_id_secret"], context["mlflow_oauth_client_secret_secret"]
     return Access(

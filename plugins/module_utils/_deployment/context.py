@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What every part of the model is computed from: variables, names, what exists, and the decisions that follow."""
+"""Input of every part of the model: variables, names, existing resources, and the decisions that follow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.names i
 
 @dataclass(frozen=True)
 class NewResources:
-    """What a target creates where no variable says otherwise. What exists stays as it is.
+    """What a target creates where no variable says otherwise. Existing resources do not change.
 
     database_version   of a new Cloud SQL instance
     bucket_location    of a new bucket

@@ -312,7 +312,7 @@ def image(context: Context, content_tag: str, default_context: str) -> Image:
             f"/repositories/{names.repository}"
         ),
         description=f"Images of the MLflow deployment {title}",
-        # In a repository that others created, they may keep other images, whose age is theirs to judge.
+        # A repository of another owner may have other images with their own cleanup policies.
         cleanup_policies=[]
         if adopted
         else [

@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: What ``mlflow_ownership`` can say of a resource.
+#: Relations of a resource in ``mlflow_ownership``.
 MANAGED, ADOPTED, USED = "managed", "adopted", "used"
 
 
-# Questions without whose answers a deployment must not start.
+# Checks that must succeed before a deployment starts.
 _ESSENTIAL = frozenset(("project", "permissions", "organization"))
 
 
 @dataclass(frozen=True)
 class Existing:
-    """What is known of the project.
+    """Known data of the project.
 
-    known      whether Google Cloud was asked at all
+    known      whether Google Cloud was queried
     number     number of the project, or an empty string
     caller     member of the deployer, or an empty string
     incomplete whether some questions could not be answered because an API is disabled
@@ -71,7 +71,7 @@ class Existing:
 
 @dataclass(frozen=True)
 class Made:
-    """What a run has created or found before the server starts; empty values stand for what is not known yet.
+    """Resources that a run has created or found before the server starts; empty values are not known yet.
 
     image            image of the server with its digest
     password_version version of the database password's secret that the database has, a full name

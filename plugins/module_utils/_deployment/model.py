@@ -34,7 +34,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.require
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets import TARGETS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import Target, number
 
-# What a run does: ``deploy`` creates and changes, ``destroy`` removes, ``read`` (verify, status) only reads.
+# Actions of a run: ``deploy`` creates and changes, ``destroy`` removes, ``read`` (verify, status) only reads.
 ACTIONS = ("deploy", "destroy", "read")
 
 
@@ -56,7 +56,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class TargetInfo:
-    """The target of a deployment, or another one whose server it may have to retire."""
+    """The target of a deployment, or another target with a server to retire."""
 
     name: str
     role: str
@@ -71,8 +71,8 @@ class Deployment:
     owner     labels by which it recognizes its own resources
     labels    all labels of its resources
     accounts  service accounts that the deployment creates, as the role ``service_accounts`` takes them
-    retire    other targets whose server must be removed after this one runs
-    incomplete  whether preflight must ask again once the APIs are enabled
+    retire    other targets with a server to remove after this one runs
+    incomplete  whether preflight must run again once the APIs are enabled
     server    the server on its target; see ``targets.base.Server``
     removal   what ``destroy`` does, and ``target`` in it what the target removes
     report    lines for the end of a deployment
@@ -151,7 +151,7 @@ def compute(given: Mapping[str, Any], observed: Observed, *, action: str = "depl
     in_use = values.in_use(given, target.name)
     problems = [*problems, *rules.check(read, derived, target.name, in_use, target.check(read))]
     problems = list(dict.fromkeys(problems))
-    # What is wrong is reported; the rest is computed as if those variables were not set.
+    # Problems are reported; the rest is computed as if those variables were not set.
     context = replace(context, values=_without(read, problems, in_use))
     sized = _size(context, target)
     if action == "destroy":
@@ -216,7 +216,7 @@ def _conflicts(context: Context) -> list[Problem]:
         found.append(
             Problem(
                 "mlflow_impersonators",
-                "mlflow_impersonators has deployer, and Google does not report whose these credentials are.",
+                "mlflow_impersonators has deployer, and Google does not report the principal of these credentials.",
                 "Name the member instead (user:EMAIL or serviceAccount:EMAIL), or use credentials with the scope"
                 ' "email".',
             )

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What ``destroy`` removes, what it keeps, and whose access it revokes.
+"""What ``destroy`` removes, what it keeps, and the access that it revokes.
 
-Only what carries the mark of the deployment is removed. Data (database, bucket, secrets) are kept unless
+Only resources with the mark of the deployment are removed. Data (database, bucket, secrets) are kept unless
 ``mlflow_destroy_data`` says otherwise; the deployment's accounts lose their access to what is kept, because a deleted
 account in a policy prevents the next account of that name from getting the role.
 """
@@ -131,7 +131,7 @@ def removal(context: Context, more: Iterable[tuple[str, str]] = ()) -> Removal:
 
 
 def problems(context: Context) -> list[Problem]:
-    """Return what prevents a removal: data are only removed by a deployer who names the deployment."""
+    """Return what prevents a removal: data are removed only if the deployer names the deployment."""
     name = context["mlflow_name"]
     if not context["mlflow_destroy_data"] or context["mlflow_destroy_confirm"] == name:
         return []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a deployment needs from the project: APIs, permissions, and the resources that preflight reads."""
+"""Requirements of a deployment in the project: APIs, permissions, and the resources that preflight reads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FROM_SERVICE_ACCOUNTS = "serviceAccount:"
 
 @dataclass(frozen=True)
 class Requirements:
-    """What ``preflight_info`` is asked.
+    """Options for ``preflight_info``.
 
     services        APIs that are enabled where they are not
     other_services  APIs of which only matters whether they are enabled
@@ -66,9 +66,9 @@ def _wanted_location(context: Context) -> str:
 
 
 def resources(context: Context, target: Target, retired: Iterable[Target], image: Image) -> list[dict[str, Any]]:
-    """Return the resources whose existence and owner matter to a deployment.
+    """Return the resources to check for existence and owner before a deployment.
 
-    ``read`` names what the tasks that follow read besides a resource itself: preflight reads all of it side by side.
+    ``read`` names additional data that later tasks need: preflight reads all of it concurrently.
     """
     names, region = context.names, context.region
 
@@ -106,7 +106,7 @@ def resources(context: Context, target: Target, retired: Iterable[Target], image
 
 
 def secret_names(context: Context, *, all_of_them: bool) -> list[str]:
-    """Return the ids of the secrets of the database and, where MLflow has its own login or all are asked for, of it."""
+    """Return the ids of the secrets of the database and, if MLflow has its own login or ``all`` is set, of MLflow."""
     names = context.names
     found = [names.username_secret, names.password_secret, names.url_secret, names.artifact_url_secret]
     if context.login or all_of_them:
@@ -115,7 +115,7 @@ def secret_names(context: Context, *, all_of_them: bool) -> list[str]:
 
 
 def requirements(context: Context, target: Target, others: Iterable[Target], image: Image) -> Requirements:
-    """Return what a deployment needs; ``others`` are the targets whose server it may have to retire."""
+    """Return what a deployment needs; ``others`` are the targets with a server to retire."""
     others = list(others)
     needed = _permissions.needed(
         "deploy",

@@ -57,7 +57,7 @@ def secret_env(context: Context, *, own: bool = True) -> dict[str, str]:
     :param own: with the user's own variables, which the migration does not need.
 
     The version of the database password is the one that the user in the database has, so that a rotated password
-    starts the server anew. What is not known yet is the latest version.
+    starts the server anew. A version that is not known yet is the latest one.
     """
     names, made = context.names, context.made
 

@@ -15,7 +15,7 @@ from typing import Any
 POOLS = 4
 # Connections that are left to the migration and to the database itself.
 RESERVED_CONNECTIONS = 10
-# What a pool gets where the database has enough for all: SQLAlchemy's own default.
+# Connections of a pool if the database has enough for all: SQLAlchemy's default.
 LARGEST_DEFAULT_POOL = 5
 
 # MiB of memory from which on PostgreSQL accepts so many connections

@@ -34,7 +34,7 @@ _MOST_NODES = 20_000
 _DEEPEST = 40
 _LONGEST_DOCUMENT = 100_000
 
-# What a type is, and how to write it.
+# Name of each type, and how to write a value of it.
 _EXPECTED = {
     "str": ("text", "Write it as text."),
     "path": ("a path", "Write it as text."),
@@ -57,7 +57,7 @@ class Misfit(Exception):
 def read(variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem], list[Problem]]:
     """Return the value of every described variable, what does not fit, and the replaced names that are in use.
 
-    A variable that is unset, or whose value does not fit, has its default. One without a default, or with one that
+    A variable that is unset or has an invalid value has its default. One without a default, or with one that
     only Ansible can evaluate, has None, or "" where it is text.
 
     :param variables: everything that Ansible knows, templates evaluated; names that no role knows are ignored.

@@ -28,7 +28,7 @@ __all__ = [
     "unknown",
 ]
 
-# Names that begin like ours and belong to the collection google.cloud, whose users have set them already.
+# Names that begin like ours and belong to the collection google.cloud; its users may have set them.
 _FOREIGN = ("gcp_zone", "gcp_scopes", "gcp_env_type")
 
 

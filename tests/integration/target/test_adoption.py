@@ -120,7 +120,7 @@ class TestCloudRunGuide:
         hosts = {HOST: hosts[HOST] | {"mlflow_adopt": False}}
         play = controller.run(DEPLOY, hosts=hosts)
         assert not play.ok
-        taken = re.findall(r"(\w+ [\w-]+) is there, and was not made by this deployment", play.message(HOST))
+        taken = re.findall(r"(\w+ [\w-]+) exists, and was not created by this deployment", play.message(HOST))
         large = {"storage_bucket", "sql_instance", "artifact_repository", "cloud_run_service"}
         assert {name.split()[0] for name in taken} == large | {"secret", "service_account"}
         assert everything(guide.project) == before

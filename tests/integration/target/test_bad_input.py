@@ -105,13 +105,13 @@ CASES = {
             "iam.serviceAccounts.create",
             "run.services.create",
             "secretmanager.secrets.create",
-            f"{TAKEN} is taken by somebody else",
+            f"{TAKEN} belongs to another owner",
         ),
         {"mlflow_env": "wrong", "mlflow_bucket": TAKEN},
     ),
-    "taken": Case((TAKEN, "taken by somebody else", "Choose another name"), {"mlflow_bucket": TAKEN}),
+    "taken": Case((TAKEN, "belongs to another owner", "Choose another name"), {"mlflow_bucket": TAKEN}),
     "foreign": Case(
-        ("was not made by this deployment", "mlflow_adopt=true"),
+        ("was not created by this deployment", "mlflow_adopt=true"),
         {"mlflow_bucket": "made-by-hand"},
     ),
     "neighbour": Case(

@@ -15,7 +15,7 @@ def state(description: str, prefix: str) -> Variable:
 
 
 def ownership(prefix: str, things: str) -> tuple[Variable, Variable]:
-    """Return the variables that say whose a role's resources are."""
+    """Return the variables for the owner of a role's resources."""
     return (
         Variable(
             f"{prefix}_owner",

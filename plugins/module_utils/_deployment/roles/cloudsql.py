@@ -15,7 +15,7 @@ ROLE = RoleSpec(
     description=(
         "Creates the instance, waits until it can be used, and creates databases and users in it.",
         "The module reads a user's password from a secret. No variable holds it.",
-        "Registers C(cloudsql_users_managed), whose C(results) have the C(password_version) of each user, the"
+        "Registers C(cloudsql_users_managed). Its C(results) have the C(password_version) of each user, the"
         " version of the secret that was set.",
     ),
     registers=("cloudsql_managed", "cloudsql_users_managed"),
@@ -233,7 +233,7 @@ ROLE = RoleSpec(
             "cloudsql_keep_passwords",
             "bool",
             (
-                "Whether existing users whose password this collection did not set keep it. It is assumed to be the one"
+                "Whether existing users keep a password that this collection did not set. It is assumed to be the one"
                 " in C(password_secret). The default is true in an adopted instance.",
                 "With V(false) they get the password in their secret, and again each time the secret has a new"
                 " version.",

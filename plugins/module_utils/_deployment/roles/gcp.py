@@ -14,7 +14,7 @@ ROLE = RoleSpec(
     description=(
         "The project and the region of all resources, and the credentials of all requests. The role has no tasks. Other"
         " roles depend on it.",
-        "What is empty comes from the environment, under the names that the C(google.cloud) collection and AWX use.",
+        "Empty variables are read from the environment, with the names of the C(google.cloud) collection and AWX.",
     ),
     registers=("gcp_module_defaults",),
     text=True,

@@ -292,7 +292,7 @@ _SERVER = (
         "mlflow_server_secret_env",
         "dict",
         (
-            "Further environment variables of the server whose values are in Secret Manager: the secret of each, as"
+            "Further environment variables of the server with values in Secret Manager: the secret of each, as"
             " C(projects/P/secrets/S), with or without C(/versions/V), or C(S) alone for one of this project.",
         ),
         default={},
@@ -538,6 +538,10 @@ ROLE = RoleSpec(
             ("Registers C(deployment). Fails if data are to be removed without a confirmation.",),
         ),
         EntryPoint("verify", "Verify the server", ("For targets. Runs the role C(mlflow_verify) on the deployment.",)),
-        EntryPoint("report", "Print where the server is and who has access", ("Prints C(deployment.report).",)),
+        EntryPoint(
+            "report",
+            "Print the address of the server and the principals with access",
+            ("Prints C(deployment.report).",),
+        ),
     ),
 )

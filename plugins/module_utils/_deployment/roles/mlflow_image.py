@@ -17,7 +17,7 @@ ROLE = RoleSpec(
         " exists.",
         "The build runs as its own service account, which can push to this repository and use the bucket of its source,"
         " and has no other right.",
-        "Registers C(mlflow_image_managed), whose C(image) is the image with its digest.",
+        "Registers C(mlflow_image_managed). Its C(image) is the image with its digest.",
     ),
     registers=("mlflow_image_managed",),
     variables=(
@@ -127,7 +127,7 @@ ROLE = RoleSpec(
             "mlflow_image_source_bucket",
             "str",
             (
-                "Bucket for the build's source and log, whose objects are deleted after 30 days. Required for"
+                "Bucket for the build's source and log. Its objects are deleted after 30 days. Required for"
                 " C(cloud_build). In a deployment the default is C(PROJECT-NAME-ENV-build).",
             ),
             default="",

@@ -17,7 +17,7 @@ ROLE = RoleSpec(
         "Authenticates in each way that programs can, one check for each. A check that lacks its library or key is"
         " reported as skipped.",
         "Asserts that requests without credentials and with wrong ones are refused.",
-        "Removes what it has logged unless it is asked to keep it. Does nothing in check mode.",
+        "Deletes what it has logged unless O(mlflow_verify_keep) is set. Does nothing in check mode.",
     ),
     variables=(
         Variable("mlflow_verify_url", "str", ("Address of the server.",), required=True, rule="url"),

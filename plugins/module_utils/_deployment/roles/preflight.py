@@ -29,7 +29,7 @@ ROLE = RoleSpec(
         Variable(
             "preflight_other_services",
             "list",
-            ("APIs whose state is reported, and which are not required.",),
+            ("APIs to report that are not required.",),
             default=[],
             elements="str",
             rule="api",

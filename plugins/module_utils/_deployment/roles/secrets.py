@@ -15,7 +15,7 @@ ROLE = RoleSpec(
     description=(
         "Creates secrets with a payload that is given, read from a file, generated, or filled into a template.",
         "A generated payload is written to Secret Manager and to no other place.",
-        "Registers C(secrets_managed), whose C(results) have the C(version) of each secret, never its payload.",
+        "Registers C(secrets_managed). Its C(results) have the C(version) of each secret, never its payload.",
     ),
     registers=("secrets_managed",),
     variables=(

@@ -73,7 +73,7 @@ def check(
     ]
     wrong = {problem.variable for problem in alone}
     if wrong.intersection(_NEEDED):
-        # What is derived from a wrong name is wrong, too.
+        # Names that are derived from a wrong name are wrong, too.
         alone = [problem for problem in alone if values.get(problem.variable) or problem.variable in _NEEDED]
     # A value that is wrong by itself is not reported again for what it does not fit.
     together = [problem for problem in (*_together(values, derived), *more) if problem.variable not in wrong]

@@ -33,7 +33,7 @@ def member(value: Any) -> Fault | None:
         return None
     if value in _PUBLIC:
         return (
-            "which is everybody on the internet; the server and the bucket are never public",
+            "which is every user on the internet; the server and the bucket are never public",
             f"Write {_KINDS}. A server that is open behind a password is mlflow_access=password.",
         )
     if re.fullmatch(_EMAIL, value):

@@ -43,7 +43,7 @@ _CUSTOM = re.compile(r"db-custom-(?:([A-Z][0-9][A-Z]?)-)?([0-9]{1,6})-([0-9]{1,9
 _SHARED_CORE_DISK = 3062
 # Least and most of max_connections, see the pages of the flags.
 _CONNECTIONS = {"POSTGRES": (14, 262142), "MYSQL": (10, 100000)}
-# What MLflow and Cloud SQL themselves need.
+# Connections for the migration and for Cloud SQL.
 _RESERVED_CONNECTIONS = 10
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What does not go together in a deployment, or does not work yet."""
+"""Combinations of values that contradict each other or are not supported yet."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _access(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator[P
     if values.get("mlflow_access_members"):
         yield Problem(
             "mlflow_access_members",
-            "mlflow_access_members grants access to members, and with mlflow_access=password everybody can reach the "
+            "mlflow_access_members grants access to members, and with mlflow_access=password every user can reach the "
             "login page.",
             "Empty mlflow_access_members and create users in MLflow, or use iap or iam.",
         )

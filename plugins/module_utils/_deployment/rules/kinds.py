@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a rule is, and what several of them share."""
+"""The type of a rule, and shared rules."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def nearest(value: str, known: Iterable[str]) -> str | None:
 
 
 def name_rule(pattern: str, most: int, least: int, what: str, letters: str) -> Rule:
-    """Return a rule for a name, whose faults tell a wrong length from a wrong character.
+    """Return a rule for a name that reports a wrong length and a wrong character separately.
 
     :param what: the thing with its article, "a bucket".
     :param letters: which characters it takes.

@@ -125,7 +125,7 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
     cpu, memory = float(context["mlflow_cpu"]), memory_gb(context["mlflow_memory"])
     disk = int(context["appengine_mlflow_disk_gb"])
     email = names.email(names.server_account)
-    # What can be changed in place, such as scaling, is not part of the name.
+    # Settings that can be changed in place, such as scaling, are not part of the name.
     content = [
         context.made.image or context["mlflow_image"],
         env,
@@ -207,7 +207,7 @@ def removal(context: Context) -> Removal:
     elif whole:
         last = f"The service {name} is removed."
     else:
-        last = f"The service {name} keeps its last version, stopped, because it cannot be removed. Nobody has access."
+        last = f"The service {name} keeps its last version, stopped, because it cannot be removed. It has no access."
     report = [
         f"App Engine keeps the application of the project {context.project}: it cannot be removed and costs nothing.",
         last,
@@ -219,7 +219,8 @@ def removal(context: Context) -> Removal:
 def resources(context: Context) -> list[dict[str, Any]]:
     """Return the application and the service as ``preflight_info`` takes them.
 
-    A service belongs to the deployment whose versions get its requests: traffic of others is not moved unasked.
+    The owner of a service is the deployment with the versions that get its requests; other traffic is not moved
+    without ``mlflow_adopt``.
     """
     return [
         {"type": "app_engine_application", "name": context.project, "location": location(context)},
@@ -266,7 +267,7 @@ def problems(context: Context, sizing: Sizing) -> list[Problem]:
                 "Identity-Aware Proxy is enabled for the whole application, and it has other services, which are open"
                 f" today: {', '.join(others)}.",
                 "Confirm with appengine_mlflow_iap_for_all_services=true that they are to be closed to all but the"
-                " members that have access, or use a project whose application is for MLflow alone.",
+                " members that have access, or use a project with an application only for MLflow.",
             )
         )
     least, most = INSTANCES

@@ -72,8 +72,8 @@ class Target:
     new          region -> what is created where no variable says otherwise
     server       (context, artifact URI, sizing) -> the server
     removal      context -> the server when it is removed
-    resources    context -> resources whose existence matters, as ``preflight_info`` takes them
-    check        values -> what the target's service refuses about them together
+    resources    context -> resources to check for existence, as ``preflight_info`` takes them
+    check        values -> problems with their combination on the target
     derived      context -> names that the target derives, by the variable that replaces each
     problems     (context, sizing) -> what would fail in view of what exists
     bindings     context -> further roles on the bucket of artifacts

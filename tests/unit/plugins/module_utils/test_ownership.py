@@ -130,7 +130,7 @@ def test_a_resource_of_another_owner_is_refused(cloud, kind, state, labels):
     cloud.expect("GET", url, body=marked(body, path, labels) if labels else body)
     with pytest.raises(Failed) as failed:
         cloud.run(module, owner=OURS, state=state, **options)
-    words = "belongs to the deployment other" if labels else "was not made by this deployment"
+    words = "belongs to the deployment other" if labels else "was not created by this deployment"
     assert words in failed.value.result["msg"] and "adopt" in failed.value.result["msg"]
     assert failed.value.result["resource"]
     assert [request.method for request in cloud.requests] == ["GET"]
@@ -318,7 +318,7 @@ def test_a_service_belongs_to_the_owner_of_the_versions_that_serve(cloud):
     a_service(cloud, version(OURS), idle)  # to delete it would delete the idle version of another owner
     a_service_again = {"versions": [version(OURS), idle]}
     cloud.expect("GET", f"{APP}/mlflow/versions", body=a_service_again)
-    with pytest.raises(Failed, match="was not made by this deployment"):
+    with pytest.raises(Failed, match="was not created by this deployment"):
         cloud.run(app_engine_service, name="mlflow", state="absent", owner=OURS)
 
 

@@ -113,7 +113,7 @@ def test_write_only_is_sent_and_hidden_and_never_compared():
 
 
 def test_what_the_service_does_not_tell_is_as_it_should():
-    rules = Rules(untold=("image",), immutable={"image": "Make another."})
+    rules = Rules(may_omit=("image",), immutable={"image": "Make another."})
     assert not plan({"image": "a"}, {"name": "n"}, rules).changed
     assert plan({"image": "a", "size": 2}, {"size": 1}, rules).after == {"image": "a", "size": 2}
     with pytest.raises(ImmutableFieldError):

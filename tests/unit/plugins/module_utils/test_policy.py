@@ -277,7 +277,7 @@ def test_googles_accounts_are_not_looked_up_and_not_waited_for_without_end(cloud
         ("Domain x.com does not exist.", "There is no domain x.com"),
         (
             "One or more users named in the policy do not belong to a permitted customer.",
-            "does not permit all .* constraints/iam.allowedPolicyMemberDomains says whom it permits",
+            "does not permit all .* constraints/iam.allowedPolicyMemberDomains lists the permitted domains",
         ),
     ],
 )

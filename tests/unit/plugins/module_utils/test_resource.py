@@ -287,7 +287,7 @@ def test_check_mode_in_an_empty_project(cloud, thing, monkeypatch):
         assert thing(check_mode=True).ensure({"size": 2}).changed
     assert cloud.warnings == [
         "The API x.googleapis.com is not enabled in project 7."
-        " Check mode goes on as if it was enabled and nothing was there yet."
+        " Check mode continues as if it was enabled and had no resources."
     ]
     cloud.expect_error("GET", URL, 403, **DISABLED)
     cloud.expect("GET", ".../v1/projects/7/services/x.googleapis.com", body={"state": "DISABLED"})

@@ -460,7 +460,7 @@ def test_no_more_versions_are_allowed(cloud, there, found, monkeypatch):
         ("demo-dev", [], ""),
         ("demo-two-dev", ["taken"], "belongs to the deployment demo-two"),
         ("other", ["taken"], "belongs to the deployment other"),
-        (None, ["taken"], "is there, and was not made by this deployment"),
+        (None, ["taken"], "exists, and was not created by this deployment"),
     ],
 )
 @pytest.mark.parametrize("kind", ["app_engine_service", "app_engine_version"])

@@ -117,7 +117,7 @@ def test_taken_by_somebody_else(cloud):
         "POST", BASE, 409, reason="conflict", legacy=True, message="The requested bucket name is not available."
     )
     cloud.expect_error("GET", URL, 403, reason="forbidden", legacy=True)
-    with pytest.raises(Failed, match="the name is taken by somebody else"):
+    with pytest.raises(Failed, match="the name is taken by another owner"):
         cloud.run(storage_bucket, name="x")
 
 

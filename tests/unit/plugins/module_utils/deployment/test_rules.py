@@ -291,7 +291,7 @@ BAD = [
     ("mlflow_access", "password", ("mlflow_access_password_accepted=true",)),
     ("mlflow_access_members", ["alice@example.com"], ("lacks the kind", "user:alice@example.com")),
     ("mlflow_access_members", ["bot@p.iam.gserviceaccount.com"], ("serviceAccount:bot@",)),
-    ("mlflow_access_members", ["allUsers"], ("everybody", "mlflow_access=password")),
+    ("mlflow_access_members", ["allUsers"], ("every user", "mlflow_access=password")),
     ("mlflow_access_members", ["user:a@b.c", "user:"], ("mlflow_access_members[1]", "user:EMAIL")),
     ("mlflow_access_members", ["domain:"], ("domain:DOMAIN",)),
     ("mlflow_access_members", ["principal://x"], ("principal://",)),

@@ -92,11 +92,11 @@ def _allocations(body):
     return (body.get("split") or {}).get("allocations") or {}
 
 
-def _versions(remote):
-    """Return the versions of a service, read once for each :class:`Remote`: its owner and its facts need them."""
-    if not hasattr(remote, "versions"):
-        remote.versions = every(remote.task, KINDS["app_engine_version"], service=remote.id, name=None)
-    return remote.versions
+def _versions(remote, body):
+    """Return the versions of a service, read once each time it was read: its owner and its facts need them."""
+    if getattr(remote, "versions", (None,))[0] is not body:
+        remote.versions = body, every(remote.task, KINDS["app_engine_version"], service=remote.id, name=None)
+    return remote.versions[1]
 
 
 def _service_facts(remote, body):
@@ -108,7 +108,7 @@ def _service_facts(remote, body):
             "create_time": version.get("createTime"),
             "deployment": (version.get("envVariables") or {}).get(MARK),
         }
-        for version in _versions(remote)
+        for version in _versions(remote, body)
     ]
     return {"version_list": versions, "allocations": _allocations(body)}
 
@@ -124,7 +124,7 @@ class ServingVersions(Labels):
         serving = _allocations(body)
         marks = [
             VERSION.mark.read(remote, version)
-            for version in _versions(remote)
+            for version in _versions(remote, body)
             if remote.removing or version.get("id") in serving
         ]
         same = marks and all(mark == marks[0] for mark in marks)

@@ -316,15 +316,21 @@ def test_a_service_belongs_to_the_owner_of_the_versions_that_serve(cloud):
     result = cloud.run(app_engine_service, True, name="mlflow", allocations={"v2": 1}, owner=OURS)
     assert result["changed"] and result["relation"] == "managed"
     a_service(cloud, version(OURS), idle)  # to delete it would delete the idle version of another owner
-    a_service_again = {"versions": [version(OURS), idle]}
-    cloud.expect("GET", f"{APP}/mlflow/versions", body=a_service_again)
     with pytest.raises(Failed, match="was not created by this deployment"):
         cloud.run(app_engine_service, name="mlflow", state="absent", owner=OURS)
 
 
 def test_the_traffic_of_another_owner_is_left_where_it_is(cloud):
     a_service(cloud, version(THEIRS))
-    cloud.expect("GET", f"{APP}/mlflow/versions", body={"versions": [version(THEIRS)]})
+    with pytest.raises(Failed, match="belongs to the deployment other"):
+        cloud.run(app_engine_service, name="mlflow", allocations={"v2": 1}, owner=OURS)
+
+
+def test_versions_are_read_again_with_their_service(cloud):
+    a_service(cloud, version(OURS))
+    cloud.expect("GET", f"{APP}/mlflow/versions/v2", body=version(OURS, servingStatus="SERVING"))
+    cloud.expect_error("PATCH", f"{APP}/mlflow", 409, code="ABORTED")
+    a_service(cloud, version(THEIRS))  # another deployment has taken over meanwhile
     with pytest.raises(Failed, match="belongs to the deployment other"):
         cloud.run(app_engine_service, name="mlflow", allocations={"v2": 1}, owner=OURS)
 

@@ -76,7 +76,8 @@ def test_the_search_finds_what_is_there(secrets):
     name, value = next(iter(secrets.items()))
     assert name in leaks(b"x" + value + b"x", secrets)
     assert name in leaks(base64.b64encode(value), secrets)
-    assert leaks(b"Bearer ya29.aaaaaaaaaaaaaaaaaaaaaaaa", secrets)
+    # In two parts, so that a copy of this file in a shared folder has no token in it.
+    assert leaks(b"Bearer ya29." + b"a" * 24, secrets)
     assert len(secrets) > 20
 
 

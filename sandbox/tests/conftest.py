@@ -146,7 +146,7 @@ class Cloud:
         """End it without warning; `up` continues with the same state."""
         pid = self.pid
         os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
 

@@ -210,7 +210,7 @@ def test_a_backup_while_others_write_is_of_one_moment(servers, server):
     time.sleep(0.3)
     server.backup(servers.backups("b1"))
     over.set()
-    mover.join(30)
+    mover.join(60)
     server.restore(servers.backups("b1"))
     ((a, b),) = ask(connect(server), "SELECT a, b FROM t")
     assert a + b == 100000 and b > 0

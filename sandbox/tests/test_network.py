@@ -91,14 +91,14 @@ def _live(settings):
     listeners = Listeners(sandbox, sockets, lambda: None)
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    asyncio.run_coroutine_threadsafe(listeners.start(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(listeners.start(), loop).result(60)
     sandbox.start()
     sandbox.ingress.register("app-*.cloudfunctions.net", application)
     sandbox.ingress.publish(labels=lambda: ["app"], locate={"app": REAL}.get)
     yield sandbox
-    asyncio.run_coroutine_threadsafe(listeners.stop(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(listeners.stop(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
+    thread.join(60)
     sandbox.stop()
 
 
@@ -167,7 +167,7 @@ def test_uploads_are_spooled_and_removed(live, web):
     data = (b"x" * 1_000_000 for _ in range(20))
     answer = web.post("https://echo.googleapis.com/upload", data=data, headers={"Content-Type": "a/b"})
     assert answer.json() == {"size": 20_000_000, "spooled": 20_000_000, "type": "a/b"}
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 60
     while list(live.settings.spool.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert list(live.settings.spool.iterdir()) == []
@@ -313,7 +313,7 @@ def test_other_hosts_are_reached_through_the_machines_own_proxy(live, monkeypatc
         thread.start()
         monkeypatch.setenv("https_proxy", f"http://me:s%40cret@127.0.0.1:{listener.getsockname()[1]}")
         answer = _proxy(live, b"CONNECT example.org:443 HTTP/1.1\r\n\r\n")
-        thread.join(5)
+        thread.join(60)
     assert answer.endswith(b"hello from behind")
     assert asked[0].startswith("CONNECT example.org:443 HTTP/1.1\r\n")
     assert "Proxy-Authorization: Basic bWU6c0BjcmV0\r\n" in asked[0]

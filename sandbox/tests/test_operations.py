@@ -94,7 +94,7 @@ def _start(sandbox, job, seconds=0.0, **args):
 
 
 def test_an_operation_runs_its_job_and_keeps_the_answer(sandbox, client):
-    op = sandbox.operations.wait(_start(sandbox, "note", x=1), 5)
+    op = sandbox.operations.wait(_start(sandbox, "note", x=1), 60)
     assert (op.done, op.response, op.error) == (True, {"x": 1}, None)
     assert op.body == {"metadata": {"progress": 50}}
     answer = client.ok("GET", f"{BASE}/{op.name}")
@@ -102,9 +102,9 @@ def test_an_operation_runs_its_job_and_keeps_the_answer(sandbox, client):
 
 
 def test_errors_of_a_job_are_the_operations(sandbox):
-    op = sandbox.operations.wait(_start(sandbox, "fail"), 5)
+    op = sandbox.operations.wait(_start(sandbox, "fail"), 60)
     assert op.error == {"code": 9, "message": "No more certificates."}
-    op = sandbox.operations.wait(_start(sandbox, "crash"), 5)
+    op = sandbox.operations.wait(_start(sandbox, "crash"), 60)
     assert op.error["code"] == 13
 
 
@@ -122,13 +122,13 @@ def test_nothing_starts_before_the_transaction_commits_or_when_it_fails(sandbox)
         op = _start(sandbox, "note", x=2)
         time.sleep(0.05)
         assert service.ran == []
-    sandbox.operations.wait(op, 5)
+    sandbox.operations.wait(op, 60)
     assert service.ran == [2]
 
 
 def test_operations_are_found_by_target_and_state(sandbox):
     blocked = _start(sandbox, "block")
-    done = sandbox.operations.wait(_start(sandbox, "note", x=1), 5)
+    done = sandbox.operations.wait(_start(sandbox, "note", x=1), 60)
     names = [op.name for op in sandbox.operations.list("certificatemanager")]
     assert names == [blocked.name, done.name]
     assert [op.name for op in sandbox.operations.list("certificatemanager", active=True)] == [blocked.name]
@@ -139,7 +139,7 @@ def test_operations_are_found_by_target_and_state(sandbox):
 
 
 def test_the_mixin_lists_waits_and_deletes(sandbox, client, parent):
-    op = sandbox.operations.wait(_start(sandbox, "note", x=1), 5)
+    op = sandbox.operations.wait(_start(sandbox, "note", x=1), 60)
     listed = client.ok("GET", f"{BASE}/{parent}/operations")
     assert [entry["name"] for entry in listed["operations"]] == [op.name]
     assert client.ok("DELETE", f"{BASE}/{op.name}") == {}
@@ -148,7 +148,7 @@ def test_the_mixin_lists_waits_and_deletes(sandbox, client, parent):
 
 def test_durations_are_scaled(settings):
     sandbox = _sandbox(settings.changed(latency="scaled:1000"))
-    op = sandbox.operations.wait(_start(sandbox, "note", seconds=300, x=1), 30)
+    op = sandbox.operations.wait(_start(sandbox, "note", seconds=300, x=1), 60)
     assert op.done
     assert epoch(op.ended) - epoch(op.created) >= 0.3
     sandbox.stop()
@@ -162,7 +162,7 @@ def test_operations_go_on_after_the_end_of_the_process(settings):
     assert sandbox.services["certificatemanager"].ran == [7]
     sandbox.stop()
     again = _sandbox(settings)
-    done = again.operations.wait(again.operations.get("certificatemanager", op.name), 5)
+    done = again.operations.wait(again.operations.get("certificatemanager", op.name), 60)
     assert done.response == {"x": 7}
     assert again.services["certificatemanager"].ran == [7]
     again.stop()

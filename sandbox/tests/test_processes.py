@@ -34,7 +34,7 @@ def make(sandbox, program=SERVE, *, argv=(), **more):
     return Spec(argv=[sys.executable, "-c", program, *argv], **{**spec, **more})
 
 
-def eventually(condition, timeout=10):
+def eventually(condition, timeout=60):
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline
@@ -57,7 +57,7 @@ def read_log(sandbox):
 def test_a_container_gets_its_environment_and_nothing_of_the_daemons(sandbox, monkeypatch):
     monkeypatch.setenv("SECRET_OF_THE_DAEMON", "x")
     process = sandbox.processes.run(make(sandbox, SHOW, argv=["--host", "/cloudsql/p:r:i"], listens=False))
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     shown = json.loads(read_log(sandbox))
     assert shown["env"]["GIVEN"] == "yes"
     assert "SECRET_OF_THE_DAEMON" not in shown["env"]
@@ -84,7 +84,7 @@ def test_volumes_are_private_and_their_mount_paths_lead_to_them(sandbox):
         )
     )
     folder = process.folder
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert read_log(sandbox).split() == ["hunter2", "0o600", "True"]
     eventually(lambda: not folder.exists())
 
@@ -186,7 +186,7 @@ def test_a_later_daemon_adopts_what_runs_and_forgets_what_ended(sandbox, account
 def test_an_exit_code_survives_the_daemon(sandbox):
     spec = make(sandbox, "import sys; sys.exit(7)", owner="job/attempt", listens=False, keep_exit_code=True)
     process = sandbox.processes.run(spec)
-    assert process.wait(10) == 7
+    assert process.wait(60) == 7
     kept = Processes(sandbox).kept("job/attempt")
     assert (kept.alive(), kept.returncode) == (False, 7)
     sandbox.processes.discard(kept)
@@ -213,7 +213,7 @@ class Pools:
         pool = Pool(
             "pool",
             lambda: self.sandbox.processes.run(make(self.sandbox, program)),
-            startup=startup or Probe(timeout=10),
+            startup=startup or Probe(timeout=60),
             liveness=liveness,
             limits=Limits(**limits),
             note=self.notes.append,
@@ -242,12 +242,12 @@ def test_a_pool_starts_an_instance_on_demand_and_keeps_it(pools):
 def test_a_pool_grows_to_its_maximum_and_makes_others_wait(pools):
     pool = pools(concurrency=1, maximum=2)
     leases = [pool.acquire() for _ in range(3)]
-    first, second = leases[0].result(20), leases[1].result(20)
+    first, second = leases[0].result(60), leases[1].result(60)
     assert first is not second and pool.size == 2
     with pytest.raises(TimeoutError):
         leases[2].result(0.3)
     pool.release(first)
-    assert leases[2].result(5) is first
+    assert leases[2].result(60) is first
 
 
 def test_an_instance_that_refuses_connections_gets_no_more_requests(pools):
@@ -264,7 +264,7 @@ def test_an_instance_that_refuses_connections_gets_no_more_requests(pools):
 def test_instances_that_start_side_by_side_do_not_disturb_each_other(pools):
     pool = pools(concurrency=1, maximum=6)
     leases = [pool.acquire() for _ in range(6)]
-    assert len({lease.result(30).process.port for lease in leases}) == 6
+    assert len({lease.result(60).process.port for lease in leases}) == 6
 
 
 def test_a_minimum_is_kept_and_dead_instances_are_replaced(pools):
@@ -272,7 +272,7 @@ def test_a_minimum_is_kept_and_dead_instances_are_replaced(pools):
     pool.tick()
     instance = eventually(lambda: pool.instances)[0]
     instance.process.kill_group()
-    instance.process.exited.wait(5)
+    instance.process.exited.wait(60)
     pool.tick()
     assert eventually(lambda: pool.instances)[0] is not instance
 
@@ -281,7 +281,7 @@ def test_idle_instances_are_stopped_down_to_the_minimum(pools):
     pool = pools(concurrency=1, maximum=2, minimum=1, idle=0.1)
     leases = [pool.acquire() for _ in range(2)]
     for lease in leases:
-        pool.release(lease.result(20))
+        pool.release(lease.result(60))
     time.sleep(0.2)
     pool.tick()
     assert pool.size == 1
@@ -301,7 +301,7 @@ def test_an_instance_that_never_listens_fails_its_probe(pools):
 
 def test_requests_fail_when_no_instance_starts(pools):
     with pytest.raises(StartFailed):
-        pools("import sys; sys.exit(1)").acquire().result(10)
+        pools("import sys; sys.exit(1)").acquire().result(60)
 
 
 def test_a_failing_liveness_probe_restarts_the_instance(pools):
@@ -322,11 +322,11 @@ def test_a_closed_pool_serves_no_request(pools):
 def test_closing_waits_for_requests_under_way(pools):
     pool = pools()
     lease = pool.acquire()
-    instance = lease.result(20)
+    instance = lease.result(60)
     closing = threading.Thread(target=pool.close, kwargs={"drain": 10})
     closing.start()
     time.sleep(0.3)
     assert instance.process.alive()
     pool.release(instance)
-    closing.join(10)
+    closing.join(60)
     assert not instance.process.alive()

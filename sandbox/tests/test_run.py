@@ -173,7 +173,7 @@ def test_deleting_stops_the_processes_and_frees_the_name(run):
     assert run.api.get(f"{BASE}/{service['name']}").status == 404
     assert run.api.get(f"{BASE}/{service['latestReadyRevision']}").status == 404
     assert run.get(service["uri"]).status_code == 404
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(process.pid == pid for process in run.sandbox.processes.all()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -298,7 +298,7 @@ HANGING = {"tcpSocket": {}, "periodSeconds": 240, "timeoutSeconds": 240, "failur
 def test_a_newer_change_does_not_wait_for_a_revision_that_hangs(run):
     hanging = run.service(env={"DELAY": "300"}, template={"container": {"startupProbe": HANGING}})
     first = run.create("hello", hanging).json
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not run.sandbox.processes.all():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -321,13 +321,13 @@ def test_a_service_that_is_deleted_before_its_revision_starts(run, monkeypatch):
 
     def late(revision):
         begun.set()
-        assert deleted.wait(10)
+        assert deleted.wait(60)
         deploy(revision)
 
     monkeypatch.setattr(runtime, "deploy", late)
     hanging = run.service(env={"DELAY": "300"}, template={"container": {"startupProbe": HANGING}})
     first = run.create("hello", hanging).json
-    assert begun.wait(10)
+    assert begun.wait(60)
     operation = run.api.ok("DELETE", f"{BASE}/{run.location}/services/hello")
     deleted.set()
     run.finish(operation)
@@ -523,7 +523,7 @@ def test_instances_scale_with_concurrent_requests(run):
     threads = [threading.Thread(target=run.get, args=(f"{service['uri']}/sleep?seconds=2",)) for _ in range(2)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(run.sandbox.processes.all()) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -537,7 +537,7 @@ def test_a_failing_liveness_probe_restarts_the_container(run):
     service = run.deploy("hello", template={"container": {"livenessProbe": liveness}})
     first = run.get(f"{service['uri']}/pid").text
     run.get(f"{service['uri']}/sick")
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while run.get(f"{service['uri']}/pid").text == first:
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -545,7 +545,7 @@ def test_a_failing_liveness_probe_restarts_the_container(run):
 
 def test_minimum_instances_run_before_any_request(run):
     run.deploy("hello", template={"scaling": {"minInstanceCount": 2, "maxInstanceCount": 2}})
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(run.sandbox.processes.all()) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -681,7 +681,7 @@ def knative(run, name, *, annotations=None, template=None, **container):
 
 def settled(run, name):
     """The service, once its deployment is over."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         shown = run.api.ok("GET", f"{V1}/namespaces/{run.project.id}/services/{name}")
         ready = shown["status"]["conditions"][0]

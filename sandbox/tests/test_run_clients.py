@@ -277,7 +277,7 @@ def test_the_log_of_a_service_is_shown(daemon, services, parent):
         [*daemon.command, "logs", "talking", "-f", "-n", "0"], stdout=subprocess.PIPE, text=True
     )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         seen = ""
         while "/third" not in seen:
             assert time.monotonic() < deadline

@@ -395,7 +395,7 @@ def test_googles_own_client(cloud):
     apis = {"serviceIds": ["iam.googleapis.com", "secretmanager.googleapis.com"]}
     assert session.post(usage, json=apis).status_code == 200
     client = SecretManagerServiceClient(transport="rest")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             client.list_secrets(parent=f"projects/{project}")

@@ -103,7 +103,7 @@ class Client:
         assert 200 <= answer.status < 300, f"{method} {url}: {answer.status} {answer.content.decode(errors='replace')}"
         return json.loads(answer.content) if answer.content else None
 
-    def done(self, operation: dict[str, Any], base: str, timeout: float = 30.0) -> dict[str, Any]:
+    def done(self, operation: dict[str, Any], base: str, timeout: float = 120.0) -> dict[str, Any]:
         """Return the operation (google.longrunning) once it is done; `base` is the API's address with its version."""
         deadline = time.monotonic() + timeout
         while not operation.get("done"):

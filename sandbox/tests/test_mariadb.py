@@ -29,8 +29,8 @@ pytestmark = pytest.mark.usefixtures("mariadb")
 
 @pytest.fixture
 def server(servers) -> MariaDb:
-    server = servers.create(NAME, OPEN, MariaDb.conceal("root's"))
-    server.create_user(APP, MariaDb.conceal(PASSWORD))
+    server = servers.create(NAME, OPEN, MariaDb.hash_password("root's"))
+    server.create_user(APP, MariaDb.hash_password(PASSWORD))
     server.create_database("shop", "utf8mb4", "utf8mb4_0900_ai_ci")
     return server
 
@@ -54,8 +54,8 @@ def test_what_serves_says_what_it_is(server, mariadb):
 
 
 def test_a_server_is_made_when_it_is_needed(servers):
-    made = servers.create(NAME, OPEN, MariaDb.conceal("root's"))
-    made.create_user(APP, MariaDb.conceal(PASSWORD))
+    made = servers.create(NAME, OPEN, MariaDb.hash_password("root's"))
+    made.create_user(APP, MariaDb.hash_password(PASSWORD))
     assert [(user.name, user.host) for user in made.users()] == [("root", "%"), ("app", "%")]
     with pytest.raises(SqlError, match="CREATE USER failed for 'app'@'%'"):
         made.create_user(APP, None)
@@ -67,13 +67,13 @@ def test_a_server_is_made_when_it_is_needed(servers):
     assert made.pid and [user.name for user in made.users()] == ["app"]
     with pytest.raises(Refusal, match="Access denied"):
         connect(made, "root", "root's", None)
-    assert MariaDb.conceal(PASSWORD) not in str(servers.store.list("sql.server"))
+    assert MariaDb.hash_password(PASSWORD) not in str(servers.store.list("sql.server"))
 
 
 def test_users_come_from_hosts(parts, servers, server, settings):
-    server.create_user(User("near", "127.0.0.1"), MariaDb.conceal("x"))
-    server.create_user(User("far", "10.1.2.3"), MariaDb.conceal("x"))
-    server.create_user(User("here", "localhost"), MariaDb.conceal("x"))
+    server.create_user(User("near", "127.0.0.1"), MariaDb.hash_password("x"))
+    server.create_user(User("far", "10.1.2.3"), MariaDb.hash_password("x"))
+    server.create_user(User("here", "localhost"), MariaDb.hash_password("x"))
     assert ask(connect(server, "near", "x"), "SELECT USER(), CURRENT_USER()") == (("near@127.0.0.1",) * 2,)
     with pytest.raises(Refusal, match=r"Access denied for user 'far'@'127\.0\.0\.1'"):
         connect(server, "far", "x")
@@ -101,11 +101,13 @@ def test_users_may_do_all_but_reach_around_the_server(server, tmp_path):
 
 def test_passwords(server):
     assert connect(server, "root", "root's", None)
-    server.update_user(APP, MariaDb.conceal("other"))
+    server.update_user(APP, MariaDb.hash_password("other"))
     assert connect(server, password="other")
     with pytest.raises(Refusal, match="Access denied"):
         connect(server)
-    assert MariaDb.conceal("123456") == "*6BB4837EB74329105EE4568DDA7DC67ED2CA2AD9", "what MySQL's PASSWORD() gave"
+    assert MariaDb.hash_password("123456") == "*6BB4837EB74329105EE4568DDA7DC67ED2CA2AD9", (
+        "what MySQL's PASSWORD() gave"
+    )
     server.create_user(User("locked", "%"), None)
     for guess in "", "invalid":
         with pytest.raises(Refusal, match="Access denied"):
@@ -125,7 +127,7 @@ def test_database_roles(server):
     ask(connect(server), "CREATE ROLE reader")
     ask(connect(server), "CREATE TABLE shop.t (a int)")
     ask(connect(server), "GRANT SELECT ON shop.* TO reader")
-    server.create_user(User("r", "%", roles=("reader",)), MariaDb.conceal("x"))
+    server.create_user(User("r", "%", roles=("reader",)), MariaDb.hash_password("x"))
     assert ask(connect(server, "r", "x"), "SELECT * FROM t") == ()
     with pytest.raises(Refusal, match="command denied"):
         ask(connect(server, "r", "x"), "DROP TABLE t")

@@ -196,7 +196,7 @@ def test_the_two_shapes_of_errors():
 
 
 def test_a_broken_service_names_its_reason(sandbox, client):
-    sandbox.broke("run", SyntaxError("oops"))
+    sandbox.mark_broken("run", SyntaxError("oops"))
     sandbox.services.pop("run", None)
     sandbox.gateway = type(sandbox.gateway)(sandbox)
     answer = client.get("https://europe-west1-run.googleapis.com/v2/projects/p/locations/l/services")

@@ -26,8 +26,8 @@ OPEN = Configuration("POSTGRES_16", networks=("127.0.0.1/32",))
 
 @pytest.fixture
 def server(servers) -> Postgres:
-    server = servers.create(NAME, OPEN, Postgres.conceal("root's"))
-    server.create_user(User("app"), Postgres.conceal("pässwort 'x' %s"))
+    server = servers.create(NAME, OPEN, Postgres.hash_password("root's"))
+    server.create_user(User("app"), Postgres.hash_password("pässwort 'x' %s"))
     server.create_database("shop", "UTF8", "en_US.UTF8")
     return server
 
@@ -124,19 +124,19 @@ def test_a_port_that_is_taken_in_between_is_replaced(servers, monkeypatch):
         looks = iter([True])
         really_free = postgres.port_is_free
         monkeypatch.setattr(postgres, "port_is_free", lambda port: next(looks, None) or really_free(port))
-        server = servers.create(NAME, OPEN, Postgres.conceal("root's"))
+        server = servers.create(NAME, OPEN, Postgres.hash_password("root's"))
         assert server.port != taken
         assert server.pid is not None
 
 
 def test_passwords_are_kept_as_verifiers():
-    concealed = Postgres.conceal("other")
+    concealed = Postgres.hash_password("other")
     assert concealed.startswith("SCRAM-SHA-256$") and "other" not in concealed
 
 
 def test_each_server_has_a_superuser_password_of_its_own(servers, server):
     """Both begin with the same files, which initdb made once."""
-    other = servers.create("proj:europe-west1:other", OPEN, Postgres.conceal("root's"))
+    other = servers.create("proj:europe-west1:other", OPEN, Postgres.hash_password("root's"))
     passwords = {(one._folder / "password").read_text() for one in (server, other)}
     assert len(passwords) == 2
     where = {"host": str(server.sockets), "port": server.port, "dbname": "postgres"}

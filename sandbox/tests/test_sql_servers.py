@@ -121,8 +121,8 @@ def opened(engine, **more) -> Configuration:
 
 def make(engine, servers) -> LocalServer:
     """A server with a user and a database."""
-    server = servers.create(NAME, opened(engine), engine.cls.conceal("root's"))
-    server.create_user(User("app", engine.host), engine.cls.conceal(PASSWORD))
+    server = servers.create(NAME, opened(engine), engine.cls.hash_password("root's"))
+    server.create_user(User("app", engine.host), engine.cls.hash_password(PASSWORD))
     server.create_database("shop", engine.charset, engine.collation)
     return server
 
@@ -153,7 +153,7 @@ def shared(engine, running) -> Iterator[SimpleNamespace]:
     for user in server.users():
         if user.name not in ("app", engine.root):
             server.drop_user(user.name, user.host)
-    server.update_user(User("app", engine.host), engine.cls.conceal(PASSWORD))
+    server.update_user(User("app", engine.host), engine.cls.hash_password(PASSWORD))
     engine.ask(engine.connect(server), "DROP TABLE IF EXISTS t")
 
 
@@ -166,7 +166,7 @@ def server(engine, servers) -> LocalServer:
 def test_passwords(engine, shared):
     server = shared.server
     assert engine.connect(server, engine.root, "root's", engine.first_database)
-    server.update_user(User("app", engine.host), engine.cls.conceal("other"))
+    server.update_user(User("app", engine.host), engine.cls.hash_password("other"))
     assert engine.connect(server, password="other")
     with pytest.raises(engine.error, match=engine.wrong_password):
         engine.connect(server)
@@ -320,7 +320,7 @@ def test_a_creation_that_was_cut_short_is_begun_again(engine, parts, servers):
     folder = servers.home.folder(servers.home.data / parts.store.get("sql.server", NAME)["folder"])
     (folder / "data").mkdir()
     (folder / "data" / "half").write_text("")
-    again = servers.create(NAME, opened(engine), engine.cls.conceal("root's"))
+    again = servers.create(NAME, opened(engine), engine.cls.hash_password("root's"))
     connection = engine.connect(again, engine.root, "root's", engine.first_database)
     assert engine.ask(connection, "SELECT 1") == [(1,)]
 
@@ -375,7 +375,7 @@ def as_unprivileged(engine, place: Path, answers) -> None:
     servers = SqlServers(SimpleNamespace(settings=settings, store=Store(settings.state / "db"), iam=None))
     servers.start()
     try:
-        server = servers.create(NAME, opened(engine), engine.cls.conceal("root's"))
+        server = servers.create(NAME, opened(engine), engine.cls.hash_password("root's"))
         connection = engine.connect(server, engine.root, "root's", engine.first_database)
         found = engine.ask(connection, "SELECT VERSION()")
         answers.put((found, Path(f"/proc/{server.pid}").stat().st_uid, servers.home.data))
@@ -466,7 +466,7 @@ class TestMounts:
         with pytest.raises(psycopg2.OperationalError):
             psycopg2.connect(host=str(folder / NAME), user="u", password="p")
         assert "does not exist" in said[0]
-        server = servers.create(NAME, opened(engine), engine.cls.conceal("p"))
+        server = servers.create(NAME, opened(engine), engine.cls.hash_password("p"))
         assert engine.connect(server, engine.root, "p", engine.first_database, folder=folder / NAME)
         mount.close()
         assert not (folder / NAME).exists() or engine is PostgresEngine

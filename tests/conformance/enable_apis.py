@@ -16,9 +16,8 @@ names = [f"{name}.googleapis.com" for name in (*sys.argv[1:], "cloudbilling", "c
 answer = session.post(f"{base}/projects/{project}/services:batchEnable", json={"serviceIds": names})
 answer.raise_for_status()
 operation = answer.json()
-for _ in range(100):
-    if operation.get("done"):
-        break
+deadline = time.monotonic() + 120
+while not operation.get("done") and time.monotonic() < deadline:
     time.sleep(0.1)
     operation = session.get(f"{base}/{operation['name']}").json()
 if "error" in operation or not operation.get("done"):

@@ -25,7 +25,7 @@ from typing import Any
 from gcp_sandbox import __version__
 from gcp_sandbox.backends.home import purge
 from gcp_sandbox.config import (
-    LONGEST_TOKEN,
+    MAX_TOKEN_LIFETIME,
     ConfigError,
     Settings,
     parse_duration,
@@ -156,7 +156,7 @@ def _up(options: Any, settings: Settings) -> int:
 
 def _arrived(settings: Settings, health: dict[str, Any]) -> int:
     """Print addresses and problems. A sandbox that lacks a part runs on, but its user must know about it."""
-    _introduce(settings, health)
+    _print_status(settings, health)
     if health["broken"]:
         parts = "".join(f"\n  {name}: {reason}" for name, reason in health["broken"].items())
         raise Failure(
@@ -332,13 +332,13 @@ def _daemon_log(state: Path) -> Path:
 # -- looking ----------------------------------------------------------------------------------------------------------
 
 
-def _introduce(settings: Settings, health: dict[str, Any]) -> None:
+def _print_status(settings: Settings, health: dict[str, Any]) -> None:
     print(f"  project    {settings.project} (number {settings.project_number})")
     print(
         f"  operations {settings.latency}"
         + (f", {settings.rtt * 1000:g} ms added to every request" if settings.rtt else "")
     )
-    if settings.token_lifetime != LONGEST_TOKEN:
+    if settings.token_lifetime != MAX_TOKEN_LIFETIME:
         print(f"  tokens     live for {settings.token_lifetime:g} s")
     print(f"  state      {settings.state}")
     print(f"  proxy      {settings.proxy_url}")
@@ -378,7 +378,7 @@ def _status(options: Any, settings: Settings) -> int:
     up_for = datetime.timedelta(seconds=int(time.time() - health["started"]))
     print(f"The sandbox has been up for {up_for} (process {health['pid']}).")
     print(f"  services   {', '.join(health['services'])}")
-    _introduce(settings, health)
+    _print_status(settings, health)
     return 0
 
 

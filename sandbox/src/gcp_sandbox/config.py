@@ -15,7 +15,7 @@ from pathlib import Path
 DEFAULT_PROJECT = "mlflow-sandbox"
 HOST = "127.0.0.1"
 # Google's tokens live for an hour.
-LONGEST_TOKEN = 3600.0
+MAX_TOKEN_LIFETIME = 3600.0
 
 
 class ConfigError(ValueError):
@@ -41,7 +41,7 @@ class Settings:
     state: Path
     latency: str = "instant"
     rtt: float = 0.0
-    token_lifetime: float = LONGEST_TOKEN
+    token_lifetime: float = MAX_TOKEN_LIFETIME
     project: str = DEFAULT_PROJECT
     # Whether the default project is made inside the organization; matters at the first start only.
     organization: bool = True
@@ -119,7 +119,7 @@ class Settings:
                 state=folder,
                 latency=document["latency"],
                 rtt=float(document["rtt"]),
-                token_lifetime=float(document.get("tokenLifetime", LONGEST_TOKEN)),
+                token_lifetime=float(document.get("tokenLifetime", MAX_TOKEN_LIFETIME)),
                 project=document["project"],
                 # Release 0.2.0 has another name for the last port.
                 ports=Ports(*document["ports"].values()),
@@ -150,7 +150,7 @@ def parse_duration(text: str) -> float:
 def parse_token_lifetime(text: str) -> float:
     """Return the lifetime of tokens in seconds; ConfigError for less than a request takes or more than an hour."""
     seconds = parse_duration(text)
-    if not 5 <= seconds <= LONGEST_TOKEN:
+    if not 5 <= seconds <= MAX_TOKEN_LIFETIME:
         raise ConfigError(f"tokens cannot live for {text}; choose from 5s to 1h")
     return seconds
 

@@ -147,7 +147,7 @@ class Sandbox:
             "databases": self.sql.endpoints() if ready and "sql" not in self.broken else [],
         }
 
-    def broke(self, name: str, error: Exception) -> None:
+    def mark_broken(self, name: str, error: Exception) -> None:
         """Record that a service or backend cannot be used; requests for it answer 501 with the reason."""
         self.broken[name] = f"{type(error).__name__}: {error}"
         log.error("%s could not be loaded and answers 501", name, exc_info=error)
@@ -158,7 +158,7 @@ class Sandbox:
         try:
             return getattr(importlib.import_module(module), cls)(self)
         except Exception as error:
-            self.broke(name, error)
+            self.mark_broken(name, error)
             return None
 
     def _start(self, name: str, part: Any) -> None:
@@ -170,7 +170,7 @@ class Sandbox:
         try:
             part.start()
         except Exception as error:
-            self.broke(name, error)
+            self.mark_broken(name, error)
             self.services.pop(name, None)
             if name in BACKENDS:
                 setattr(self, name, Unavailable(name, self.broken[name]))

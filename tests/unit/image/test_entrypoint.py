@@ -509,7 +509,7 @@ def mysql():
     nobody = types.SimpleNamespace(email="mlflow@my-project.iam.gserviceaccount.com")
     try:
         server = instances.create(CONNECTION, sql.Configuration("MYSQL_8_0"), None)
-        server.create_user(sql.User("mlflow", "%"), server.conceal(PASSWORD))
+        server.create_user(sql.User("mlflow", "%"), server.hash_password(PASSWORD))
         instances.mount(CONNECTION, base / "cloudsql", lambda: nobody)
 
         def tables(database):

@@ -61,7 +61,7 @@ class Home:
                 user = pwd.getpwuid(self.uid).pw_name
                 log.warning("Databases do not run as root: servers run as %s, with their data in %s", user, self.data)
 
-    def tidy(self, settings: Settings) -> None:
+    def remove_empty(self, settings: Settings) -> None:
         """Remove what `prepare` made where nothing is left in it."""
         with contextlib.suppress(OSError):
             self.sockets.rmdir()

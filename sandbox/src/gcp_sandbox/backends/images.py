@@ -915,13 +915,13 @@ def extract(archive: Path, target: Path) -> Path:
             if hasattr(tarfile, "data_filter"):
                 tar.extractall(target, filter="data")
             else:  # Python before 3.11.4, which Debian 12 has
-                tar.extractall(target, members=_harmless(tar, target.resolve()))
+                tar.extractall(target, members=_safe_members(tar, target.resolve()))
     except (tarfile.TarError, EOFError, OSError) as error:
         raise BuildError(f"the source is not a readable tar archive: {error}") from error
     return target
 
 
-def _harmless(tar: tarfile.TarFile, target: Path) -> Iterator[tarfile.TarInfo]:
+def _safe_members(tar: tarfile.TarFile, target: Path) -> Iterator[tarfile.TarInfo]:
     """Return the members of an archive, checked as tarfile's "data" filter does. Errors: BuildError."""
     for member in tar:
         names = [member.name]

@@ -52,7 +52,7 @@ class Servers(Protocol):
     def free_port(self, first: int) -> int:
         """Return the first port from `first` on that no server has."""
 
-    def noted(self, name: str) -> contextlib.AbstractContextManager[None]:
+    def record_problem(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Record the SqlError or OSError of the block as the server's problem, until a block succeeds."""
 
 

@@ -122,7 +122,7 @@ class MariaDb(LocalServer):
         return Upstream(str(self._socket), f"PROXY TCP4 {address} 127.0.0.1 {port} {self.port}\r\n".encode())
 
     @staticmethod
-    def conceal(password: str) -> str:
+    def hash_password(password: str) -> str:
         """Return the hash of mysql_native_password, which MariaDB takes in place of a password."""
         return "*" + hashlib.sha1(hashlib.sha1(password.encode()).digest()).hexdigest().upper()
 
@@ -146,7 +146,7 @@ class MariaDb(LocalServer):
                 return
             self._making = True
             try:
-                with self._servers.noted(self._name):
+                with self._servers.record_problem(self._name):
                     super().create(None)
                 self._save(users=[])
             finally:
@@ -168,7 +168,7 @@ class MariaDb(LocalServer):
         """Users and roles that every Cloud SQL instance has, and none of those that MariaDB comes with."""
         cursor.execute(
             "CREATE USER %s@localhost IDENTIFIED VIA mysql_native_password USING %s",
-            (SUPERUSER, self.conceal((self._folder / "password").read_text())),
+            (SUPERUSER, self.hash_password((self._folder / "password").read_text())),
         )
         cursor.execute("GRANT ALL ON *.* TO %s@localhost WITH GRANT OPTION", (SUPERUSER,))
         for role in (OWNER, *IAM_ROLES.values()):
@@ -439,13 +439,13 @@ class MariaDb(LocalServer):
     # Users.
 
     @property
-    def _asleep(self) -> bool:
+    def _not_made(self) -> bool:
         """Return whether the server is not made yet; its users are then in the record."""
         return not self._record["ready"] and not self._making
 
     def users(self) -> list[User]:
         with self._lock:
-            if self._asleep:
+            if self._not_made:
                 self._must_run()
                 return [_user(body)[0] for body in self._record["users"]]
         with self._session() as cursor:
@@ -466,7 +466,7 @@ class MariaDb(LocalServer):
 
     def create_user(self, user: User, secret: str | None) -> None:
         with self._lock:
-            if self._asleep and not user.roles:
+            if self._not_made and not user.roles:
                 if any((item.name, item.host) == (user.name, user.host) for item in self.users()):
                     raise SqlError(f"Operation CREATE USER failed for '{user.name}'@'{user.host}'")
                 return self._save(users=[*self._record["users"], _kept(user, secret)])
@@ -526,7 +526,7 @@ class MariaDb(LocalServer):
         if (name, host) not in {(item.name, item.host) for item in self.users()}:
             raise Missing(f"Operation DROP USER failed for '{name}'@'{host}'")
         with self._lock:
-            if self._asleep:
+            if self._not_made:
                 kept = [body for body in self._record["users"] if (body["name"], body["host"]) != (name, host)]
                 return self._save(users=kept)
         with self._session() as cursor:

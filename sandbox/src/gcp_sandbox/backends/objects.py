@@ -275,7 +275,7 @@ class ObjectStore:
         resource = row["object"]
         if "timeDeleted" in resource:
             self.store.delete(NONCURRENT, self._key(bucket, resource["name"], resource["generation"]))
-            self._bury(bucket, row)
+            self._soft_delete(bucket, row)
         else:
             self.store.delete(LIVE, self._key(bucket, resource["name"]))
             self._retire(bucket, row, permanently=permanently)
@@ -467,12 +467,12 @@ class ObjectStore:
             key = self._key(bucket, resource["name"], resource["generation"])
             self.store.put(NONCURRENT, key, row, parent=bucket["generation"])
         else:
-            self._bury(bucket, row)
+            self._soft_delete(bucket, row)
 
-    def _bury(self, bucket: dict, row: dict) -> None:
+    def _soft_delete(self, bucket: dict, row: dict) -> None:
         seconds = int(bucket.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
         if not seconds:
-            self._doom(row["blob"]["id"])
+            self._schedule_removal(row["blob"]["id"])
             return
         resource, now = row["object"], datetime.now(UTC)
         resource["softDeleteTime"] = timestamp(now)
@@ -486,9 +486,9 @@ class ObjectStore:
 
     def _drop(self, kind: str, key: str, row: dict) -> None:
         self.store.delete(kind, key)
-        self._doom(row["blob"]["id"])
+        self._schedule_removal(row["blob"]["id"])
 
-    def _doom(self, blob: str) -> None:
+    def _schedule_removal(self, blob: str) -> None:
         def schedule() -> None:
             with self._lock:
                 self._removed.append((time.monotonic() + UNLINK_DELAY, self._blob_path(blob)))

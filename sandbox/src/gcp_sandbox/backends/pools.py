@@ -33,7 +33,7 @@ TICK = 1.0
 RETRY = 0.1
 # Instances that the minimum asks for and that keep failing are tried again after 2, 4, 8 ... seconds, at most this
 # many.
-LONGEST_BACKOFF = 60.0
+MAX_BACKOFF = 60.0
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Pool:
             if self._closed or self.limits.maximum <= 0:
                 future.set_exception(Exhausted("The revision serves no traffic."))
                 return future
-            if (instance := self._roomy()) is not None:
+            if (instance := self._with_capacity()) is not None:
                 instance.active += 1
                 future.set_result(instance)
                 return future
@@ -341,7 +341,7 @@ class Pool:
         self._ready.append(instance)
         self._dispatch()
 
-    def _roomy(self) -> Instance | None:
+    def _with_capacity(self) -> Instance | None:
         """Return the busiest instance that has room: work is packed so that the others can idle away."""
         candidates = [
             instance
@@ -351,7 +351,7 @@ class Pool:
         return max(candidates, key=lambda instance: instance.active, default=None)
 
     def _dispatch(self) -> None:
-        while self._waiting and (instance := self._roomy()) is not None:
+        while self._waiting and (instance := self._with_capacity()) is not None:
             future = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
                 instance.active += 1
@@ -377,7 +377,7 @@ class Pool:
             with self._lock:
                 self._starting -= 1
                 self._failures += 1
-                self._not_before = time.monotonic() + min(2.0**self._failures, LONGEST_BACKOFF)
+                self._not_before = time.monotonic() + min(2.0**self._failures, MAX_BACKOFF)
                 alone = not self._ready and not self._starting
                 waiting = list(self._waiting) if alone else []
                 if alone:

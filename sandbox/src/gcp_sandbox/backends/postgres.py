@@ -96,7 +96,7 @@ class Postgres(LocalServer):
         return f"POSTGRES_{build.major}_{build.minor}"
 
     @staticmethod
-    def conceal(password: str) -> str:
+    def hash_password(password: str) -> str:
         """Return a SCRAM-SHA-256 verifier (RFC 5803), which PostgreSQL takes in place of a password."""
         salted = unicodedata.normalize("NFKC", password).encode()  # what SASLprep (RFC 4013) comes to
         salt = secrets.token_bytes(16)
@@ -134,7 +134,7 @@ class Postgres(LocalServer):
         """Give the superuser a password of this server's own."""
         superuser = secrets.token_urlsafe(24)
         with self._session("postgres") as cursor:
-            cursor.execute(f"ALTER ROLE {SUPERUSER} PASSWORD %s", (self.conceal(superuser),))
+            cursor.execute(f"ALTER ROLE {SUPERUSER} PASSWORD %s", (self.hash_password(superuser),))
         self._home.write(self._folder / "password", superuser)
         self._home.write(self._folder / "pgpass", f"*:*:*:{SUPERUSER}:{superuser}\n")
         log.info("Cloud SQL instance %s: %s on 127.0.0.1:%s", self._name, self.installed_version, self.port)

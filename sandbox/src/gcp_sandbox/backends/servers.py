@@ -85,7 +85,7 @@ class SqlServers:
         for name, _ in self.store.list(KIND):
             self.server(name).stop()
         self.sockets.stop()
-        self.home.tidy(self.sandbox.settings)
+        self.home.remove_empty(self.sandbox.settings)
 
     def _watch(self) -> None:
         while not self._stopped.wait(WATCH_INTERVAL):
@@ -101,13 +101,13 @@ class SqlServers:
         server = self.server(name)
         try:
             # An instance with a failed creation has nothing to start, and keeps its problem.
-            with self.noted(name) if server.wanted else contextlib.nullcontext():
+            with self.record_problem(name) if server.wanted else contextlib.nullcontext():
                 server.ensure()
         except (SqlError, OSError) as error:
             log.error("Cloud SQL instance %s: %s", name, error)
 
     @contextlib.contextmanager
-    def noted(self, name: str) -> Iterator[None]:
+    def record_problem(self, name: str) -> Iterator[None]:
         """Keep why a server could not be made or started, for `gcp-sandbox status`, until it could."""
         try:
             yield
@@ -133,7 +133,7 @@ class SqlServers:
             if issubclass(engine, LocalServer) and self.store.get(KIND, name) is None:
                 self._register(name, configuration, engine)
             server = self.server(name, configuration)
-        with self.noted(name):
+        with self.record_problem(name):
             server.create(secret)
         self._settle(name)
         return server

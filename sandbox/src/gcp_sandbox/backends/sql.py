@@ -101,7 +101,7 @@ class Server(abc.ABC):
 
     @staticmethod
     @abc.abstractmethod
-    def conceal(password: str) -> str:
+    def hash_password(password: str) -> str:
         """Return the verifier of a password, which is stored in its place."""
 
     @abc.abstractmethod

@@ -31,7 +31,7 @@ class Stored(Server):
         return self._configuration.version
 
     @staticmethod
-    def conceal(password: str) -> str:
+    def hash_password(password: str) -> str:
         """Return nothing: no login is possible, so no password is kept."""
         return ""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from gcp_sandbox.config import LONGEST_TOKEN, private_folder, write_private
+from gcp_sandbox.config import MAX_TOKEN_LIFETIME, private_folder, write_private
 from gcp_sandbox.gateway import catalog, tokens
 from gcp_sandbox.gateway.errors import ApiError, error_info, invalid, permission_denied, unauthenticated
 from gcp_sandbox.gateway.projects import Project
@@ -36,7 +36,7 @@ GOOGLE_KEY_KIND = "identity.signingKey"
 
 
 #: Latest expiry of a JWT to be signed, in seconds from now (signJwt's documentation).
-LONGEST_JWT = 12 * 3600
+MAX_JWT_LIFETIME = 12 * 3600
 # The etag of every service account on Google Cloud.
 ACCOUNT_ETAG = "MDEwMjE5MjA="
 
@@ -369,7 +369,7 @@ class Identities:
         if not isinstance(claims, dict):
             raise invalid("Invalid JWT payload: it must be a serialized JSON object.")
         expires = claims.get("exp")
-        if expires is not None and (not isinstance(expires, int) or expires > time.time() + LONGEST_JWT):
+        if expires is not None and (not isinstance(expires, int) or expires > time.time() + MAX_JWT_LIFETIME):
             raise invalid("Invalid JWT payload: exp must be an integer timestamp no more than 12 hours in the future.")
         key_id, token = self.sign_jwt(account, payload)
         return {"keyId": key_id, "signedJwt": token}
@@ -422,12 +422,12 @@ class Identities:
 
     # --- tokens that Google makes -------------------------------------------------------------------------------
 
-    def granted_lifetime(self, wanted: float = LONGEST_TOKEN) -> int:
+    def granted_lifetime(self, wanted: float = MAX_TOKEN_LIFETIME) -> int:
         """Seconds that a token lives from now on: what is wanted, as far as the sandbox's settings let it."""
         return int(min(wanted, self.sandbox.settings.token_lifetime))
 
     def mint_access_token(
-        self, email: str, scopes: Iterable[str] = (CLOUD_PLATFORM,), lifetime: float = LONGEST_TOKEN
+        self, email: str, scopes: Iterable[str] = (CLOUD_PLATFORM,), lifetime: float = MAX_TOKEN_LIFETIME
     ) -> str:
         """Return an opaque OAuth access token for `granted_lifetime(lifetime)` seconds; a restart keeps it valid."""
         principal = self.principal(email)
@@ -464,7 +464,13 @@ class Identities:
         }
 
     def mint_id_token(
-        self, email: str, audience: str, *, include_email: bool = True, lifetime: float = LONGEST_TOKEN, **claims: Any
+        self,
+        email: str,
+        audience: str,
+        *,
+        include_email: bool = True,
+        lifetime: float = MAX_TOKEN_LIFETIME,
+        **claims: Any,
     ) -> str:
         """Return an OpenID Connect ID token signed by Google (RS256) for `audience`; `claims` are added."""
         principal = self.principal(email)

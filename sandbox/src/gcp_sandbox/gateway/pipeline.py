@@ -110,7 +110,7 @@ class Host(Core, Protocol):
     services: dict[str, Service]
     broken: dict[str, str]
 
-    def broke(self, name: str, error: Exception) -> None:
+    def mark_broken(self, name: str, error: Exception) -> None:
         """Record that a service cannot be used."""
 
 
@@ -126,7 +126,7 @@ class Gateway:
             try:
                 self._served.append(_serve(service))
             except Exception as error:
-                sandbox.broke(service.name, error)
+                sandbox.mark_broken(service.name, error)
         self._by_host: dict[str, list[_Served]] = {}
         self._reported: set[str] = set()
 

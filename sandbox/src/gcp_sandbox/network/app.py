@@ -128,7 +128,7 @@ class App:
             response = gateway.error(error, target.service if target else None)
             await self._write(response, send, head=False, close=True)
         except (_Disconnected, Drop):
-            await _hang_up(scope, receive)
+            await _abort(scope, receive)
         finally:
             if request.file:
                 request.file.unlink(missing_ok=True)
@@ -186,7 +186,7 @@ def _length(response: Response) -> int:
     return Path(response.path).stat().st_size - response.start
 
 
-async def _hang_up(scope: Scope, receive: Receive) -> None:
+async def _abort(scope: Scope, receive: Receive) -> None:
     """Close the connection unanswered, and return once the HTTP server knows, which would send a 500 otherwise."""
     scope["gcp_sandbox.transport"].abort()
     while (await receive())["type"] != "http.disconnect":

@@ -37,8 +37,8 @@ ACCOUNT_ID = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])")
 ACCOUNT_FIELDS = ("name", "projectId", "uniqueId", "email", "displayName", "description", "etag", "oauth2ClientId")
 MUTABLE = {"displayName": "displayName", "display_name": "displayName", "description": "description"}
 
-MOST_ACCOUNTS = 100
-MOST_KEYS = 10
+MAX_ACCOUNTS = 100
+MAX_KEYS = 10
 
 V2 = "type.googleapis.com/google.iam.v2."
 
@@ -77,7 +77,7 @@ class IamApi(IamPolicies):
         email = f"{account_id}@{project.id}.iam.gserviceaccount.com"
         if self.sandbox.identities.account(email):
             raise already_exists(f"Service account {account_id} already exists within project projects/{project.id}.")
-        if len(self.sandbox.identities.accounts(project)) >= MOST_ACCOUNTS:
+        if len(self.sandbox.identities.accounts(project)) >= MAX_ACCOUNTS:
             raise resource_exhausted("Maximum number of service accounts on project reached.")
         fields = {name: details.get(name, "") for name in ("displayName", "description")}
         return _account(self.sandbox.identities.create_account(project, email, at_once=False, **fields))
@@ -264,7 +264,7 @@ class IamApi(IamPolicies):
         raise not_found(f"Service account key {key_id} does not exist.", reason="notFound")
 
     def _check_room(self, account: dict[str, Any]) -> None:
-        if len(self.sandbox.identities.keys(account["email"])) >= MOST_KEYS:
+        if len(self.sandbox.identities.keys(account["email"])) >= MAX_KEYS:
             raise failed_precondition("Precondition check failed.")
 
     # --- roles and permissions ----------------------------------------------------------------------------------

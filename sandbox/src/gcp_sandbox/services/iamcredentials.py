@@ -13,7 +13,7 @@ from gcp_sandbox.gateway.errors import ApiError, failed_precondition, invalid, n
 from gcp_sandbox.gateway.service import Service, method
 from gcp_sandbox.gateway.times import timestamp
 
-LONGEST = 3600
+MAX_LIFETIME = 3600
 
 NAME = re.compile(r"projects/-/serviceAccounts/([^/]+)")
 
@@ -28,10 +28,10 @@ class IamCredentials(Service):
         scopes = call.body.get("scope", [])
         if not scopes:
             raise invalid("Scope is required.")
-        lifetime = float(str(call.body.get("lifetime", f"{LONGEST}s")).removesuffix("s"))
-        if lifetime > LONGEST:
+        lifetime = float(str(call.body.get("lifetime", f"{MAX_LIFETIME}s")).removesuffix("s"))
+        if lifetime > MAX_LIFETIME:
             raise invalid(
-                f"Invalid lifetime: {lifetime:g}s. It must be at most {LONGEST}s, unless the organization policy "
+                f"Invalid lifetime: {lifetime:g}s. It must be at most {MAX_LIFETIME}s, unless the organization policy "
                 "constraints/iam.allowServiceAccountCredentialLifetimeExtension lists the service account."
             )
         if lifetime <= 0:

@@ -38,7 +38,7 @@ VERSION = "secretmanager.version"
 PAYLOAD = "secretmanager.payload"
 
 HOST = "//secretmanager.googleapis.com/"
-MOST_BYTES = 64 * 1024
+MAX_BYTES = 64 * 1024
 PAGE = 25000
 
 MUTABLE = (
@@ -174,8 +174,8 @@ class SecretManager(IamPolicies):
         data = base64.b64decode(payload.get("data", ""))
         if not data:
             raise invalid("Secret Payload cannot be empty.")
-        if len(data) > MOST_BYTES:
-            raise invalid(f"Secret Payload size [{len(data)}] exceeds the maximum of [{MOST_BYTES}] bytes.")
+        if len(data) > MAX_BYTES:
+            raise invalid(f"Secret Payload size [{len(data)}] exceeds the maximum of [{MAX_BYTES}] bytes.")
         said = payload.get("dataCrc32c")
         if said is not None and int(said) != google_crc32c.value(data):
             raise invalid("The checksum of the Secret Payload does not match the provided dataCrc32c.")

@@ -24,8 +24,8 @@ from gcp_sandbox.gateway.service import job, method
 
 #: Seconds that enabling and disabling take in real life.
 SECONDS = 12.0
-MOST_AT_ONCE = 20
-MOST_TO_GET = 30
+MAX_AT_ONCE = 20
+MAX_TO_GET = 30
 
 EMPTY_METADATA = {"@type": "type.googleapis.com/google.protobuf.Empty", "value": {}}
 BATCH_METADATA = {"@type": "type.googleapis.com/google.api.serviceusage.v1.OperationMetadata"}
@@ -57,10 +57,8 @@ class ServiceUsage(LongRunning):
         self._require(call, project, "enable", f"Permission denied to enable service {services}")
         if not services:
             raise invalid("At least one service ID must be specified.")
-        if len(services) > MOST_AT_ONCE:
-            raise invalid(
-                f"A maximum of {MOST_AT_ONCE} services can be enabled in a single batch, got {len(services)}."
-            )
+        if len(services) > MAX_AT_ONCE:
+            raise invalid(f"A maximum of {MAX_AT_ONCE} services can be enabled in a single batch, got {len(services)}.")
         self._check_services(project, services)
         return self._start(project, "batchEnable", services, BATCH_METADATA)
 
@@ -97,8 +95,8 @@ class ServiceUsage(LongRunning):
         project = self._project(call, call.params["parent"])
         names = call.query.get("names", [])
         self._require(call, project, "get", f"Permission denied to get service {names}")
-        if not names or len(names) > MOST_TO_GET:
-            raise invalid(f"Between 1 and {MOST_TO_GET} names must be specified.")
+        if not names or len(names) > MAX_TO_GET:
+            raise invalid(f"Between 1 and {MAX_TO_GET} names must be specified.")
         services = []
         for name in names:
             parent, _, service = name.rpartition("/services/")

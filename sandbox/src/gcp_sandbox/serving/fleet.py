@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 # A start-up check's own time is long enough to hide a broken image for minutes. Where time is scaled down the wait is
 # too, but not below this: a real server on a busy machine still takes its real time to start.
-LEAST_WINDOW = 120.0
+MIN_WINDOW = 120.0
 
 
 class Fleet:

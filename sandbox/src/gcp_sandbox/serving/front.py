@@ -38,7 +38,7 @@ MAX_BODY = 32 << 20
 
 # How long a request waits for an instance to start, at least: Cloud Run's pending queue
 # (cloud.google.com/run/docs/troubleshooting).
-LEAST_WAIT = 10.0
+MIN_WAIT = 10.0
 
 # How many instances a request is sent to, when some have died unnoticed.
 ATTEMPTS = 3
@@ -242,7 +242,7 @@ class FrontEnd:
         future = pool.acquire()
         if future.done() and future.exception() is None:
             return future.result()
-        limit = max(LEAST_WAIT, pool.window * 3.5) if self.max_wait is None else self.max_wait
+        limit = max(MIN_WAIT, pool.window * 3.5) if self.max_wait is None else self.max_wait
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), limit)
         except (TimeoutError, asyncio.CancelledError) as error:

@@ -22,7 +22,7 @@ from gcp_sandbox.gateway.times import timestamp
 from gcp_sandbox.services.appengine import names, template
 from gcp_sandbox.services.appengine.base import APP_KIND, RULE_KIND, SERVICE_KIND, VERSION_KIND
 from gcp_sandbox.serving.access import PULL, guarded, may_pull
-from gcp_sandbox.serving.fleet import LEAST_WINDOW, Fleet
+from gcp_sandbox.serving.fleet import MIN_WINDOW, Fleet
 
 if TYPE_CHECKING:
     from gcp_sandbox.backends.images import Image
@@ -238,7 +238,7 @@ class Runtime(Fleet):
             readiness=readiness,
             limits=limits or template.limits(version),
             note=lambda line: self.sandbox.processes.log(service, line),
-            window=max(self.sandbox.latency.seconds(window), min(window, LEAST_WINDOW)),
+            window=max(self.sandbox.latency.seconds(window), min(window, MIN_WINDOW)),
         )
 
     def image(self, version: Json) -> Image:

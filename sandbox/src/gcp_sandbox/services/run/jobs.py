@@ -32,7 +32,7 @@ CREATE_SECONDS, DELETE_SECONDS, CANCEL_SECONDS = 5.0, 5.0, 3.0
 # How long Google takes to start an execution, before any of its own time.
 START_SECONDS = 10.0
 # Tasks that run side by side here; `parallelism` of an execution is honoured below this.
-MOST_PARALLEL = 4
+MAX_PARALLEL = 4
 
 EXECUTION_CONDITIONS = ("Completed", "ResourcesAvailable", "Started", "ContainerReady")
 
@@ -333,7 +333,7 @@ class Jobs(Common, Service):
         body.setdefault("startTime", self.now())
         self._save_execution(body)
         lock = threading.Lock()
-        with ThreadPoolExecutor(min(body["parallelism"], MOST_PARALLEL)) as pool:
+        with ThreadPoolExecutor(min(body["parallelism"], MAX_PARALLEL)) as pool:
             outcomes = list(pool.map(lambda index: self._run_task(body, index, lock), range(body["taskCount"])))
         failed = next((message for message in outcomes if message), None)
         current = self.store.get(EXECUTION_KIND, name)

@@ -15,7 +15,7 @@ from gcp_sandbox.services.run import containers, names, resources
 from gcp_sandbox.services.run.containers import Failure
 from gcp_sandbox.services.run.names import Name
 from gcp_sandbox.services.run.template import probe, seconds
-from gcp_sandbox.serving.fleet import LEAST_WINDOW, Fleet
+from gcp_sandbox.serving.fleet import MIN_WINDOW, Fleet
 
 if TYPE_CHECKING:
     from gcp_sandbox.backends.platform import Platform
@@ -167,7 +167,7 @@ class Runtime(Fleet):
             limits=limits
             or Limits(revision["maxInstanceRequestConcurrency"], 0, revision["scaling"]["maxInstanceCount"]),
             note=lambda line: self.sandbox.processes.log(name.id, line),
-            window=max(self.sandbox.latency.seconds(startup.window), min(startup.window, LEAST_WINDOW)),
+            window=max(self.sandbox.latency.seconds(startup.window), min(startup.window, MIN_WINDOW)),
             delay=self.sandbox.latency.seconds(startup.initial_delay),
         )
 

@@ -29,7 +29,7 @@ PROJECT = "//cloudresourcemanager.googleapis.com/projects/{project}"
 ONE = "projects/{project}/instances/{instance}"
 
 # A request for a database or user is answered when its work is done; this bounds the work, in real seconds.
-PATIENCE = 300.0
+WORK_TIMEOUT = 300.0
 
 
 class Base(Service):
@@ -145,7 +145,7 @@ class Base(Service):
         """Start an operation and answer when it is done; what failed in it is the request's own error."""
         with self.store.transaction():
             op = self._begin(call, key, kind, seconds, job, args)
-        op = self.sandbox.operations.wait(op, PATIENCE)
+        op = self.sandbox.operations.wait(op, WORK_TIMEOUT)
         if op.error is not None:
             reason = (op.error.get("errors") or [{}])[0].get("reason")
             raise refusals.not_found() if reason == "notFound" else invalid(op.error["message"])

@@ -176,13 +176,13 @@ _CONNECTIONS = ((120, 1000), (60, 800), (30, 600), (15, 500), (7.5, 400), (6, 20
 
 # Those of MySQL on machines that share their CPU, and on all others (cloud.google.com/sql/docs/mysql/flags#mysql-m).
 _MYSQL_CONNECTIONS = {"db-f1-micro": 250, "db-g1-small": 1000}
-_MYSQL_MOST = 4000
+_MYSQL_MAX = 4000
 
 
 def max_connections(name: str, version: str) -> int:
     """max_connections on a machine type, unless a flag sets it."""
     if is_mysql(version):
-        return _MYSQL_CONNECTIONS.get(name, _MYSQL_MOST)
+        return _MYSQL_CONNECTIONS.get(name, _MYSQL_MAX)
     memory = tier(name).memory / GIB
     # 1.7 GB of db-g1-small is decimal: nearly 1.7 GiB counts as it.
     return next(count for least, count in _CONNECTIONS if memory >= least - 0.01)

@@ -95,7 +95,7 @@ class Instances(Base):
         }
         secret = None
         if "rootPassword" in body:
-            secret = self.sandbox.sql.engine(version).conceal(body["rootPassword"])
+            secret = self.sandbox.sql.engine(version).hash_password(body["rootPassword"])
         self._save(key, instance)
         op = self._begin(call, key, "CREATE", CREATE, "create", {"secret": secret})
         return self._operation(call, op, accepted=True)

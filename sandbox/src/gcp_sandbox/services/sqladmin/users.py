@@ -87,7 +87,7 @@ class Users(Base):
             name, kept["iamEmail"] = self._iam_name(instance, name, kind)
             if "password" in body:
                 raise invalid("Invalid request: Password is not allowed for a Cloud IAM user.")
-        secret = server.conceal(body["password"]) if "password" in body else None
+        secret = server.hash_password(body["password"]) if "password" in body else None
         args = {
             "user": {"name": name, "host": self._host(instance, body.get("host")), "kind": kind},
             "roles": body.get("databaseRoles", []),
@@ -136,7 +136,7 @@ class Users(Base):
             "user": {"name": user.name, "host": user.host, "kind": user.kind},
             "roles": call.query.get("databaseRoles") or body.get("databaseRoles", []),
             "revoke": call.query.get("revokeExistingRoles", False),
-            "secret": server.conceal(body["password"]) if "password" in body else None,
+            "secret": server.hash_password(body["password"]) if "password" in body else None,
             "kept": {k: body[k] for k in ("passwordPolicy",) if k in body},
         }
         return self._now(call, key, "UPDATE_USER", CHANGE_USER, "change_user", args)

@@ -18,7 +18,7 @@ from gcp_sandbox.services.storage.common import Access, invalid
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.call import Call
 
-MOST_CALLS = 100
+MAX_CALLS = 100
 PREFIX = "/storage/v1/"
 
 
@@ -40,9 +40,9 @@ class Batch(Access):
         parts = _parse(call)
         if not parts:
             raise invalid("The batch request contains no calls.", reason="badRequest")
-        if len(parts) > MOST_CALLS:
+        if len(parts) > MAX_CALLS:
             raise invalid(
-                f"The batch request contains {len(parts)} calls which exceeds the limit of {MOST_CALLS}.",
+                f"The batch request contains {len(parts)} calls which exceeds the limit of {MAX_CALLS}.",
                 reason="badRequest",
             )
         boundary = f"batch_{secrets.token_urlsafe(18)}"

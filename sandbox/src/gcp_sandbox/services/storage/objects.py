@@ -47,7 +47,7 @@ WRITABLE = (
 )
 # What a copy takes from its source unless the request says otherwise.
 COPIED = (*WRITABLE[:7], "metadata")
-MOST_COMPONENTS = 32
+MAX_COMPONENTS = 32
 MEBIBYTE = 1 << 20
 
 
@@ -142,9 +142,9 @@ class Objects(Access):
         sources = call.body.get("sourceObjects") or []
         if not sources:
             raise invalid("You must provide at least one source component.", reason="required")
-        if len(sources) > MOST_COMPONENTS:
+        if len(sources) > MAX_COMPONENTS:
             raise invalid(
-                f"The number of source components provided ({len(sources)}) exceeds the maximum ({MOST_COMPONENTS})"
+                f"The number of source components provided ({len(sources)}) exceeds the maximum ({MAX_COMPONENTS})"
             )
         rows = []
         for source in sources:
@@ -340,13 +340,13 @@ class Objects(Access):
             "kmsKeyName": call.query.get("destinationKmsKeyName"),
         }
         given = {key: value for key, value in call.body.items() if key in (*WRITABLE, "storageClass", "acl")}
-        metadata = given if given.keys() & set(COPIED) else {**self._carried(source), **given}
+        metadata = given if given.keys() & set(COPIED) else {**self._copied_metadata(source), **given}
         self.before_write(call, bucket, name, metadata, options)
         same = {key: source["object"][key] for key in ("componentCount",) if key in source["object"]}
         return self.write(call, bucket, name, self.objects.duplicate(source), metadata, options, same), bucket
 
     @staticmethod
-    def _carried(source: dict) -> dict:
+    def _copied_metadata(source: dict) -> dict:
         return {key: source["object"][key] for key in COPIED if key in source["object"]}
 
     def _rewritten(self, call: Call, source_bucket: dict, source: dict, destination: dict) -> int:

@@ -30,7 +30,7 @@ def test_the_first_run_creates_what_its_plan_lists(fresh, deployed):
     assert planned["hosts"]["demo"]["status"] == applied["hosts"]["demo"]["status"] == "changes"
     assert planned["applied"]["create"] == applied["planned"]["create"] == 0
     assert planned["planned"] == applied["applied"]
-    made = {name.split("/")[1] for name in deployed.owned("demo")}
+    made = [name.split("/")[1] for name in deployed.owned("demo")]
     listed = [item["name"] for item in planned["hosts"]["demo"]["changes"] if item["action"] == "create"]
     assert not [name for name in made if not any(name in path for path in listed)]
     # Neither databases and their users nor images are among the resources that are listed from outside.

@@ -210,6 +210,6 @@ STEPS = [
         "iam_bindings",
         {"resource": "//pubsub.googleapis.com/projects/{{ project }}/topics/t", "bindings": [_binding("roles/x")]},
         lambda cloud: None,
-        fails="is not the full resource name of something whose IAM policy is supported",
+        fails="is not the full resource name of a resource with a supported IAM policy",
     ),
 ]

@@ -36,17 +36,15 @@ CASES = {
         {"cloudrun_mlflow_max_instances": "many"},
     ),
     "wrong-value": Case(("mlflow_env", "production", "dev, staging or prod"), {"mlflow_env": "production"}),
-    "no-target": Case(
-        ('no target "appengines"', "mlflow_target of no-target", "cloudrun"), {"mlflow_target": "appengines"}
-    ),
-    "no-region": Case(("gcp_region", "Set gcp_region"), {"gcp_region": ""}),
+    "no-target": Case(("mlflow_target", "appengines", "one of cloudrun"), {"mlflow_target": "appengines"}),
+    "no-region": Case(("gcp_region", "Set it, for example to"), {"gcp_region": ""}),
     "no-password": Case(
         ("nothing but MLflow's own login", "mlflow_access_password_accepted=true"), {"mlflow_access": "password"}
     ),
     "contradiction": Case(
         (
             "1. ",
-            "mlflow_access_members says who gets in",
+            "mlflow_access_members grants access",
             "-> Empty mlflow_access_members",
             "cloudrun_mlflow_min_instances is 9, more than the 3",
             "-> Lower it",
@@ -71,13 +69,13 @@ CASES = {
         {"mlflow_database_authorized_networks": [{"name": "all", "value": "0.0.0.0/0"}]},
     ),
     "connections": Case(
-        ("can open 40 connections", "(db-f1-micro) takes 25", "cloudrun_mlflow_max_instances to 3"),
+        ("can open 40 connections", "(db-f1-micro) accepts 25", "mlflow_max_instances to 3"),
         {"mlflow_database_tier": "db-f1-micro"},
     ),
     "too-long": Case(
-        ("service account", "6 to 30", "mlflow_bucket is", "3 to 63", "at most 49"), {"mlflow_name": "long" * 15}
+        ("service account has at most 30", "mlflow_bucket is", "at most 63", "at most 49"), {"mlflow_name": "long" * 15}
     ),
-    "own-labels": Case(("managed-by", "Leave those to the deployment"), {"mlflow_labels": {"managed-by": "me"}}),
+    "own-labels": Case(("mlflow_labels", "Remove managed-by"), {"mlflow_labels": {"managed-by": "me"}}),
     "no-key-file": Case(("/nowhere/key.json",), {"gcp_service_account_file": "/nowhere/key.json"}),
     "bad-key": Case(
         ("Cannot use the given service account contents", "credentials as Google made them"),
@@ -95,7 +93,6 @@ CASES = {
     ),
     "viewer": Case(
         (
-            "mlflow_env is",
             "sqladmin.googleapis.com",
             "viewer@",
             "serviceusage.services.enable",
@@ -107,8 +104,10 @@ CASES = {
             "secretmanager.secrets.create",
             f"{TAKEN} belongs to another owner",
         ),
-        {"mlflow_env": "wrong", "mlflow_bucket": TAKEN},
+        {"mlflow_bucket": TAKEN},
     ),
+    # A wrong value does not hide what else would fail.
+    "viewer-and-value": Case(("mlflow_env is", "lacks permissions"), {"mlflow_env": "wrong"}),
     "taken": Case((TAKEN, "belongs to another owner", "Choose another name"), {"mlflow_bucket": TAKEN}),
     "foreign": Case(
         ("was not created by this deployment", "mlflow_adopt=true"),
@@ -181,7 +180,8 @@ def refused(projects, controller, box, tmp_path_factory):
     key.write_text(json.dumps(_viewer(good)))
     key.chmod(0o600)
     hosts = {name: projects[case.project].variables | case.variables for name, case in CASES.items()}
-    hosts["viewer"] |= {"gcp_service_account_file": str(key), "gcp_quota_project": ""}
+    for name in ("viewer", "viewer-and-value"):
+        hosts[name] |= {"gcp_service_account_file": str(key), "gcp_quota_project": ""}
     before = box.everything()
     play = controller.run(DEPLOY, hosts=hosts, verbosity=4)
     return {"play": play, "before": before, "after": box.everything()}

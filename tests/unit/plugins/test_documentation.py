@@ -172,3 +172,11 @@ def test_a_module_file_is_documentation_options_and_wiring(name):
         f"{name}.py has {lines} lines of logic; {LARGEST} are allowed. Move what is not documentation, options or"
         " wiring to plugins/module_utils."
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_main_runs_the_module_with_its_options(name, monkeypatch):
+    module, calls = load(name), []
+    monkeypatch.setattr(module, "run_module", lambda *arguments: calls.append(arguments))
+    module.main()
+    assert calls == [(module.OPTIONS, module.run)]

@@ -126,7 +126,7 @@ def _alone(variable: Variable, values: Mapping[str, Any], derived: Mapping[str, 
 
 
 def _may_be_empty(variable: Variable) -> bool:
-    return variable.name not in _NEEDED and (variable.default == "" or variable.templated)
+    return variable.name not in _NEEDED and (variable.default == "" or variable.templated or variable.required)
 
 
 def _faults(variable: Variable, value: Any, at: str) -> Iterator[tuple[str, Fault, str]]:
@@ -176,11 +176,17 @@ def _fault(variable: Variable, value: Any) -> Fault | None:
         listed = f"{', '.join(most)} or {last}" if most else last
         return "which is not one of its values", f"{hint}Set it to {listed}."
     if variable.minimum is not None and value < variable.minimum:
-        return f"less than the least, {variable.minimum:g}", f"Set it to {variable.minimum:g} to {variable.maximum:g}."
+        return (
+            f"which is less than the minimum of {variable.minimum:g}",
+            f"Set it to {variable.minimum:g} to {variable.maximum:g}.",
+        )
     if variable.maximum is not None and value > variable.maximum:
-        return f"more than the most, {variable.maximum:g}", f"Set it to {variable.minimum:g} to {variable.maximum:g}."
+        return (
+            f"which is more than the maximum of {variable.maximum:g}",
+            f"Set it to {variable.minimum:g} to {variable.maximum:g}.",
+        )
     if variable.pattern and not re.fullmatch(variable.pattern, value):
-        return "which has not the right form", f"{variable.description[0]} It matches {variable.pattern}."
+        return "which does not have the required form", f"{variable.description[0]} It matches {variable.pattern}."
     if variable.rule in RULES:
         return RULES[variable.rule](value)
     return None

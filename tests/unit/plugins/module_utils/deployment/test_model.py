@@ -73,7 +73,8 @@ def test_an_existing_database_and_bucket_keep_version_and_place(target):
 
 
 @pytest.mark.parametrize(
-    ("region", "place"), [("europe-west1", "EU"), ("us-central1", "US"), ("asia-east1", "ASIA"), ("southamerica-east1", "US")]
+    ("region", "place"),
+    [("europe-west1", "EU"), ("us-central1", "US"), ("asia-east1", "ASIA"), ("southamerica-east1", "US")],
 )
 def test_app_engine_prefers_a_continent_for_a_new_bucket(region, place):
     found = d.deployed(mlflow_target="appengine", gcp_region=region)
@@ -403,7 +404,10 @@ def test_minimum_and_maximum(given, variable):
 
 
 def test_apis_and_permissions_follow_from_the_choices():
-    everything, little = d.deployed(), d.deployed(mlflow_image="europe-west1-docker.pkg.dev/p/r/mlflow:1", mlflow_access="iam")
+    everything, little = (
+        d.deployed(),
+        d.deployed(mlflow_image="europe-west1-docker.pkg.dev/p/r/mlflow:1", mlflow_access="iam"),
+    )
     extra = {"artifactregistry.googleapis.com", "cloudbuild.googleapis.com", "iap.googleapis.com"}
     assert set(everything.requirements.services) - set(little.requirements.services) == extra
     assert "cloudbuild.builds.create" in everything.requirements.permissions

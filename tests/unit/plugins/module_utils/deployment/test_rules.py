@@ -9,7 +9,7 @@ import pathlib
 
 import googleapiclient
 import pytest
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import rules, values
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import model, rules, values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import cloudrun, cloudsql, flags, places
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.variables import ROLES, all_variables
 from ansible_collections.mlplatform.gcp.tests.unit.plugins.module_utils.deployment._values import (
@@ -45,12 +45,12 @@ BAD = [
     ("mlflow_memory", "16Gi", ("128Mi to 4Gi", "or mlflow_cpu to 4")),
     ("mlflow_memory", "400Gi", ("128Mi to 4Gi",)),
     ("mlflow_memory", "256Mi", ("too little", "2Gi")),
-    ("mlflow_min_instances", -1, ("-1", "less than the least, 0")),
-    ("mlflow_max_instances", 0, ("less than the least, 1",)),
-    ("mlflow_max_instances", 100000, ("more than the most, 1000",)),
+    ("mlflow_min_instances", -1, ("-1", "less than the minimum of 0")),
+    ("mlflow_max_instances", 0, ("less than the minimum of 1",)),
+    ("mlflow_max_instances", 100000, ("more than the maximum of 1000",)),
     ("mlflow_min_instances", 9, ("more than the 3 of mlflow_max_instances",), {"mlflow_max_instances": 3}),
-    ("cloudrun_mlflow_concurrency", 5000, ("5000", "more than the most, 1000")),
-    ("cloudrun_mlflow_concurrency", 0, ("less than the least, 1",)),
+    ("cloudrun_mlflow_concurrency", 5000, ("5000", "more than the maximum of 1000")),
+    ("cloudrun_mlflow_concurrency", 0, ("less than the minimum of 1",)),
     ("cloudrun_mlflow_timeout", 99999, ("99999", "3600")),
     ("cloudrun_mlflow_ingress", "ALL", ("INGRESS_TRAFFIC_ALL",)),
     ("cloudrun_mlflow_cpu_idle", False, ("at least one CPU",), {
@@ -65,7 +65,7 @@ BAD = [
     ("cloudrun_mlflow_memory", "lots", ("amount of memory",)),
     ("cloudrun_mlflow_memory", "16Gi", ("Set cloudrun_mlflow_memory to 128Mi to 4Gi",)),
     ("cloudrun_mlflow_min_instances", -1, ("-1",)),
-    ("cloudrun_mlflow_workers", 0, ("less than the least, 1",)),
+    ("cloudrun_mlflow_workers", 0, ("less than the minimum of 1",)),
     ("cloudrun_mlflow_pool_overflow", -5, ("-5",)),
     ("cloudrun_mlflow_env", {"PORT": "1"}, ("PORT",)),
     ("appengine_mlflow_memory_gb", 9, ("is 9, ", "0.5 to 6.1"), APP),
@@ -108,12 +108,12 @@ BAD = [
     ("cloudsql_disk_type", "HYPERDISK_BALANCED", ("db-c4a-highmem-2",)),
     ("cloudsql_disk_type", "PD_HDD", ("PD_SSD",), {
         "cloudsql_edition": "ENTERPRISE_PLUS", "mlflow_database_tier": "db-perf-optimized-N-2"}),
-    ("cloudsql_disk_size_gb", 1, ("less than the least, 10",)),
-    ("cloudsql_disk_size_gb", 100000, ("more than the most, 65536",)),
+    ("cloudsql_disk_size_gb", 1, ("less than the minimum of 10",)),
+    ("cloudsql_disk_size_gb", 100000, ("more than the maximum of 65536",)),
     ("cloudsql_disk_size_gb", 4000, ("3062",), {"mlflow_database_tier": "db-f1-micro"}),
     ("cloudsql_disk_autoresize_limit_gb", 20, ("less than the 50",), {"cloudsql_disk_size_gb": 50}),
     ("cloudsql_disk_autoresize_limit_gb", -1, ("-1",)),
-    ("cloudsql_backup_retained", 0, ("less than the least, 1",)),
+    ("cloudsql_backup_retained", 0, ("less than the minimum of 1",)),
     ("cloudsql_backup_retained", 1000, ("365",)),
     ("cloudsql_backup_start_time", "25:00", ("time of day",)),
     ("cloudsql_backup_start_time", 750, ("in quotes",)),
@@ -194,14 +194,14 @@ BAD = [
     ("mlflow_image_build_args", {"A B": "1"}, ('"A B"', "build argument")),
     ("mlflow_image_build_args", {"A": "1\n2"}, ("one line",)),
     ("mlflow_image_machine_type", "n1-standard-1", ("E2_HIGHCPU_8",)),
-    ("mlflow_image_keep_versions", -1, ("less than the least, 1",)),
-    ("mlflow_image_timeout", 0, ("less than the least, 1",)),
-    ("mlflow_workers", 0, ("less than the least, 1",)),
-    ("mlflow_workers", -3, ("less than the least, 1",)),
+    ("mlflow_image_keep_versions", -1, ("less than the minimum of 1",)),
+    ("mlflow_image_timeout", 0, ("less than the minimum of 1",)),
+    ("mlflow_workers", 0, ("less than the minimum of 1",)),
+    ("mlflow_workers", -3, ("less than the minimum of 1",)),
     ("mlflow_workers", 1000, ("mlflow_memory 2Gi", "room for 8", "Lower it")),
-    ("mlflow_pool_size", -1, ("less than the least, 0",)),
-    ("mlflow_pool_overflow", -1, ("less than the least, 0",)),
-    ("mlflow_keep_versions", -1, ("less than the least, 0",), APP),
+    ("mlflow_pool_size", -1, ("less than the minimum of 0",)),
+    ("mlflow_pool_overflow", -1, ("less than the minimum of 0",)),
+    ("mlflow_keep_versions", -1, ("less than the minimum of 0",), APP),
     ("mlflow_allowed_hosts", ["https://mlflow.example.com"], ("host name", "without https://")),
     ("mlflow_allowed_hosts", ["a..b"], ("host name",)),
     *(
@@ -225,11 +225,11 @@ BAD = [
     ("mlflow_cpu", "3", ("even number", "App Engine"), APP),
     ("mlflow_cpu", "0.5", ("App Engine",), APP),
     ("mlflow_memory", "16Gi", ("0.5Gi to 6.1Gi",), APP),
-    ("appengine_mlflow_disk_gb", 5, ("less than the least, 10",), APP),
+    ("appengine_mlflow_disk_gb", 5, ("less than the minimum of 10",), APP),
     ("appengine_mlflow_disk_gb", 20000, ("10240",), APP),
     ("appengine_mlflow_target_cpu_utilization", 0, ("share of the CPU",), APP),
     ("appengine_mlflow_target_cpu_utilization", 75, ("at most 1",), APP),
-    ("appengine_mlflow_readiness_check", {"timeout": 0}, ("timeout", "less than the least, 1"), APP),
+    ("appengine_mlflow_readiness_check", {"timeout": 0}, ("timeout", "less than the minimum of 1"), APP),
     ("appengine_mlflow_readiness_check", {"path": "health"}, ("path",), APP),
     ("appengine_mlflow_readiness_check", {"app_start_timeout": 9999}, ("1800",), APP),
     ("appengine_mlflow_readiness_check", {"interval": 5}, ("interval", "check_interval"), APP),
@@ -319,13 +319,13 @@ BAD = [
     ("service_accounts_list", [{"account_id": "a"}], ("service_accounts_list[0].account_id",)),
     ("secrets_list", [{"name": "s"}], ("payload, payload_file, generate, template",)),
     ("secrets_list", [{"name": "s", "payload": "hunter2", "template": "b"}], ("a hidden value", "but one")),
-    ("secrets_list", [{"name": "s", "generate": {"length": 1}}], ("less than the least, 8",)),
+    ("secrets_list", [{"name": "s", "generate": {"length": 1}}], ("less than the minimum of 8",)),
     ("secrets_list", [{"name": "s", "template": "{p}", "template_secrets": {"p": "x"}}], ("template_secrets.p",)),
     ("secrets_list", [{"name": "s", "payload": "x" * 70000}], ("a hidden value", "65536")),
     ("gcp_apis_services", ["run"], ("run.googleapis.com",)),
     ("preflight_permissions", ["run"], ("SERVICE.RESOURCE.VERB",)),
     ("mlflow_verify_url", "mlflow", ("https://HOST",)),
-    ("mlflow_verify_experiment", "", ("right form",)),
+    ("mlflow_verify_experiment", "", ("required form",)),
     ("iap_brand_resource", "x", ("iap_web",)),
     # Choices that do not work yet, and resources of others
     ("mlflow_database", "in_cluster", ("in_cluster", "does not work yet", "cloudsql")),
@@ -606,8 +606,10 @@ SET = set(all_variables()) - {"mlflow_target"}
 @pytest.mark.parametrize("role", ROLES.values(), ids=ROLES)
 def test_what_a_variable_cannot_be_is_named(role, kind):
     target = {"mlflow_target": role.target} if role.target else {}
-    found = judged({variable.name: anything()[kind] for variable in role.variables if variable.name in SET} | target)
+    given = {variable.name: anything()[kind] for variable in role.variables if variable.name in SET} | target
+    found = judged(given)
     named = {problem.variable for problem in found}
+    assert named <= {problem.variable for problem in model.compute(GOOD | given, model.Observed()).problems}
     for variable in role.variables:
         free = variable.name in FREE and kind == "control"
         if variable.name in SET and kind in NEVER[variable.type] and not free:

@@ -16,6 +16,7 @@ import sys
 import textwrap
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import deployer_roles, permissions
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets import TARGETS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCE = ROOT.parent / "shared" / "iam" / "roles.json"
@@ -52,7 +53,7 @@ ROLES = {
 
 def predefined() -> dict[str, tuple[int, tuple[str, ...]]]:
     """Return the roles of ``_predefined_roles.py`` as ../shared/iam has them."""
-    wanted = set(permissions.everything())
+    wanted = set(permissions.everything(TABLES))
     services = {name.split(".")[0] for name in wanted}
     found = {}
     for name, role in json.loads(SOURCE.read_text()).items():
@@ -99,7 +100,7 @@ PLAYBOOKS = {
     "destroy": "`playbooks/destroy.yml`",
     "destroy_data": "`playbooks/destroy.yml` with `mlflow_destroy_data=true`",
 }
-TARGETS = {"cloudrun": "Cloud Run", "appengine": "App Engine"}
+TABLES = [target.permissions for target in TARGETS.values()]
 USUAL = {"iap": True}
 # Difference from a usual deployment -> (the actions' parameters, the targets that have the choice)
 CHOICES = {
@@ -111,7 +112,7 @@ CHOICES = {
     "All APIs are enabled already": ({"enables": False}, TARGETS),
     "All APIs are enabled already, and `mlflow_access: iam`": ({"enables": False, "iap": False}, ["cloudrun"]),
     "The project has no App Engine application yet": ({"creates_application": True}, ["appengine"]),
-    "The deployment ran on another target before": ({"retires": tuple(permissions.TARGETS)}, TARGETS),
+    "The deployment ran on another target before": ({"retires": TABLES}, TARGETS),
 }
 
 INTRODUCTION = """\
@@ -153,7 +154,7 @@ def table(head: list[str], body: list[list[str]]) -> str:
 
 
 def roles(action: str, target: str, **choices: object) -> deployer_roles.RoleSet:
-    return deployer_roles.smallest(permissions.needed(action, target, **(USUAL | choices)))
+    return deployer_roles.smallest(permissions.needed(action, TARGETS[target].permissions, **(USUAL | choices)))
 
 
 def overview() -> str:
@@ -188,20 +189,20 @@ def _names(names: set[str]) -> str:
 def details(target: str) -> str:
     """Return the section of a target: commands and permissions."""
     parts = [
-        f"## {TARGETS[target]}",
+        f"## {TARGETS[target].title}",
         "`PROJECT` is the id of the project, `MEMBER` for example `serviceAccount:EMAIL`.",
     ]
     for action in permissions.ACTIONS:
         lines = deployer_roles.commands("PROJECT", "MEMBER", roles(action, target))
-        parts.append(f"### {TITLES[action]} ({TARGETS[target]})")
+        parts.append(f"### {TITLES[action]} ({TARGETS[target].title})")
         parts.append("\n".join([f"{PLAYBOOKS[action]}:", "", "```shell", *lines, "```"]))
-    rows = {action: permissions.rows(action, target, **USUAL) for action in permissions.ACTIONS}
+    rows = {action: permissions.rows(action, TARGETS[target].permissions, **USUAL) for action in permissions.ACTIONS}
     body = []
     for name in sorted(set().union(*rows.values())):
         method = next((found[name] for found in rows.values() if found.get(name)), "")
         body.append([f"`{name}`", f"`{method}`" if method else "", *("x" if name in rows[a] else "" for a in rows)])
     head = ["permission", "method that needs it", *(action.replace("_", " ") for action in rows)]
-    parts += [f"### Permissions ({TARGETS[target]})", table(head, body)]
+    parts += [f"### Permissions ({TARGETS[target].title})", table(head, body)]
     return "\n\n".join(parts)
 
 

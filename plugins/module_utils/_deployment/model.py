@@ -29,6 +29,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existin
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.requirements import (
     Requirements,
+    reading,
     requirements,
 )
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets import TARGETS
@@ -232,18 +233,11 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
     others = others if context["mlflow_retire_other_targets"] else []
     running = target.server(context, bucket.uri, sized)
     who = access(context)
-    needed = requirements(context, target, others, image)
     removed = target.removal(context)
-    if action != "deploy":
-        needed = replace(
-            needed,
-            services=removal.services(context, target),
-            other_services=[],
-            permissions=[],
-            resources=removal.resources(context, target),
-            principals=[],
-            organization=False,
-        )
+    if action == "deploy":
+        needed = requirements(context, target, others, image)
+    else:
+        needed = removal.requirements(context, target) if action == "destroy" else reading(context, target)
     own = [(item["type"], item["name"]) for item in target.resources(context)]
     steps = removal.removal(context, own)
     retired = [other for other in others if other.api in context.existing.enabled and other.removal(context).exists]

@@ -5,7 +5,7 @@
 """The permissions that the deployer needs on the project, for each action and target.
 
 One table per service and one per target. A row is a permission and the method that needs it, by its id in Google's
-discovery documents. A new target defines a :class:`Table` of its own and passes it to :func:`needed`.
+discovery documents. A new target defines a :class:`Table` of its own, in its file in ``targets``.
 """
 
 from __future__ import annotations
@@ -255,6 +255,8 @@ APP_ENGINE = Table(
     verify={
         "appengine.applications.get": "appengine.apps.get",
         "appengine.services.get": "appengine.apps.services.get",
+        "appengine.services.list": "appengine.apps.services.list",
+        "appengine.versions.list": "appengine.apps.services.versions.list",
     },
     destroy={**_PROJECT_POLICY, **_REMOVE_VERSIONS},
     retire=_REMOVE_VERSIONS,
@@ -265,7 +267,6 @@ APPLICATION = Table(deploy={"appengine.applications.create": "appengine.apps.cre
 #: Verification reads the login's password, or the id of the OAuth client.
 CREDENTIALS = Table(verify=READ_SECRET)
 
-TARGETS: dict[str, Table] = {"cloudrun": CLOUD_RUN, "appengine": APP_ENGINE}
 ENGINES: dict[str, Table] = {"cloud_build": CLOUD_BUILD}
 DATABASES: dict[str, Table] = {"cloudsql": CLOUD_SQL}
 MIGRATIONS: dict[str, Table] = {"cloud_run_job": CLOUD_RUN_JOB}
@@ -290,7 +291,7 @@ ON_BUCKETS = frozenset(
 OWNER = "resourcemanager.projects.undelete"
 
 
-def needed(action: str, target: str | Table, *, extra: Iterable[str] = (), **choices: Any) -> tuple[str, ...]:
+def needed(action: str, target: Table, *, extra: Iterable[str] = (), **choices: Any) -> tuple[str, ...]:
     """Return the permissions that an action needs, sorted.
 
     :param extra: more permissions, for what a target adds.
@@ -301,7 +302,7 @@ def needed(action: str, target: str | Table, *, extra: Iterable[str] = (), **cho
 
 def rows(
     action: str,
-    target: str | Table,
+    target: Table,
     *,
     builds: bool = True,
     engine: str = "cloud_build",
@@ -315,12 +316,12 @@ def rows(
     migration: str = "cloud_run_job",
     secrets: str = "secret_manager",
     artifacts: str = "gcs",
-    retires: Iterable[str | Table] = (),
+    retires: Iterable[Table] = (),
 ) -> dict[str, str]:
     """Return the permissions that an action needs, each with the method that needs it (empty: it is no method).
 
     :param action: one of :data:`ACTIONS`; ``destroy_data`` includes ``destroy``.
-    :param target: a name of :data:`TARGETS`, or the table of a target that is not in it.
+    :param target: the table of a target.
     :param builds: whether the image is built. A removal includes the image of an earlier build in any case.
     :param engine: a key of :data:`ENGINES`, or a container engine of the controller.
     :param iap: whether Identity-Aware Proxy protects MLflow; for a removal, and for a change from a target that it
@@ -332,7 +333,7 @@ def rows(
     :param quota_project: whether requests name a quota project. The permission is needed on that project.
     :param database: a key of :data:`DATABASES`. Any other value stands for a choice outside Google Cloud, which
         needs no permission. The same holds for ``migration``, ``secrets`` and ``artifacts``.
-    :param retires: the other targets, from which a deployment removes its server.
+    :param retires: the tables of other targets, from which a deployment removes its server.
     """
     if action not in ACTIONS:
         raise ValueError(f"{action!r} is not one of {', '.join(ACTIONS)}.")
@@ -343,7 +344,7 @@ def rows(
         MIGRATIONS.get(migration),
         SECRET_STORES.get(secrets),
         ARTIFACTS.get(artifacts),
-        _table(target),
+        target,
         IMAGE if builds or action != "deploy" else None,
         ENGINES.get(engine, PUSH) if builds else None,
         IAP if iap else None,
@@ -355,23 +356,19 @@ def rows(
     for table in tables:
         found.update(table.rows(action) if table else {})
     if action == "deploy":
-        found.update(_table(target).client if iap and custom_client else {})
+        found.update(target.client if iap and custom_client else {})
         for other in retires:
-            found.update(_table(other).retire)
+            found.update(other.retire)
     return found | (USE_QUOTA_PROJECT if quota_project else {})
 
 
-def everything() -> tuple[str, ...]:
-    """Return all permissions that any action on any target of :data:`TARGETS` needs, sorted."""
+def everything(targets: Iterable[Table]) -> tuple[str, ...]:
+    """Return all permissions that any action on any of the targets needs, sorted."""
     alone = (PROJECT, ENABLE_APIS, SERVICE_ACCOUNTS, IMAGE, PUSH, IAP, CREDENTIALS, APPLICATION)
-    choices = (TARGETS, ENGINES, DATABASES, MIGRATIONS, SECRET_STORES, ARTIFACTS)
-    tables = [*alone, *(table for choice in choices for table in choice.values())]
+    choices = (ENGINES, DATABASES, MIGRATIONS, SECRET_STORES, ARTIFACTS)
+    tables = [*targets, *alone, *(table for choice in choices for table in choice.values())]
     found = {name for table in tables for action in (*ACTIONS, "retire", "client") for name in table.rows(action)}
     return tuple(sorted(found | set(USE_QUOTA_PROJECT)))
-
-
-def _table(target: str | Table) -> Table:
-    return TARGETS[target] if isinstance(target, str) else target
 
 
 def to_test(permissions: Iterable[str]) -> tuple[str, ...]:

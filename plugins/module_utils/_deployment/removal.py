@@ -57,6 +57,19 @@ def services(context: Context, target: Target) -> list[str]:
     return list(dict.fromkeys([*_requirements.services(context, target), *_OPTIONAL_SERVICES]))
 
 
+def requirements(context: Context, target: Target) -> _requirements.Requirements:
+    """Return what a removal needs."""
+    action = "destroy_data" if context["mlflow_destroy_data"] else "destroy"
+    return _requirements.Requirements(
+        services=services(context, target),
+        other_services=[],
+        permissions=_requirements.permissions(action, context, target),
+        resources=resources(context, target),
+        principals=[],
+        organization=False,
+    )
+
+
 def resources(context: Context, target: Target) -> list[dict[str, Any]]:
     """Return all resources that a deployment can have, whatever it was deployed with, data last."""
     names, region, anywhere = context.names, context.region, _requirements.ANYWHERE

@@ -114,28 +114,46 @@ def secret_names(context: Context, *, all_of_them: bool) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def requirements(context: Context, target: Target, others: Iterable[Target], image: Image) -> Requirements:
-    """Return what a deployment needs; ``others`` are the targets with a server to retire."""
-    others = list(others)
-    needed = _permissions.needed(
-        "deploy",
+def permissions(action: str, context: Context, target: Target, retired: Iterable[Target] = ()) -> list[str]:
+    """Return the permissions on the project that an action needs; ``retired`` are the targets that it may retire."""
+    found = _permissions.needed(
+        action,
         target.permissions,
         builds=context.builds,
+        engine=context["mlflow_image_engine"],
         iap=context.iap,
         login=context.login,
         custom_client=context.custom_client,
         enables=bool(context.existing.disabled),
-        retires=[other.permissions for other in others if other.api in context.existing.enabled],
+        retires=[other.permissions for other in retired if other.api in context.existing.enabled],
         database=context["mlflow_database"],
         migration=context["mlflow_migration"],
         secrets=context["mlflow_secrets"],
         artifacts=context["mlflow_artifact_store"],
     )
+    return list(found)
+
+
+def reading(context: Context, target: Target) -> Requirements:
+    """Return what a playbook needs that only reads the server, such as the verification."""
+    return Requirements(
+        services=services(context, target),
+        other_services=[],
+        permissions=permissions("verify", context, target),
+        resources=[dict(resource, adopt=True, read=[]) for resource in target.resources(context)],
+        principals=[],
+        organization=False,
+    )
+
+
+def requirements(context: Context, target: Target, others: Iterable[Target], image: Image) -> Requirements:
+    """Return what a deployment needs; ``others`` are the targets with a server to retire."""
+    others = list(others)
     members = [*context["mlflow_access_members"], *context["mlflow_bucket_readers"]]
     return Requirements(
         services=services(context, target),
         other_services=[other.api for other in others],
-        permissions=list(needed),
+        permissions=permissions("deploy", context, target, others),
         resources=resources(context, target, others, image),
         principals=list(dict.fromkeys(item for item in members if item.startswith(_FROM_SERVICE_ACCOUNTS))),
         organization=context.iap and not context.custom_client,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The roles of docs/permissions.md are enough to deploy, verify and destroy."""
+"""The roles of docs/permissions.md are enough, and preflight prints the commands that grant them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ from typing import Any
 import pytest
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import permissions
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.deployer_roles import smallest
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets import TARGETS
 from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, VERIFY, Project
 
+COMMAND = re.compile(
+    r"^gcloud projects add-iam-policy-binding (?P<project>\S+) --member=(?P<member>\S+) --role=(?P<role>\S+)"
+    r" --condition=None$",
+    re.M,
+)
 CHOICES = {"cloudrun": {"iap": True}, "appengine": {"iap": True, "creates_application": True}}
-TARGETS = list(CHOICES)
-DEPLOYERS = {target: smallest(permissions.needed("deploy", target, **CHOICES[target])).roles for target in TARGETS}
+DEPLOYERS = {
+    name: smallest(permissions.needed("deploy", target.permissions, **CHOICES[name])).roles
+    for name, target in TARGETS.items()
+}
 
 
 @dataclass
 class Deployer:
-    """A service account with a project and the variables of a host that it deploys."""
+    """A service account in a project of its own, and the variables of a host that it deploys."""
 
     project: Project
     email: str
@@ -50,10 +58,19 @@ class Deployer:
         policy["bindings"] += [{"role": role, "members": [member]} for role in roles]
         self.project.ask("POST", f"{url}:setIamPolicy", {"policy": policy})
 
+    def printed(self, message: str) -> list[str]:
+        """The roles of the commands in a message, which are all for this account and this project."""
+        found = [match.groupdict() for match in COMMAND.finditer(message)]
+        assert len(found) == message.count("gcloud projects"), message
+        assert {(item["project"], item["member"]) for item in found} <= {
+            (self.project.project, f"serviceAccount:{self.email}")
+        }
+        return [item["role"] for item in found]
+
 
 @pytest.fixture(scope="module")
 def deployers(box, new_project, small, tmp_path_factory) -> dict[str, Deployer]:
-    """Target -> a deployer without any role, in a project with only the APIs for accounts and policies."""
+    """Target -> a deployer without any role, whose project has only the APIs that make accounts and policies."""
     box.latency("instant")
     folder = tmp_path_factory.mktemp("keys")
     found = {}
@@ -68,8 +85,44 @@ def deployers(box, new_project, small, tmp_path_factory) -> dict[str, Deployer]:
 
 
 @pytest.fixture(scope="module")
+def lacking(deployers, tmp_path_factory) -> dict[str, Deployer]:
+    """Role -> a deployer on Cloud Run that has all roles but this one."""
+    project, folder = deployers["cloudrun"].project, tmp_path_factory.mktemp("lacking")
+    found = {}
+    for number, role in enumerate(DEPLOYERS["cloudrun"]):
+        variables = {"mlflow_target": "cloudrun", "mlflow_name": f"lacks-{number}"}
+        found[role] = Deployer.make(project, f"lacks-{number}", folder, variables)
+        found[role].hold(tuple(other for other in DEPLOYERS["cloudrun"] if other != role))
+    return found
+
+
+@pytest.fixture(scope="module")
+def refused(deployers, lacking, controller, box):
+    """A run for the deployers without a role, and for those that lack one."""
+    hosts = {target: deployer.variables for target, deployer in deployers.items()}
+    hosts |= {deployer.variables["mlflow_name"]: deployer.variables for deployer in lacking.values()}
+    before = box.everything()
+    play = controller.run(DEPLOY, "--forks", "4", hosts=hosts, verbosity=4)
+    assert box.everything() == before
+    return play
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_deployer_without_roles_is_told_the_smallest_set(refused, deployers, target):
+    message = refused.message(target)
+    assert set(deployers[target].printed(message)) == set(DEPLOYERS[target]), message
+
+
+@pytest.mark.parametrize("role", DEPLOYERS["cloudrun"])
+def test_preflight_prints_the_command_for_the_one_role_that_is_missing(refused, lacking, role):
+    deployer = lacking[role]
+    message = refused.message(deployer.variables["mlflow_name"])
+    assert set(deployer.printed(message)) == {role}, message
+
+
+@pytest.fixture(scope="module")
 def deployed_by_them(deployers, controller):
-    """The deployments by deployers that hold the roles and no other."""
+    """The deployments by deployers that hold what preflight has printed."""
     for target, deployer in deployers.items():
         deployer.hold(DEPLOYERS[target])
     hosts = {target: deployer.variables for target, deployer in deployers.items()}
@@ -82,7 +135,7 @@ def deployed_by_them(deployers, controller):
 def act(controller, deployers, playbook, action, *options):
     """Run a playbook with exactly the roles of an action."""
     for target, deployer in deployers.items():
-        deployer.hold(smallest(permissions.needed(action, target, iap=True)).roles)
+        deployer.hold(smallest(permissions.needed(action, TARGETS[target].permissions, iap=True)).roles)
     hosts = {target: deployer.variables for target, deployer in deployers.items()}
     return controller.run(playbook, *options, hosts=hosts, verbosity=4)
 

@@ -17,7 +17,9 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.deploye
     member,
     smallest,
 )
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets import TARGETS as REGISTRY
 
+TARGETS = {name: target.permissions for name, target in REGISTRY.items()}
 ROOT = pathlib.Path(__file__).resolve().parents[5]
 OFFERS = {
     "roles/a.small": (2, "a.x a.y"),
@@ -82,16 +84,16 @@ def test_is_exact(seed):
 
 
 def test_the_order_of_the_input_does_not_matter():
-    wanted = list(permissions.needed("deploy", "cloudrun", iap=True))
+    wanted = list(permissions.needed("deploy", TARGETS["cloudrun"], iap=True))
     expected = smallest(wanted)
     backwards = dict(reversed(ROLES.items()))
     assert smallest(reversed(wanted), offers=backwards) == expected
 
 
 @pytest.mark.parametrize("action", permissions.ACTIONS)
-@pytest.mark.parametrize("target", permissions.TARGETS)
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_the_roles_of_a_deployer_hold_what_it_needs_and_none_can_be_left_out(action, target):
-    needed = set(permissions.needed(action, target, iap=True, custom_client=True, retires=tuple(permissions.TARGETS)))
+    needed = set(permissions.needed(action, target, iap=True, custom_client=True, retires=tuple(TARGETS.values())))
     found = smallest(needed)
     held = [set(ROLES[name][1].split()) for name in found.roles]
     assert found.uncovered == ()
@@ -100,7 +102,7 @@ def test_the_roles_of_a_deployer_hold_what_it_needs_and_none_can_be_left_out(act
         assert not needed <= set().union(*held[:left_out], *held[left_out + 1 :])
 
 
-@pytest.mark.parametrize("target", permissions.TARGETS)
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_one_missing_role_is_the_answer(target):
     needed = permissions.needed("deploy", target, iap=True)
     roles = smallest(needed).roles
@@ -169,7 +171,7 @@ def test_an_outdated_page_is_noticed(tmp_path, monkeypatch, capsys):
 
 def test_the_page_has_every_command():
     text = script().PAGE.read_text()
-    for action, target in itertools.product(permissions.ACTIONS, permissions.TARGETS):
+    for action, target in itertools.product(permissions.ACTIONS, TARGETS.values()):
         for command in commands("PROJECT", "MEMBER", smallest(permissions.needed(action, target, iap=True))):
             assert f"\n{command}\n" in text
 

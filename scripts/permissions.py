@@ -123,8 +123,8 @@ INTRODUCTION = """\
 The deployer is the user or the service account that runs the playbooks. This page lists the smallest set of
 predefined roles for each target and playbook. A principal with `roles/owner` needs none of them.
 
-Preflight tests the permissions of `deploy` before anything is changed. Where some are missing, it prints the commands
-that grant the smallest set of roles for the missing ones.
+Each playbook tests its permissions before anything is changed. Where some are missing, it prints the commands that
+grant the smallest set of roles for the missing ones.
 
 The tables hold for a deployment with default values: the image is built, Identity-Aware Proxy protects MLflow with
 Google's OAuth client, and APIs are still disabled. [What depends on variables](#what-depends-on-variables) lists the

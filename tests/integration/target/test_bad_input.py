@@ -102,9 +102,9 @@ CASES = {
             "iam.serviceAccounts.create",
             "run.services.create",
             "secretmanager.secrets.create",
-            f"{TAKEN} belongs to another owner",
+            "storage.buckets.get",
+            "--role=roles/secretmanager.admin --condition=None",
         ),
-        {"mlflow_bucket": TAKEN},
     ),
     # A wrong value does not hide what else would fail.
     "viewer-and-value": Case(("mlflow_env is", "lacks permissions"), {"mlflow_env": "wrong"}),

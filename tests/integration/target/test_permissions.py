@@ -31,7 +31,7 @@ DEPLOYERS = {
 
 @dataclass
 class Deployer:
-    """A service account in a project of its own, and the variables of a host that it deploys."""
+    """A service account with a project and the variables of a host that it deploys."""
 
     project: Project
     email: str
@@ -70,7 +70,7 @@ class Deployer:
 
 @pytest.fixture(scope="module")
 def deployers(box, new_project, small, tmp_path_factory) -> dict[str, Deployer]:
-    """Target -> a deployer without any role, whose project has only the APIs that make accounts and policies."""
+    """Target -> a deployer without any role, in a project with only the APIs for accounts and policies."""
     box.latency("instant")
     folder = tmp_path_factory.mktemp("keys")
     found = {}
@@ -108,7 +108,7 @@ def refused(deployers, lacking, controller, box):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_deployer_without_roles_is_told_the_smallest_set(refused, deployers, target):
+def test_preflight_prints_the_smallest_set_for_a_deployer_without_roles(refused, deployers, target):
     message = refused.message(target)
     assert set(deployers[target].printed(message)) == set(DEPLOYERS[target]), message
 

@@ -61,8 +61,8 @@ def requirements(context: Context, target: Target) -> _requirements.Requirements
     """Return what a removal needs."""
     action = "destroy_data" if context["mlflow_destroy_data"] else "destroy"
     return _requirements.Requirements(
-        services=services(context, target),
-        other_services=[],
+        services=[],  # none is enabled for a removal
+        other_services=services(context, target),
         permissions=_requirements.permissions(action, context, target),
         resources=resources(context, target),
         principals=[],

@@ -137,8 +137,8 @@ def permissions(action: str, context: Context, target: Target, retired: Iterable
 def reading(context: Context, target: Target) -> Requirements:
     """Return what a playbook needs that only reads the server, such as the verification."""
     return Requirements(
-        services=services(context, target),
-        other_services=[],
+        services=[],
+        other_services=services(context, target),
         permissions=permissions("verify", context, target),
         resources=[dict(resource, adopt=True, read=[]) for resource in target.resources(context)],
         principals=[],

@@ -228,3 +228,11 @@ def test_a_playbook_that_reads_asks_for_the_server_alone(target):
         target
     ]
     assert not any(resource.get("read") for resource in found)
+
+
+@pytest.mark.parametrize("action", ["read", "destroy"])
+def test_only_a_deployment_needs_apis_to_be_enabled(action):
+    deploy = model.compute(USUAL, model.Observed()).deployment.requirements
+    other = model.compute(USUAL, model.Observed(), action=action).deployment.requirements
+    assert other.services == []
+    assert set(deploy.services) <= set(other.other_services)

@@ -79,7 +79,7 @@ def deployers(box, new_project, small, tmp_path_factory) -> dict[str, Deployer]:
         project.enable("iam", "cloudresourcemanager")
         variables = {"mlflow_target": target, "mlflow_access_members": ["user:alice@example.com"]}
         # Verification on Cloud Run is that of a real server.
-        variables |= {} if target == "cloudrun" else small
+        variables |= {} if target == "cloudrun" else small | {"mlflow_verify_timeout": 60}
         found[target] = Deployer.make(project, "limited", folder, variables)
     return found
 

@@ -24,8 +24,12 @@ _TOKEN = re.compile(
     r"""\s*(?:
         (?P<paren>[()])
       | (?P<word>AND|OR|NOT)\b(?!\s*[=!:<>])
-      | (?P<minus>-)?(?:(?P<field>[\w./-]+)\s*(?P<operator>!=|>=|<=|=|:|<|>)\s*)?
-        (?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s()"=!<>][^\s()"]*))
+      | (?P<minus>-)?(?:
+            (?P<field>[\w./-]+)\s*(?P<operator>!=|>=|<=|=|:|<|>)\s*
+            (?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s()"=!<>][^\s()"]*))
+          | "(?P<text>(?:[^"\\]|\\.)*)"
+          | (?P<plain>[^\s()"=!<>:]++)(?!\s*[=!<>:])
+        )
     )""",
     re.VERBOSE,
 )
@@ -94,7 +98,7 @@ class _Parser:
         return found
 
     def _failure(self) -> ApiError:
-        return self._error(self._text[self._at :])
+        return self._error(self._text[self._at :].strip())
 
     def _peek(self) -> re.Match[str] | None:
         return _TOKEN.match(self._text, self._at)
@@ -139,8 +143,9 @@ class _Parser:
         token = self._peek()
         if token is None or token["paren"] or token["word"]:
             raise self._failure()
-        quoted = token["quoted"] is not None
-        value = re.sub(r"\\(.)", r"\1", token["quoted"]) if quoted else token["bare"]
+        literal = token["quoted"] if token["field"] else token["text"]
+        quoted = literal is not None
+        value = re.sub(r"\\(.)", r"\1", literal) if quoted else token["bare"] or token["plain"]
         found = self._restriction(Restriction(token["field"] or "", token["operator"] or "", value, quoted))
         if found is None or (token["minus"] and "NOT" not in self._words):
             raise self._failure()

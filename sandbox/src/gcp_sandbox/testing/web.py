@@ -63,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             body = open(query["path"], "rb").read()
         elif url.path == "/postgres":
             with socket.socket(socket.AF_UNIX) as server:
-                server.settimeout(10)
+                server.settimeout(60)
                 server.connect(f"{query['folder']}/.s.PGSQL.5432")
                 server.sendall(struct.pack("!ii", 8, 80877103))  # SSLRequest: a server answers S or N
                 try:
@@ -72,7 +72,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     body = b""
         elif url.path == "/greeting":  # what a server says first, as MySQL's does
             with socket.socket(socket.AF_UNIX) as server:
-                server.settimeout(10)
+                server.settimeout(60)
                 server.connect(query["path"])
                 body = server.recv(200)
         elif url.path == "/big":

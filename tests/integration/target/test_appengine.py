@@ -325,7 +325,7 @@ def refused(first, box, controller, project, lonely, small, hosts):
         ("elsewhere", "is in europe-west, not in us-central1; it cannot be moved"),
         ("stranger", "nobody-there@"),
         ("lonely", "is in no organization"),
-        ("invoker", "App Engine knows no invokers"),
+        ("invoker", "App Engine has no invoker role"),
         ("half", "Only one of mlflow_oauth_client_id_secret"),
     ],
 )

@@ -31,8 +31,9 @@ WAYS_OUT = {
 class Preflight:
     """The questions of one task, and the problems found so far."""
 
-    def __init__(self, task):
-        self.params = task.params
+    def __init__(self, task, asked=None):
+        """:param asked: the options of ``preflight_info``, by default those of the task."""
+        self.params = asked or task.params
         self.name = task.project
         self.survey = Survey(task)
         self.caller = task.client.caller
@@ -58,34 +59,29 @@ class Preflight:
     def _ask(self):
         self._services()
         resources = [dict(item, location=self._wanted(item)) for item in self.params["resources"]]
-        first = [item for item in resources if not item["new_only"]]
-        later = [item for item in resources if item["new_only"]]
         wanted = self._permissions()
         members = self._members()
         survey = self.survey
-        questions = {"caller": survey.caller, "billing": survey.billing}
-        if "cloudresourcemanager.googleapis.com" not in survey.disabled:
-            questions = {
-                "caller": survey.caller,
-                "project": survey.project,
-                "billing": survey.billing,
-                "granted": lambda: survey.granted(wanted),
-            }
-        reads = [lambda item=item: survey.resource(item) for item in first]
+        # An API can be disabled in this project and enabled in the quota project, which requests are counted to.
+        questions = {
+            "caller": survey.caller,
+            "project": survey.project,
+            "billing": survey.billing,
+            "granted": lambda: survey.granted(wanted),
+        }
+        reads = [lambda item=item: survey.resource(item) for item in resources]
         checks = [lambda text=text: survey.member(text) for text in members]
         answers = survey.side_by_side([*questions.values(), *reads, *checks])
         known = dict(zip(questions, answers, strict=False))
         answers = answers[len(questions) :]
         self._caller(known["caller"].value)
-        self._project(known.get("project"))
+        self._project(known["project"])
         self._billing(known["billing"])
-        found = _values(answers[: len(first)])
-        self._granted(known.get("granted"), found)
+        found = _values(answers[: len(resources)])
+        self._granted(known["granted"], found)
         self._organization()
-        if later and not any(self._owned(item) for item in found):
-            found += _values(survey.side_by_side([lambda i=i: survey.resource(i) for i in later]))
         self.report["resources"] = [self._describe(item, found) for item in found]
-        for error in [answer.error for answer in answers[len(first) :] if answer.error]:
+        for error in [answer.error for answer in answers[len(resources) :] if answer.error]:
             self.problem("principals", error.message, error.hint)
 
     # Services, project, billing, permissions
@@ -135,7 +131,7 @@ class Preflight:
         return _Hopeless()
 
     def _project(self, answer):
-        if answer is None or isinstance(answer.error, _errors.ApiDisabled):
+        if isinstance(answer.error, _errors.ApiDisabled):
             self.unanswered += ["project", "permissions", "organization"]
             return
         if answer.error:
@@ -185,7 +181,7 @@ class Preflight:
 
     def _granted(self, answer, found):
         """Note the permissions that the caller lacks; ``found`` are the resources that exist or are to be created."""
-        if answer is None or "permissions" in self.unanswered:
+        if "permissions" in self.unanswered:
             return
         if answer.error:
             raise answer.error

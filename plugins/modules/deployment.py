@@ -12,7 +12,7 @@ version_added: 0.3.0
 description:
   - Returns everything that follows from the variables of a deployment and from what exists, as names, labels, members,
     requirements, sizes, the server's environment, and problems.
-  - It sends no request and changes nothing. The roles of this collection carry out what it returns.
+  - It changes nothing. The roles of this collection carry out what it returns.
   - The action plugin of the same name takes the variables from the host that the task runs for.
 author:
   - the mlplatform.gcp authors (@mlplatform)
@@ -30,8 +30,14 @@ options:
       destroy: Remove resources.
       read: Read resources only.
     default: deploy
-  report:
-    description: What M(mlplatform.gcp.preflight_info) returned, if it ran.
+  survey:
+    description:
+      - Whether to read what exists, as M(mlplatform.gcp.preflight_info) does, and to compute the deployment from it.
+      - Later tasks of the play compare with what was read, and read again before they change anything.
+    type: bool
+    default: false
+  existing:
+    description: What an earlier task returned under this name, in place of O(survey).
     type: dict
   made:
     description: What the run has created so far.
@@ -66,15 +72,17 @@ options:
       report: Problems are returned.
     default: fail
 extends_documentation_fragment:
+  - mlplatform.gcp.gcp
   - mlplatform.gcp.attributes.info
 notes:
-  - Needs no permissions and no credentials. Variables that hold credentials are not read.
+  - Needs no permissions without O(survey), and with it those of M(mlplatform.gcp.preflight_info).
+  - Of the variables, those that hold credentials are not read.
 """
 
 EXAMPLES = r"""
 - name: Compute the deployment
   mlplatform.gcp.deployment:
-    problems: report
+    survey: true
   register: deployment
 
 - name: Print the name of its bucket
@@ -127,20 +135,26 @@ removal:
   type: dict
 """
 
+from dataclasses import asdict
+
 from ansible_collections.mlplatform.gcp.plugins.module_utils._build_context import content_tag
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import data, values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.model import ACTIONS, Observed, compute
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem, listed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._preflight import Preflight
 
+# What preflight_info's options have where nothing is set.
+_RESOURCE = {"location": None, "read": [], "host": None, "adopt": False}
 _RESULTS = {"type": "list", "elements": "dict"}
-OPTIONS = Options(
+OPTIONS = GCP + Options(
     {
         "variables": {"type": "dict"},
         "action": {"type": "str", "choices": list(ACTIONS), "default": "deploy"},
-        "report": {"type": "dict"},
+        "survey": {"type": "bool", "default": False},
+        "existing": {"type": "dict"},
         "made": {
             "type": "dict",
             "options": {
@@ -153,25 +167,48 @@ OPTIONS = Options(
         "image_context": {"type": "path"},
         "changed": {"type": "str", "default": "Nothing was changed"},
         "problems": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
-    }
+    },
+    mutually_exclusive=(("survey", "existing"),),
 )
 
 
 def run(task):
     params = task.params
     given = params["variables"] or {}
-    observed = Observed(params["report"], params["made"], _content_tag(given, params), params["image_context"] or "")
-    computed = compute(given, observed, action=params["action"])
-    for text in computed.warnings:
+    tag = _content_tag(given, params)
+
+    def computed(existing):
+        observed = Observed(existing, params["made"], task.check_mode, tag, params["image_context"] or "")
+        return compute(given, observed, action=params["action"])
+
+    existing = params["existing"]
+    outcome = computed(existing)
+    if params["survey"] and outcome.askable:
+        existing = Preflight(task, _questions(outcome.deployment)).result()
+        outcome = computed(existing)
+    for text in outcome.warnings:
         task.warn(text)
-    # The report of Google Cloud is about resources and not about variables; a removal needs only the project.
-    reported = (params["report"] or {}).get("problems") or []
-    if params["action"] != "deploy":
-        reported = [item for item in reported if item["check"] in ("credentials", "project")]
-    problems = [*computed.problems, *(Problem("", item["what"], item["next"]) for item in reported)]
+    problems = [*outcome.problems, *_found(existing, params["action"])]
     if problems and params["problems"] == "fail":
         raise UserError(listed(problems, f"{params['changed']}: {_title(given)} would fail."))
-    return dict(computed.as_dict(), variables=given, changed=False)
+    result = dict(outcome.as_dict(), problems=[asdict(problem) for problem in problems], variables=given, changed=False)
+    return result if existing is None else dict(result, existing=existing)
+
+
+def _questions(deployment):
+    """Return the requirements of a deployment as the options of ``preflight_info``."""
+    asked = asdict(deployment.requirements)
+    asked["organization_required"] = asked.pop("organization")
+    asked["resources"] = [_RESOURCE | item for item in asked["resources"]]
+    return asked | {"region": deployment.region, "owner_labels": deployment.owner, "adopt": False}
+
+
+def _found(existing, action):
+    """Return the problems that Google Cloud reported. A removal needs credentials and the project alone."""
+    reported = (existing or {}).get("problems") or []
+    if action != "deploy":
+        reported = [item for item in reported if item["check"] in ("credentials", "project")]
+    return [Problem("", item["what"], item["next"]) for item in reported]
 
 
 def _title(given):

@@ -86,12 +86,6 @@ options:
       host:
         description: The host of a database user of MySQL.
         type: str
-      new_only:
-        description:
-          - Whether to read the resource only if no other resource has O(owner_labels), which is before the first
-            deployment.
-        type: bool
-        default: false
       adopt:
         description: Whether it may lack O(owner_labels), independent of O(adopt).
         type: bool
@@ -306,7 +300,6 @@ OPTIONS = GCP + Options(
                     "default": [],
                 },
                 "host": {"type": "str"},
-                "new_only": {"type": "bool", "default": False},
                 "adopt": {"type": "bool", "default": False},
             },
         },

@@ -33,7 +33,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.require
     requirements,
 )
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets import TARGETS
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import Target, number
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import Server, Target, number
 
 # Actions of a run: ``deploy`` creates and changes, ``destroy`` removes, ``read`` (verify, status) only reads.
 ACTIONS = ("deploy", "destroy", "read")
@@ -45,12 +45,14 @@ class Observed:
 
     report          what ``preflight_info`` returned, or None before it ran
     made            what the run has created so far
+    planned         whether the run only plans (check mode)
     content_tag     hash of what the image is built from
     image_context   folder of the build context that comes with the collection
     """
 
     report: Mapping[str, Any] | None = None
     made: Mapping[str, Any] | None = None
+    planned: bool = False
     content_tag: str = ""
     image_context: str = ""
 
@@ -118,12 +120,15 @@ class Computed:
     problems: list[Problem]
     warnings: list[str]
 
+    @property
+    def askable(self) -> bool:
+        """Whether the variables name a project and resources that Google Cloud can be asked about."""
+        return self.deployment is not None and not any(item.variable in _ASKING for item in self.problems)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the outcome in plain types."""
-        askable = self.deployment is not None and not any(item.variable in _NAMING for item in self.problems)
         return (asdict(self.deployment) if self.deployment else {}) | {
             "problems": [asdict(problem) for problem in self.problems],
-            "askable": askable,
         }
 
 
@@ -170,6 +175,8 @@ def _without(read: Mapping[str, Any], problems: Iterable[Problem], in_use: Mappi
     return {name: defaults[name] if name in wrong else value for name, value in read.items()}
 
 
+# The variables without which Google Cloud cannot be asked what exists.
+_ASKING = frozenset({"gcp_project", "gcp_region", "mlflow_name", "mlflow_target"})
 # The variables that a removal depends on: what is wrong with others does not prevent it.
 _NAMING = frozenset({"gcp_project", "gcp_region", "mlflow_name", "mlflow_env", "mlflow_target", "mlflow_destroy_data"})
 
@@ -271,7 +278,7 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
             "report": [*steps.report, *removed.report],
         },
         retire=[_info(other) for other in retired],
-        report=_report(context, running.url, running.report, who, client_account.email, bucket.uri),
+        report=_report(context, running, who, client_account.email, bucket.uri, planned=observed.planned),
         verify=_verify(context, who, client_account.email),
     )
 
@@ -285,19 +292,17 @@ def _info(target: Target) -> TargetInfo:
     return TargetInfo(target.name, target.role, target.title)
 
 
-def _report(
-    context: Context, url: str, more: Iterable[tuple[str, str]], who: Access, client: str, uri: str
-) -> list[str]:
+def _report(context: Context, running: Server, who: Access, client: str, uri: str, *, planned: bool) -> list[str]:
     direct = context["mlflow_artifacts"] == "direct"
     written = "written by clients" if direct else "through the server, at most 32 MiB each"
     lines = [
-        ("Address", url),
         ("Access", who.summary),
         ("Programs", f"as {client}, by impersonation"),
         ("Artifacts", f"{uri}, {written}"),
-        *more,
+        *running.report,
     ]
-    return [f"{title + ':':<13}{text}" for title, text in lines]
+    first = f"MLflow would be deployed at {running.url}" if planned else f"{'Address:':<13}{running.url}"
+    return [first, *(f"{title + ':':<13}{text}" for title, text in lines)]
 
 
 def _verify(context: Context, who: Access, client: str) -> dict[str, Any]:

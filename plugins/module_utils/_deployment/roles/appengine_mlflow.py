@@ -147,9 +147,13 @@ ROLE = RoleSpec(
     ),
     entry_points=(
         EntryPoint(
-            "run", "Run the server", ("Needs C(deployment), which the entry point C(prepare) of C(mlflow) registers.",)
+            "run",
+            "Run the server and grant access",
+            ("Needs C(deployment), which the entry point C(prepare) of C(mlflow) registers.",),
         ),
-        EntryPoint("access", "Grant access", ("Gives exactly the members of the deployment access to the server.",)),
+        EntryPoint(
+            "access", "Grant access alone", ("Gives exactly the members of the deployment access to the server.",)
+        ),
         EntryPoint("verify", "Verify the deployment", ("Finds the server and runs the role C(mlflow_verify).",)),
         EntryPoint("status", "Report the server", ("Sets C(mlflow_status).",)),
         EntryPoint("restart", "Restart the server", ("Replaces the running instances. Settings stay as they are.",)),

@@ -182,25 +182,6 @@ def test_a_bucket_that_may_be_anywhere_and_is_not_there(cloud):
     assert cloud.run(preflight_info, region="europe-west1", resources=asked)["resources"][0]["location"] == ""
 
 
-@pytest.mark.parametrize("labels", [OURS, {}])
-def test_what_a_deployment_has_made_is_not_asked_for_again(cloud, labels):
-    well(cloud)
-    cloud.expect("GET", BUCKET, body={"name": "bkt", "location": "EUROPE-WEST1", "labels": labels})
-    secret = "https://secretmanager.googleapis.com/v1/projects/p/secrets/s"
-    if not labels:
-        cloud.expect("GET", secret, body={"name": "projects/1/secrets/s", "labels": {}})
-    result = cloud.run(
-        preflight_info,
-        region="europe-west1",
-        owner_labels=OURS,
-        resources=[
-            {"type": "secret", "name": "s", "new_only": True},
-            {"type": "storage_bucket", "name": "bkt"},
-        ],
-    )
-    assert checks(result) == ([] if labels else ["taken", "taken"])
-
-
 def test_facts_about_a_database(cloud):
     well(cloud)
     settings = {"tier": "db-f1-micro", "databaseFlags": [{"name": "max_connections", "value": "50"}]}

@@ -38,7 +38,7 @@ def report(*resources, enabled=ENABLED, disabled=(), unanswered=(), caller=DEPLO
 
 def computed(given=None, found=None, made=None, action="deploy", **variables):
     """Return the outcome of the model for the usual variables and others."""
-    observed = Observed(found, made, "0123456789ab", "/collection/image")
+    observed = Observed(found, made, content_tag="0123456789ab", image_context="/collection/image")
     return compute(VARIABLES | (given or {}) | variables, observed, action=action)
 
 

@@ -532,7 +532,7 @@ def test_a_target_that_does_not_exist():
     outcome = d.computed(mlflow_target="mainframe")
     assert outcome.deployment is None
     assert "cloudrun, appengine" in outcome.problems[-1].next
-    assert outcome.as_dict()["askable"] is False
+    assert not outcome.askable
 
 
 @pytest.mark.parametrize(
@@ -555,9 +555,9 @@ def test_bad_values_are_problems_and_never_exceptions(given, target):
 
 
 def test_only_what_can_be_asked_is_asked():
-    assert d.computed().as_dict()["askable"]
-    assert d.computed(mlflow_cpu="lots").as_dict()["askable"]
-    assert not d.computed(gcp_project="").as_dict()["askable"]
+    assert d.computed().askable
+    assert d.computed(mlflow_cpu="lots").askable
+    assert not d.computed(gcp_project="").askable
 
 
 def test_a_deployment_is_plain_data():

@@ -248,13 +248,16 @@ def test_what_cannot_be_asked_yet_is_said(cloud):
     assert result["project"]["number"] == "1"
 
 
-def test_a_disabled_api_is_not_asked(cloud):
+def test_resources_of_a_disabled_api_are_not_asked_for(cloud):
+    """The Resource Manager is: requests are counted to the quota project, where its API can be enabled."""
     names = ["cloudresourcemanager.googleapis.com", "storage.googleapis.com"]
     cloud.expect("GET", USAGE, body={"services": [state(name, False) for name in names]})
+    cloud.expect("GET", PROJECT, body=ACTIVE)
     cloud.expect("GET", BILLING, body={"billingEnabled": True})
+    cloud.expect("POST", TEST, body={"permissions": ["serviceusage.services.enable"]})
     result = cloud.run(preflight_info, services=names, resources=[{"type": "storage_bucket", "name": "bkt"}])
-    assert result["unanswered"] == ["project", "permissions", "organization"]
-    assert result["problems"] == [] and result["resources"][0]["exists"] is False
+    assert result["unanswered"] == []
+    assert result["resources"][0]["exists"] is False
 
 
 def test_an_organization_above_folders(cloud):

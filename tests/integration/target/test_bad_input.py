@@ -35,6 +35,29 @@ CASES = {
         ("cloudrun_mlflow_max_instances", "many"),
         {"cloudrun_mlflow_max_instances": "many"},
     ),
+    "text": Case(
+        ("1. ", "mlflow_database_tier", "db-custom-4-3840", "2. ", "cloudsql_flags", "Did you mean max_connections?"),
+        {
+            "mlflow_access_members": "user:alice@example.com\ngroup:ml@example.com",
+            "mlflow_labels": "team=ml",
+            "mlflow_max_instances": "2",
+            "mlflow_adopt": "no",
+            "mlflow_database_tier": "db-custom-3-1000",
+            "cloudsql_flags": "max_conections=100",
+        },
+    ),
+    "types": Case(
+        ("mlflow_workers is [1]", "cloudsql_users is 7", "bucket_storage_class is", "mlflow_server_env", "PORT"),
+        {
+            "mlflow_workers": [1],
+            "cloudsql_users": 7,
+            "bucket_storage_class": ["x"],
+            "mlflow_server_env": {"PORT": "1"},
+        },
+    ),
+    "no-such-variable": Case(
+        ("mlflow_memroy", "Did you mean mlflow_memory?"), {"mlflow_memroy": "4Gi", "mlflow_strict_variables": "yes"}
+    ),
     "wrong-value": Case(("mlflow_env", "production", "dev, staging or prod"), {"mlflow_env": "production"}),
     "no-target": Case(("mlflow_target", "appengines", "one of cloudrun"), {"mlflow_target": "appengines"}),
     "no-region": Case(("gcp_region", "Set it, for example to"), {"gcp_region": ""}),

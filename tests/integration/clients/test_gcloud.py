@@ -92,12 +92,12 @@ def ask(run):
 def test_run_services(ask, cloud):
     (listed,) = ask("run", "services", "list")
     (regional,) = ask("run", "services", "list", f"--region={REGION}")
-    told = ask("run", "services", "describe", "hello", f"--region={REGION}")
+    reported = ask("run", "services", "describe", "hello", f"--region={REGION}")
     uri = cloud.get(f"{RUN}/{cloud.region}/services/hello")["uri"]
-    assert listed["status"]["url"] == regional["status"]["url"] == told["status"]["url"] == uri
-    (container,) = told["spec"]["template"]["spec"]["containers"]
+    assert listed["status"]["url"] == regional["status"]["url"] == reported["status"]["url"] == uri
+    (container,) = reported["spec"]["template"]["spec"]["containers"]
     assert container["image"] == HELLO and container["env"] == [{"name": "A", "value": "b"}]
-    ready = next(item for item in told["status"]["conditions"] if item["type"] == "Ready")
+    ready = next(item for item in reported["status"]["conditions"] if item["type"] == "Ready")
     assert ready["status"] == "True"
 
 
@@ -109,10 +109,10 @@ def test_run_services_for_people(run):
 
 def test_sql_instances(ask, run, cloud):
     (listed,) = ask("sql", "instances", "list")
-    told = ask("sql", "instances", "describe", "db")
-    assert listed["name"] == told["name"] == "db"
-    assert told["connectionName"] == f"{cloud.project}:{REGION}:db"
-    assert told["state"] == "RUNNABLE"
+    reported = ask("sql", "instances", "describe", "db")
+    assert listed["name"] == reported["name"] == "db"
+    assert reported["connectionName"] == f"{cloud.project}:{REGION}:db"
+    assert reported["state"] == "RUNNABLE"
     assert [item["name"] for item in ask("sql", "databases", "list", "--instance=db")] == ["postgres"]
     run("sql", "databases", "create", "data", "--instance=db")
     assert cloud.get(f"{SQL}/{cloud.home}/instances/db/databases/data")
@@ -210,7 +210,7 @@ def test_app_engine(run, ask, cloud, tmp_path):
     assert page.status_code == 200 and "<code>v2</code>" in page.text
 
 
-def test_what_somebody_makes_by_hand(run, ask, cloud, tmp_path):
+def test_what_a_user_makes_by_hand(run, ask, cloud, tmp_path):
     """With the commands and the settings of somebody who follows the Cloud Run guide without Terraform."""
     email = cloud.email("by-hand")
     run("iam", "service-accounts", "create", "by-hand", "--display-name=Service Account for Cloud Run running ML Flow")
@@ -238,9 +238,9 @@ def test_what_somebody_makes_by_hand(run, ask, cloud, tmp_path):
     disk = ("--storage-type=HDD", "--storage-size=10", "--no-storage-auto-increase")
     what = ("--database-version=POSTGRES_14", "--tier=db-custom-1-3840", f"--region={REGION}")
     run("sql", "instances", "create", "by-hand", *what, *disk)
-    told = ask("sql", "instances", "describe", "by-hand")
-    assert (told["state"], told["databaseVersion"]) == ("RUNNABLE", "POSTGRES_14")
-    settings = told["settings"]
+    reported = ask("sql", "instances", "describe", "by-hand")
+    assert (reported["state"], reported["databaseVersion"]) == ("RUNNABLE", "POSTGRES_14")
+    settings = reported["settings"]
     assert (settings["tier"], settings["dataDiskType"], settings["storageAutoResize"]) == (
         "db-custom-1-3840",
         "PD_HDD",
@@ -281,8 +281,8 @@ def test_a_service_is_deployed_updated_and_deleted(run, ask, cloud):
     assert cloud.anonymous.get(made["uri"]).ok
 
     run("run", "services", "update", "by-hand", region, "--update-env-vars=A=c")
-    told = ask("run", "services", "describe", "by-hand", region)
-    assert told["status"]["latestReadyRevisionName"] != made["latestReadyRevision"].rpartition("/")[2]
+    reported = ask("run", "services", "describe", "by-hand", region)
+    assert reported["status"]["latestReadyRevisionName"] != made["latestReadyRevision"].rpartition("/")[2]
     changed = cloud.get(service)["template"]
     assert changed["containers"][0]["env"] == [{"name": "A", "value": "c"}, {"name": "B", "valueSource": source}]
     assert changed["volumes"] == template["volumes"]

@@ -19,7 +19,7 @@ from ansible_collections.mlplatform.gcp.tests.integration import conftest as bas
 PACKAGE = "ansible==12.3.0 --hash=sha256:cd156f82fa87f7a899212b0efa9f7ca3a24d609212de9f78428a572eb01e5414"
 FOLDER = "ansible_collections/google/"
 CACHE = base.ROOT / ".cache" / "ansible-12.3.0"
-# Cloud Storage answers with capital letters, and the module compares what it was told with the answer.
+# Cloud Storage answers with capital letters, and the module compares the option with the response.
 LOCATION, REGION = "EUROPE-WEST1", "europe-west1"
 
 MODULES = (

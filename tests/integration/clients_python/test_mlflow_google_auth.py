@@ -299,7 +299,7 @@ def test_with_the_account_of_the_machine(box, deployed, machine, guard):
     assert email in done.stdout and "ID token" in done.stdout
 
 
-def test_a_machine_that_may_not_sign_for_itself_is_told_so(box, deployed, machine):
+def test_a_machine_that_may_not_sign_for_itself_is_reported(box, deployed, machine):
     """Google's managed client takes signed JWTs alone, and those the metadata server does not make."""
     email, metadata = machine
     env = environment(box, deployed, "managed", impersonate=False, **metadata)
@@ -330,7 +330,7 @@ def _deployer(deployed):
 
 
 @each_guard
-def test_who_may_not_act_for_the_account_is_told_so(box, deployed, guard):
+def test_who_may_not_act_for_the_account_is_reported(box, deployed, guard):
     done = ask(box, deployed, guard, principal="alice@example.com")
     assert done.returncode == 1
     assert "roles/iam.serviceAccountTokenCreator" in done.stderr and deployed[guard].account in done.stderr
@@ -339,7 +339,7 @@ def test_who_may_not_act_for_the_account_is_told_so(box, deployed, guard):
 @pytest.mark.parametrize(
     ("guard", "role"), [("managed", "roles/iap.httpsResourceAccessor"), ("custom", "roles/iap.httpsResourceAccessor")]
 )
-def test_an_account_without_the_role_is_told_so(box, deployed, guard, role):
+def test_an_account_without_the_role_is_reported(box, deployed, guard, role):
     """The deployer's own account, which owns the project and has no business in MLflow."""
     done = ask(box, deployed, guard, impersonate=False)
     assert done.returncode == 1
@@ -374,8 +374,8 @@ def test_the_documented_commands_get_in(box, deployed, key_files, tmp_path, numb
         del env["CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE"]  # the sandbox's, which goes before gcloud's own login
     else:
         made_before = f"ACCESS_TOKEN=$(gcloud auth print-access-token)\n{made_before}"
-    knock = 'curl -s -o /dev/null -w "%{http_code}" -H "Authorization: Bearer $TOKEN" $URL/version'
-    script = "\n".join(["set -e", made_before, "TOKEN=", commands[number], knock])
+    request = 'curl -s -o /dev/null -w "%{http_code}" -H "Authorization: Bearer $TOKEN" $URL/version'
+    script = "\n".join(["set -e", made_before, "TOKEN=", commands[number], request])
     done = subprocess.run(["bash", "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.stdout.endswith("200"), f"{commands[number]}\n{done.stdout}\n{done.stderr}"
 

@@ -206,7 +206,7 @@ def secret_of(way, case):
     return re.sub(r"[^a-z-]", "-", f"{way}-{case}")
 
 
-def nobody(sandbox):
+def anonymous(sandbox):
     """Changes to the environment: without credentials and project."""
     return dict.fromkeys((name for name in {**os.environ, **sandbox.env()} if CREDENTIALS.match(name)), None)
 
@@ -215,7 +215,7 @@ def nobody(sandbox):
 def play(request, known, playbook, sandbox, tmp_path_factory):
     """One run of all cases, with nobody's credentials in its environment."""
     asked = [(case.name, case.options, case.environment) for case in CASES]
-    asked += [(name, options, environment) for name, (options, environment, _told) in REFUSED.items()]
+    asked += [(name, options, environment) for name, (options, environment, _reported) in REFUSED.items()]
     tasks = [
         {
             "name": name,
@@ -228,7 +228,7 @@ def play(request, known, playbook, sandbox, tmp_path_factory):
         for name, options, environment in asked
     ]
     folder = tmp_path_factory.mktemp(request.param)
-    env = nobody(sandbox) | {"HOME": str(folder)}
+    env = anonymous(sandbox) | {"HOME": str(folder)}
     play = playbook(
         sandbox,
         folder,
@@ -258,10 +258,10 @@ def test_the_right_account_asks(case, play, callers, known):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_missing_is_told(name, play):
-    *_rest, told = REFUSED[name]
+def test_what_is_missing_is_reported(name, play):
+    *_rest, reported = REFUSED[name]
     part = play.output.split(f"TASK [{name}]")[1].split("TASK [")[0]
-    assert told in part, part
+    assert reported in part, part
 
 
 def test_no_credentials_are_shown(play, known):
@@ -305,7 +305,7 @@ def test_the_lookup_takes_the_same_options(known, playbook, sandbox, tmp_path):
         "ansible.builtin.debug": {"msg": f"{{{{ lookup('mlplatform.gcp.secret', '{name}', {arguments}) }}}}"},
         "ignore_errors": True,
     }
-    env = nobody(sandbox) | {
+    env = anonymous(sandbox) | {
         "HOME": str(tmp_path),
         "GCP_AUTH_KIND": "serviceaccount",
         "GCP_SERVICE_ACCOUNT_FILE": known.values["key"],

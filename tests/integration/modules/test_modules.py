@@ -72,7 +72,7 @@ class Observer:
                 story = self.stories[step.title]
                 try:
                     self._note(story, moment, message)
-                except Exception as error:  # told by the tests of this step; the playbook goes on
+                except Exception as error:  # reported by the tests of this step; the playbook continues
                     story.trouble.append(f"[{moment}] {message['event']}: {type(error).__name__}: {error}")
                 print("{}", file=stream, flush=True)
 
@@ -211,10 +211,10 @@ def test_no_secret_is_shown(report):
     """Neither in what ansible-playbook prints at -vvvv nor in results, which may become facts."""
     assert len(report.cloud.confidential) > 8
     results = [moment.result for story in report.stories.values() for moment in story.moments.values()]
-    told = report.output + json.dumps(results)
-    shown = {value for value in report.cloud.confidential if value in told}
+    reported = report.output + json.dumps(results)
+    shown = {value for value in report.cloud.confidential if value in reported}
     # keys, signed tokens, and access tokens
-    shown |= set(re.findall(r"BEGIN PRIVATE KEY|\beyJ[\w-]{20,}|\bya29\.[\w.-]{20,}", told))
+    shown |= set(re.findall(r"BEGIN PRIVATE KEY|\beyJ[\w-]{20,}|\bya29\.[\w.-]{20,}", reported))
     assert not shown
 
 

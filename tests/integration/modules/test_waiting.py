@@ -135,9 +135,9 @@ def test_a_task_that_does_not_wait_tells_the_operation(started):
 
 def test_a_deadline_tells_the_last_status_and_the_way_on(started):
     assert started.ok
-    told = " ".join(started.output.split())
-    assert "not finished after wait_timeout=2 s; last status: PENDING_CREATE" in told, str(started)
-    assert "run the task again to join it" in told, str(started)
+    reported = " ".join(started.output.split())
+    assert "not finished after wait_timeout=2 s; last status: PENDING_CREATE" in reported, str(started)
+    assert "run the task again to join it" in reported, str(started)
 
 
 def test_two_runs_at_the_same_time_make_everything_once(pair, stage):
@@ -147,8 +147,8 @@ def test_two_runs_at_the_same_time_make_everything_once(pair, stage):
         assert shown(play, "joined.resource.state") == "RUNNABLE"
     # Each thing is reported by the run that made it, and by no more than that one.
     for name in MADE:
-        told = [shown(play, f"{name}.changed") for play in pair]
-        assert sorted(told) == ["False", "True"], f"{name}: {told}"
+        reported = [shown(play, f"{name}.changed") for play in pair]
+        assert sorted(reported) == ["False", "True"], f"{name}: {reported}"
     for number in range(SEVERAL):
         assert list(stage.cloud.secret(f"both-{number}")["versions"]) == [1]
     granted = stage.cloud.bindings(f"{MANAGER}/v3/{stage.cloud.home}")
@@ -160,9 +160,9 @@ def test_a_line_tells_which_resource_what_state_how_long(pair, stage):
     """Also while a database waits for the instance that it is in."""
     line = rf"^ *(?:creating )?Cloud SQL instance projects/{stage.cloud.project}/instances/both: (\w+), (\d+)s$"
     for play in pair:
-        told = re.findall(line, play.output, re.M)
-        assert told, str(play)
-        state, seconds = told[0]
+        reported = re.findall(line, play.output, re.M)
+        assert reported, str(play)
+        state, seconds = reported[0]
         assert state in ("PENDING_CREATE", "RUNNING", "PENDING")
         assert int(seconds) >= 15
 

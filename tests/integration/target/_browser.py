@@ -136,11 +136,11 @@ class Browser:
         return message
 
 
-def sign_in(browser: Browser, door: str, email: str) -> None:
+def sign_in(browser: Browser, server_url: str, email: str) -> None:
     """Open the deployment and be somebody."""
-    browser.open(door)
+    browser.open(server_url)
     text = browser.wait("Choose an account", ALICE, BOB)
-    assert "not Google" in text and door.rstrip("/") in text
+    assert "not Google" in text and server_url.rstrip("/") in text
     browser.press(f'button[value="{email}"]')
 
 

@@ -185,7 +185,7 @@ class TestCloudRunGuide:
         data = ("-e", "mlflow_destroy_data=true", "-e", f"mlflow_destroy_confirm={HOST}")
         play = controller.run(DESTROY, *data, hosts=hosts).check()
         left = next(line for line in play.output.splitlines() if "Left alone" in line)
-        told = {
+        reported = {
             "sql_instance": guide.instance_name,
             "storage_bucket": guide.bucket_name,
             "artifact_repository": guide.repository_name,
@@ -193,7 +193,7 @@ class TestCloudRunGuide:
             "secret": "mlflow_tracking_password",
             "service_account": "cloudrun-mlflow-prod",
         }
-        assert all(f"{kind}/{name}" in left for kind, name in told.items()), left
+        assert all(f"{kind}/{name}" in left for kind, name in reported.items()), left
         service = f"service/{guide.service_name}"
         found = differences(before | {service: after[service]}, everything(guide.project))
         assert not found, "\n".join(found)
@@ -356,8 +356,12 @@ class TestAppEngineGuide:
         data = ("-e", "mlflow_destroy_data=true", "-e", f"mlflow_destroy_confirm={HOST}")
         play = controller.run(DESTROY, *data, hosts=hosts).check()
         left = next(line for line in play.output.splitlines() if "Left alone" in line)
-        told = {"sql_instance": guide.instance_name, "storage_bucket": guide.bucket_name, "secret": guide.secret_name}
-        assert all(f"{kind}/{name}" in left for kind, name in told.items()), left
+        reported = {
+            "sql_instance": guide.instance_name,
+            "storage_bucket": guide.bucket_name,
+            "secret": guide.secret_name,
+        }
+        assert all(f"{kind}/{name}" in left for kind, name in reported.items()), left
         now = everything(guide.project)
         assert now.keys() == before.keys()
         bucket = f"bucket/{guide.bucket_name}"

@@ -236,7 +236,7 @@ def test_a_person_who_does_not_exist_is_named_and_the_next_run_goes_on(three, co
     controller.run(DEPLOY, hosts=hosts).check()
 
 
-def test_too_many_versions_are_told_before_anything_is_changed(three, box, project, controller, hosts, engine):
+def test_too_many_versions_are_reported_before_anything_is_changed(three, box, project, controller, hosts, engine):
     stopped = next(name for name, version in engine.versions().items() if version["servingStatus"] == "STOPPED")
     with box.copies("appengine.version", f"apps/{project.project}/services/default/versions/{stopped}", MOST_VERSIONS):
         everything = box.everything()
@@ -351,7 +351,7 @@ def test_the_traffic_of_another_deployments_service_is_not_taken_away(refused):
     assert "app_engine_service default" in refused["other"] and "mlflow_adopt=true" in refused["other"]
 
 
-def test_other_services_are_not_closed_unless_somebody_says_so(first, project, controller, small, hosts, engine):
+def test_other_services_are_not_closed_unless_the_inventory_says_so(first, project, controller, small, hosts, engine):
     name = project.project
     project.ask("PATCH", f"{APPS}/{name}?updateMask=iap", {"iap": {"enabled": False}})
     try:
@@ -372,7 +372,7 @@ def beside(box, new_project, small):
     return project, {"ae": variables(project, small, appengine_mlflow_service="mlflow")}
 
 
-def test_a_service_without_default_is_refused_unless_somebody_says_which(beside, controller):
+def test_a_service_without_default_is_refused_unless_the_inventory_says_which(beside, controller):
     message = problems(controller, beside[1])["ae"]
     assert "appengine_mlflow_service=default" in message and "appengine_mlflow_make_default=true" in message
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cannot work is refused before anything is changed, with all that is wrong and what to do about it.
+"""Test that invalid input is rejected before the first change, with all problems and the next steps.
 
-One run over one host a case; each test looks at what its host was told.
+One run with one host for each case; each test checks the message of its host.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, VERIFY
 
 MANAGER, BILLING = _cloud.MANAGER, "https://cloudbilling.googleapis.com/v1"
-TAKEN = "a-name-of-somebody-else"
+TAKEN = "a-name-of-another-owner"
 
 
 @dataclass(frozen=True)
 class Case:
     """variables   of the host, on top of those of a deployment that would work
-    told        what the message has to have: what is wrong, and the next step
+    reported    words of the message: the problem and the next step
     project     which of the prepared projects
     """
 
-    told: tuple[str, ...]
+    reported: tuple[str, ...]
     variables: dict = field(default_factory=dict)
     project: str = "good"
 
@@ -220,10 +220,10 @@ def _viewer(project):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_told_what_is_wrong_and_what_to_do(refused, name):
+def test_the_problem_and_the_next_step_are_reported(refused, name):
     message = refused["play"].message(name)
     assert refused["play"].failed(name), name
-    missing = [words for words in CASES[name].told if words not in message]
+    missing = [words for words in CASES[name].reported if words not in message]
     assert not missing, f"{missing} not in:\n{message}"
 
 
@@ -233,7 +233,7 @@ def test_nothing_was_changed_for_any_of_them(refused):
 
 
 def test_without_any_credentials_it_says_where_they_come_from(projects, controller):
-    nobody = {
+    anonymous = {
         "GOOGLE_APPLICATION_CREDENTIALS": None,
         "GCP_SERVICE_ACCOUNT_FILE": None,
         "GCP_AUTH_KIND": None,
@@ -241,7 +241,7 @@ def test_without_any_credentials_it_says_where_they_come_from(projects, controll
         "NO_GCE_CHECK": "true",
     }
     for playbook in (DEPLOY, DESTROY, VERIFY):
-        play = controller.run(playbook, hosts={"nobody": projects["good"].variables}, env=nobody)
+        play = controller.run(playbook, hosts={"nobody": projects["good"].variables}, env=anonymous)
         assert not play.ok
         message = play.message("nobody")
         assert "credentials" in message.lower(), message

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-
 
 
 @pytest.fixture
-def door(deployed, box, instant) -> str:
+def address(deployed, box, instant) -> str:
     """Where a browser finds the deployment; the status says so, too."""
     url = f"http://demo-dev.localhost:{Settings.load(box.state).ports.browser}/"
     assert url in box.run("status").stdout
@@ -25,28 +25,28 @@ def door(deployed, box, instant) -> str:
 
 
 @pytest.fixture
-def runs_page(logged, door) -> str:
+def runs_page(logged, address) -> str:
     """The page of the experiment that the README's example logs its run to."""
     experiment, _run = logged
-    return f"{door}#/experiments/{experiment}/runs"
+    return f"{address}#/experiments/{experiment}/runs"
 
 
-def test_who_has_access_signs_in_and_sees_the_run(browser, door, runs_page, tmp_path):
-    sign_in(browser, door, ALICE)
+def test_who_has_access_signs_in_and_sees_the_run(browser, address, runs_page, tmp_path):
+    sign_in(browser, address, ALICE)
     browser.wait("MLflow")
-    assert browser.url.startswith(door)
+    assert browser.url.startswith(address)
     browser.open(runs_page)
     text = browser.wait("first-steps", "hello")
     assert "Something went wrong" not in text
     assert_picture(browser.picture(tmp_path / "runs.png"))
 
 
-def test_who_has_no_access_is_told_so_and_may_be_somebody_else(browser, door, tmp_path):
-    sign_in(browser, door, BOB)
-    browser.wait("You don't have access", BOB, door, "roles/iap.httpsResourceAccessor")
+def test_who_has_no_access_is_reported_and_may_switch_the_account(browser, address, tmp_path):
+    sign_in(browser, address, BOB)
+    browser.wait("You don't have access", BOB, address, "roles/iap.httpsResourceAccessor")
     assert_picture(browser.picture(tmp_path / "denied.png"))
     browser.press("a")
     browser.wait("Choose an account", ALICE)
     browser.press(f'button[value="{ALICE}"]')
     browser.wait("MLflow")
-    assert browser.url.startswith(door)
+    assert browser.url.startswith(address)

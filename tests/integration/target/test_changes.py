@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody has changed by hand in the deployment `demo`: the next run repairs it and says what it was.
+"""Test that the next run reports and repairs manual changes of the deployment `demo`.
 
-All changes are made at once, one run repairs all of them, and each test looks at one.
+All changes are made at once, one run repairs all of them, and each test checks one.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ NEW_PASSWORD = random.token_urlsafe(24)
 class Change:
     """make   changes the deployment by hand
     seen   what is there, which the repair has to bring back
-    told   what the run has to show, as lines of its diff
+    reported  lines that the diff of the run must have
     """
 
     make: Callable
     seen: Callable
-    told: tuple[str, ...] = ()
+    reported: tuple[str, ...] = ()
 
 
 def service(project):
@@ -144,10 +144,10 @@ def repaired(deployed, box, controller):
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_by_hand_is_told_and_repaired(repaired, deployed, name):
+def test_a_change_by_hand_is_reported_and_repaired(repaired, deployed, name):
     change = CHANGES[name]
     assert change.seen(deployed) == repaired["before"][name]
-    for words in change.told:
+    for words in change.reported:
         assert any(words in line for line in repaired["run"].output.splitlines() if line.startswith(("+", "-"))), words
 
 

@@ -73,7 +73,7 @@ def test_no_service_account_has_a_key(deployed):
         assert deployed.get(url, keyTypes="USER_MANAGED").get("keys", []) == []
 
 
-def test_only_the_deployer_acts_as_the_clients_account_and_nobody_as_the_servers(deployed):
+def test_only_the_deployer_acts_as_the_clients_account_and_no_principal_as_the_servers(deployed):
     url = f"{_cloud.IAM}/{deployed.home}/serviceAccounts/{{}}"
     deployer = f"serviceAccount:{deployed.email('deployer')}"
     assert deployed.bindings(url.format(deployed.email("demo-dev-client"))) == {
@@ -112,7 +112,7 @@ def test_the_build_may_use_its_repository_and_its_bucket_only(deployed):
     assert image["uri"] in str(deployed.service("demo-dev"))
 
 
-def test_the_server_reads_the_password_and_nobody_reads_another_secret(deployed, server):
+def test_the_server_reads_the_password_and_no_principal_reads_another_secret(deployed, server):
     readers = {
         name: deployed.secret(name)["bindings"]
         for name in (name.split("/")[1] for name in MADE)

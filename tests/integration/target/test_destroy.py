@@ -62,7 +62,7 @@ def test_a_check_of_it_announces_the_same(without_data):
     assert check.changed == run.changed > 0
 
 
-def test_nobody_who_is_gone_is_left_in_a_policy(without_data, deployed):
+def test_no_deleted_account_is_left_in_a_policy(without_data, deployed):
     assert deployed.project_roles("demo-dev-") == set()
     for url in (
         f"{_cloud.STORAGE}/b/mlflow-sandbox-demo-dev-artifacts",

@@ -52,7 +52,7 @@ def test_an_image_that_does_not_start_leaves_the_old_revision_serving(failing):
     assert failing["after"] == failing["before"]
 
 
-def test_an_image_that_does_not_start_is_told_with_where_its_last_words_are(failing, box):
+def test_an_image_that_does_not_start_is_reported_with_the_address_of_its_log(failing, box):
     message = failing["play"].message("wide")
     assert re.search(r"Revision 'wide-dev-\d+-\w+' is not ready", message)
     assert "failed to start" in message
@@ -86,14 +86,14 @@ def test_a_build_that_is_put_right_is_finished_by_the_next_run(failing, controll
     assert failing["builds"].service("context-dev")["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
 
 
-def test_a_quota_that_is_used_up_is_told_with_the_resource_and_where_to_raise_it(failing):
+def test_a_quota_that_is_used_up_is_reported_with_the_resource_and_where_to_raise_it(failing):
     message = failing["play"].message("crowd")
     assert "crowd-dev-" in message
     assert "Maximum number of service accounts" in message
     assert "quota" in message.lower()
 
 
-def test_an_instance_that_has_failed_is_told_before_anything_is_changed(variants, box):
+def test_an_instance_that_has_failed_is_reported_before_anything_is_changed(variants, box):
     name = f"{variants.project.project}/wide-dev"
     box.alter(INSTANCE, name, state="FAILED")
     try:

@@ -46,7 +46,7 @@ def test_the_first_run_prints_its_plan(fresh):
     assert fresh["deploy"].output.rstrip().endswith(f"Applied: {line}")
 
 
-def test_a_plan_of_an_empty_project_changes_nothing_and_an_error_is_told_apart(plan, box, small, new_project):
+def test_a_plan_of_an_empty_project_changes_nothing_and_an_error_has_its_own_status(plan, box, small, new_project):
     variables = small | new_project().variables
     before = box.everything()
     play, report = plan(hosts={"empty": variables, "wrong": variables | {"mlflow_target": "nowhere"}})

@@ -129,10 +129,10 @@ def test_with_a_custom_oauth_client_every_token_source_is_verified(key_file, mov
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH")
 def test_who_has_access_signs_in_and_sees_the_run(begun, moving, browser, box, tmp_path):
-    door = f"http://{moving.project.project}.localhost:{Settings.load(box.state).ports.browser}/"
-    sign_in(browser, door, ALICE)
+    server_url = f"http://{moving.project.project}.localhost:{Settings.load(box.state).ports.browser}/"
+    sign_in(browser, server_url, ALICE)
     browser.wait("MLflow")
-    browser.open(f"{door}#/experiments/{begun['experiment']}/runs")
+    browser.open(f"{server_url}#/experiments/{begun['experiment']}/runs")
     assert "Something went wrong" not in browser.wait("first-steps", "hello")
     assert_picture(browser.picture(tmp_path / "runs.png"))
 

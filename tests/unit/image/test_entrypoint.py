@@ -41,7 +41,7 @@ entrypoint = load()
 
 
 def settings(environ, secrets=None):
-    """Settings whose Secret Manager holds `secrets`, {full version name: payload}."""
+    """Return settings with `secrets` in Secret Manager, {full version name: payload}."""
     return entrypoint.Settings(environ, (secrets or {}).__getitem__)
 
 
@@ -336,7 +336,7 @@ class TestLogin:
         assert environment["MLFLOW_AUTH_ADMIN_USERNAME"] == "admin"
 
     def test_users_are_not_kept_in_mysql(self):
-        """MLflow's migration fails there (https://github.com/mlflow/mlflow/issues/9642), so nothing is begun."""
+        """MLflow's migration fails there (https://github.com/mlflow/mlflow/issues/9642), so nothing is started."""
         with pytest.raises(entrypoint.Refusal, match="cannot keep its users in MySQL"):
             self.login(MLFLOW_AUTH_DATABASE_URI="mysql://u:p@h/d")
 
@@ -488,7 +488,7 @@ def postgres():
 
 @pytest.fixture(scope="module")
 def mysql():
-    """As `postgres`: the sandbox's MariaDB, whose mounted socket is a file; `admit` says whether it lets anybody in."""
+    """As `postgres`: the sandbox's MariaDB with its mounted socket file; `admit` sets whether it accepts logins."""
     servers = pytest.importorskip("gcp_sandbox.backends.servers")
     from gcp_sandbox.backends import home, mariadbbuilds, sql
     from gcp_sandbox.config import Settings
@@ -506,11 +506,11 @@ def mysql():
     iam = types.SimpleNamespace(test=lambda *_: set(admit))
     instances = servers.SqlServers(types.SimpleNamespace(settings=place, store=Store(place.state / "db"), iam=iam))
     instances.start()
-    nobody = types.SimpleNamespace(email="mlflow@my-project.iam.gserviceaccount.com")
+    anonymous = types.SimpleNamespace(email="mlflow@my-project.iam.gserviceaccount.com")
     try:
         server = instances.create(CONNECTION, sql.Configuration("MYSQL_8_0"), None)
         server.create_user(sql.User("mlflow", "%"), server.hash_password(PASSWORD))
-        instances.mount(CONNECTION, base / "cloudsql", lambda: nobody)
+        instances.mount(CONNECTION, base / "cloudsql", lambda: anonymous)
 
         def tables(database):
             with server._session() as cursor:
@@ -537,7 +537,7 @@ def server(request):
 
 
 def empty_database(server, test):
-    """The environment of a container whose database is new and empty. It does not say which engine it is."""
+    """Return the environment of a container with a new, empty database. It does not name the engine."""
     name = f"db{abs(hash(test)) % 10**8}"
     server["create"](name)
     return {
@@ -705,7 +705,7 @@ class TestForReal:
             for host in "other.ew.r.appspot.com", "my-project.ew.r.appspot.com.example.com":
                 assert get(f"{api}/search?max_results=1", host)[0] == 403
 
-    def test_an_account_that_may_not_connect_is_told_so(self, mysql, request):
+    def test_an_account_that_may_not_connect_is_reported(self, mysql, request):
         environ = empty_database(mysql, request.node.name)
         mysql["admit"].clear()
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written in documentation and lists is what the code does."""
+"""Compare the documentation and the lists with the code."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def differences(documented_options, arguments, where=""):
             ("required", False),
             ("choices", None),
         ):
-            told, done = doc.get(key, default), spec.get(key, default)
-            if (sorted(told) if key == "choices" and told else told) != (
+            reported, done = doc.get(key, default), spec.get(key, default)
+            if (sorted(reported) if key == "choices" and reported else reported) != (
                 sorted(done) if key == "choices" and done else done
             ):
-                yield f"{where}{name}: {key} is documented as {told!r} and is {done!r}"
+                yield f"{where}{name}: {key} is documented as {reported!r} and is {done!r}"
         if not doc.get("description"):
             yield f"{where}{name}: not described"
         yield from differences(doc.get("suboptions") or {}, spec.get("options") or {}, f"{where}{name}.")
@@ -121,7 +121,7 @@ def test_every_module_is_in_the_action_group():
     ]
 
 
-# Modules whose action plugin does more than run the module in the controller.
+# Modules with an action plugin that does more than run the module in the controller.
 OWN_ACTION = {"deployment"}
 
 
@@ -145,8 +145,8 @@ def test_an_action_plugin_is_loaded_under_the_name_of_its_module(name):
     assert plugin.ansible_name == f"mlplatform.gcp.{name}"
 
 
-# Lines of logic of a module file: those outside the documentation strings, comments and blank lines. What a module
-# needs beyond that belongs in plugins/module_utils, where other modules and tests can use it.
+# Lines of logic of a module file: those outside the documentation strings, comments and blank lines. Further code of a
+# module belongs in plugins/module_utils, where other modules and tests can use it.
 LARGEST = 150
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people read about variables has all of them."""
+"""Test that the generated pages have all variables."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written from the description of the roles' variables is what Ansible takes."""
+"""Test that the files generated from the description of the variables are valid for Ansible."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def _steps(kind):
         assert kind.role not in seen
         assert seen[f"{kind.role}?for now"] == [ALICE]
 
-    def nobody(seen, result, cloud):
+    def anonymous(seen, result, cloud):
         assert seen == others(seen)
 
     def task(title, bindings, then, **options):
@@ -173,13 +173,13 @@ def _steps(kind):
         ),
         task("A role has exactly one member on", [_binding(kind.role, BOB)], exact, authoritative=True),
         task("A member is taken from", [_binding(kind.role, BOB)], taken, state="absent"),
-        task("A whole binding is taken from", [_binding(kind.role, condition=WHEN)], nobody, state="absent"),
+        task("A whole binding is taken from", [_binding(kind.role, condition=WHEN)], anonymous, state="absent"),
     ]
 
 
 def _information(kind):
     return information(
-        f"The policy is told of {kind.title}",
+        f"Read the policy of {kind.title}",
         "iam_policy_info",
         {"resource": kind.name},
         lambda cloud: cloud.policy(kind.url(cloud)),

@@ -103,7 +103,7 @@ def test_permission_from_words(text, permission):
     assert "gcloud projects add-iam-policy-binding p --member=serviceAccount:me@p.iam.gserviceaccount.com" in str(error)
 
 
-def test_permission_hint_for_people_and_strangers():
+def test_permission_hint_for_authenticated_and_anonymous_callers():
     assert "--member=user:a@example.com" in _errors.permission_hint("x.y.z", "a@example.com", "p")
     assert "--role=roles/run.viewer " in _errors.permission_hint("run.services.get", "a@example.com", "p")
     assert "--role=ROLE " in _errors.permission_hint("x.y.z", "a@example.com", "p")
@@ -145,7 +145,7 @@ def test_only_rate_limits_are_retried():
     assert not made(404).retryable
 
 
-def test_violations_are_told():
+def test_violations_are_reported():
     details = [{"fieldViolations": [{"field": "spec.name", "description": "too long"}, {"description": "bad"}, "odd"]}]
     text = str(made(400, rpc("INVALID_ARGUMENT", details=details)))
     assert "[spec.name: too long]" in text and "[bad]" in text

@@ -149,7 +149,7 @@ def test_a_disabled_api_fails_at_once(cloud):
     assert cloud.clock.slept == []
 
 
-def test_the_innermost_reason_is_told():
+def test_the_innermost_reason_is_reported():
     from urllib3.exceptions import MaxRetryError, NewConnectionError
 
     inner = NewConnectionError(None, "Connection refused")
@@ -214,7 +214,7 @@ class TestTls:
             assert self.client(cloud).get(server) == {"ok": True}
         assert _http._tls_context.cache_info().misses == 1
 
-    def test_a_stranger_is_refused(self, cloud, server, tmp_path, monkeypatch):
+    def test_an_untrusted_certificate_is_rejected(self, cloud, server, tmp_path, monkeypatch):
         import trustme
 
         trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")

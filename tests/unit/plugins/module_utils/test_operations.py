@@ -49,7 +49,7 @@ def test_polls_until_done(cloud, waiter):
 @pytest.mark.parametrize(
     ("error", "words"), [({"code": 9, "message": "no room"}, "no room"), ({"code": 9}, "error code 9")]
 )
-def test_failure_is_told(cloud, waiter, error, words):
+def test_failure_is_reported(cloud, waiter, error, words):
     with pytest.raises(_errors.OperationFailed, match=f"creating x failed: {words}") as raised:
         waiter.operation(cloud.client, KIND, {"name": "o", "done": True, "error": error}, what="creating x")
     assert raised.value.facts["operation"] == "o"
@@ -439,7 +439,7 @@ def test_an_update_of_a_cluster_takes_three_requests_and_joins_an_operation(clou
         body={"operations": [dict(first, status="DONE"), gke(6, "UPDATE_CLUSTER", "clusters/c2"), other]},
     )
     cloud.expect("GET", f"{POLL}/operation-7", body=other)
-    # What became of it is another run's concern.
+    # Its result belongs to another run.
     cloud.expect("GET", f"{POLL}/operation-7", body=dict(other, status="DONE", statusMessage="no quota"))
     second = gke(2, "UPDATE_CLUSTER")
     cloud.expect("PUT", url, sent=channel, body=second)

@@ -330,7 +330,7 @@ def test_versions_are_read_again_with_their_service(cloud):
     a_service(cloud, version(OURS))
     cloud.expect("GET", f"{APP}/mlflow/versions/v2", body=version(OURS, servingStatus="SERVING"))
     cloud.expect_error("PATCH", f"{APP}/mlflow", 409, code="ABORTED")
-    a_service(cloud, version(THEIRS))  # another deployment has taken over meanwhile
+    a_service(cloud, version(THEIRS))  # another deployment has adopted meanwhile
     with pytest.raises(Failed, match="belongs to the deployment other"):
         cloud.run(app_engine_service, name="mlflow", allocations={"v2": 1}, owner=OURS)
 

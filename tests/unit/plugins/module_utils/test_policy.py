@@ -203,7 +203,7 @@ def test_no_write_when_nothing_differs_or_in_check_mode(cloud):
     cloud.done()
 
 
-def test_changed_by_somebody_else(cloud):
+def test_changed_by_another_owner(cloud):
     cloud.expect("GET", GET, body={"etag": "1"})
     cloud.expect_error("POST", SET, 409, code="ABORTED")
     cloud.expect("GET", GET, body={"etag": "2", "bindings": [binding("user:z@x.com")]})
@@ -267,7 +267,7 @@ def test_googles_accounts_are_not_looked_up_and_not_waited_for_without_end(cloud
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (
             "User a@x.com does not exist.",
@@ -281,10 +281,10 @@ def test_googles_accounts_are_not_looked_up_and_not_waited_for_without_end(cloud
         ),
     ],
 )
-def test_members_that_cannot_be_are_named(cloud, text, told):
+def test_members_that_cannot_be_are_named(cloud, text, reported):
     cloud.expect("GET", GET, body={"etag": "1"})
     cloud.expect_error("POST", SET, 400, code="INVALID_ARGUMENT", message=text)
-    with pytest.raises(_errors.UserError, match=told) as raised:
+    with pytest.raises(_errors.UserError, match=reported) as raised:
         ensure(cloud, binding("user:a@x.com"))
     assert raised.value.hint
 

@@ -24,7 +24,7 @@ THING = Resource(
     delete_guard="etag",
     state=state_of("state", pending=("CREATING", "DELETING"), failed=("FAILED",)),
     transient=("may not exist",),
-    explain=lambda remote, error: f"Look at {remote.id}.",
+    explain=lambda remote, error: f"Read the log of {remote.id}.",
     rules=Rules(immutable={"region": "Make another."}),
 )
 PLAIN = Resource(kind="plain", base=BASE, path="plains/{name}", create_path="plains:make", permission="x.plains")
@@ -114,7 +114,7 @@ def test_a_failed_operation_is_explained(cloud, thing):
     cloud.expect_error("GET", URL, 404)
     cloud.expect("POST", f"{BASE}/projects/p/things", body={"name": "o", "done": True, "error": {"message": "no room"}})
     with pytest.raises(
-        _errors.OperationFailed, match=r"creating thing projects/p/things/a failed: no room\. Look at a\."
+        _errors.OperationFailed, match=r"creating thing projects/p/things/a failed: no room\. Read the log of a\."
     ):
         thing().ensure({})
 
@@ -342,7 +342,7 @@ def test_merge_with_a_guard_deep_in_the_body(cloud):
 def test_results_add_up():
     result = Result(False, {"before": {}, "after": {}}, {"a": 1})
     result.add(Result(True, {"before": {}, "after": {"b": 1}}, extra={"x": 1})).add(Result(False))
-    told = result.as_dict()
-    assert told["changed"] and told["x"] == 1 and told["diff"] == {"before": {}, "after": {"b": 1}}
+    reported = result.as_dict()
+    assert reported["changed"] and reported["x"] == 1 and reported["diff"] == {"before": {}, "after": {"b": 1}}
     result.add(Result(True, [{"before": {"c": 1}, "after": {}}]))
     assert len(result.as_dict()["diff"]) == 2

@@ -52,7 +52,7 @@ def test_one_fork_at_a_time():
     assert _shared.recall("n") == 80
 
 
-def test_a_fork_that_died_with_the_lock_stops_nobody(monkeypatch):
+def test_a_fork_that_died_with_the_lock_blocks_no_process(monkeypatch):
     monkeypatch.setattr(_shared, "_PATIENCE", 0.1)
     _shared.share()
     _shared.remember("a", 1, 60)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers that one task keeps and later tasks of the play use: what is not asked again, and what always is."""
+"""Test the responses that later tasks of the play reuse, and those that are always read again."""
 
 from __future__ import annotations
 

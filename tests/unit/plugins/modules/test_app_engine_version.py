@@ -11,7 +11,7 @@ URL = f"{SERVICE}/versions/v1"
 OPERATIONS = f"{V1}/apps/p/operations"
 OPERATION = {"name": "apps/p/operations/1", "metadata": {"target": "apps/p/services/default/versions/v1"}}
 IMAGE = "europe-docker.pkg.dev/p/m/m@sha256:1"
-# As App Engine tells of what the guide's Terraform makes, with what it adds by itself.
+# A version of the guide's Terraform as returned by the API, with its defaults.
 VERSION = {
     "name": "apps/p/services/default/versions/v1",
     "id": "v1",
@@ -64,7 +64,7 @@ def test_what_terraform_made_is_adopted(cloud):
     assert not cloud.run(app_engine_version, **OPTIONS)["changed"]
 
 
-def test_an_image_that_is_not_told_is_taken_to_be_the_right_one(cloud):
+def test_an_image_that_is_not_reported_is_taken_to_be_the_right_one(cloud):
     found(cloud, {key: value for key, value in VERSION.items() if key != "deployment"})
     cloud.expect("GET", f"{URL}/instances", body={"instances": [{"vmStatus": "RUNNING"}]})
     assert not cloud.run(app_engine_version, **OPTIONS)["changed"]
@@ -161,7 +161,7 @@ def test_one_that_cannot_be_read_yet_is_joined(cloud):
     assert not cloud.run(app_engine_version, **OPTIONS)["changed"]
 
 
-def test_one_that_cannot_be_read_yet_is_told(cloud):
+def test_one_that_cannot_be_read_yet_is_reported(cloud):
     busy(cloud)
     result = cloud.run(app_engine_version, wait=False, **OPTIONS)
     assert result["operation"] == "apps/p/operations/1" and not result["changed"]

@@ -51,7 +51,7 @@ def test_a_cloud_run_service(cloud):
     assert not cloud.run(iap_access, members=["user:A@x.com"], **options)["changed"]
 
 
-def test_a_proxy_that_is_off_is_told(cloud):
+def test_a_proxy_that_is_off_is_reported(cloud):
     protected(cloud, on=False)
     cloud.expect("POST", f"{IAP}/appengine-p:getIamPolicy", body=policy(USER))
     assert cloud.run(iap_access, type="app_engine", members=[USER])["enabled"] is False
@@ -89,7 +89,7 @@ def test_absent(cloud, members, left):
     assert not cloud.warnings
 
 
-def test_nobody_at_all(cloud):
+def test_no_members(cloud):
     protected(cloud)
     cloud.expect("POST", f"{IAP}/appengine-p:getIamPolicy", body=policy(USER))
     cloud.expect("POST", f"{IAP}/appengine-p:setIamPolicy", sent={"policy": policy()}, body={})

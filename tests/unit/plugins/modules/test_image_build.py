@@ -231,7 +231,7 @@ esac
 
 @pytest.fixture
 def engine(tmp_path, monkeypatch):
-    """A container engine that only writes down what it is asked."""
+    """A container engine that only records its commands."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "podman").write_text(ENGINE)

@@ -455,7 +455,7 @@ def test_whose_a_service_or_version_is(cloud, kind, mark, found, words):
     if kind == "app_engine_service":
         body = {"name": "apps/p/services/default", "split": {"allocations": {"v1": 1}}}
         cloud.expect("GET", f"{APP}/services/default", body=body)
-        old = {"id": "v0", "envVariables": {"MLFLOW_DEPLOYMENT": "somebody"}}
+        old = {"id": "v0", "envVariables": {"MLFLOW_DEPLOYMENT": "another"}}
         cloud.expect("GET", VERSIONS, query={"view": "FULL"}, body={"versions": [old, version]})
         name = "default"
     else:

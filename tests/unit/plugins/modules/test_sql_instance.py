@@ -217,7 +217,7 @@ def test_the_region_cannot_change(cloud):
         cloud.run(sql_instance, **dict(OPTIONS, region="us-central1"))
 
 
-def test_a_failed_instance_is_told(cloud):
+def test_a_failed_instance_is_reported(cloud):
     cloud.expect("GET", URL, body=dict(INSTANCE, state="FAILED"))
     with pytest.raises(Failed, match="is in state FAILED"):
         cloud.run(sql_instance, **OPTIONS)

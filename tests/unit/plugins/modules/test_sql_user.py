@@ -104,7 +104,7 @@ def test_check_mode_tells_a_rotation_and_reads_no_password(cloud, note):
 
 
 @pytest.mark.parametrize(("adopt", "changed"), [(True, False), (False, True)])
-def test_a_user_made_by_somebody_else(cloud, note, adopt, changed):
+def test_a_user_made_by_another_owner(cloud, note, adopt, changed):
     cloud.expect("GET", URL, body=USER)
     latest(cloud, 1)
     secret(cloud, {})
@@ -187,7 +187,7 @@ def test_the_host_of_mysql(cloud):
 
 
 def test_the_host_of_mysql_says_whose_password_changes(cloud, note):
-    """Google tells it of every user, also where the task does not."""
+    """Google returns it for every user, also if the task does not set it."""
     cloud.expect("GET", URL, body=dict(USER, host="%"))
     latest(cloud, 3)
     secret(cloud, {})
@@ -209,7 +209,7 @@ def test_absent(cloud):
     assert cloud.run(sql_user, instance="db", name="mlflow", state="absent")["changed"]
 
 
-def test_a_secret_that_somebody_else_changes_is_noted_again(cloud, note):
+def test_a_secret_that_another_client_changes_is_noted_again(cloud, note):
     cloud.expect("GET", URL, body=USER)
     latest(cloud, 4)
     secret(cloud, {note: "3"})

@@ -111,7 +111,7 @@ def test_lost_race_reads_again(cloud):
     assert cloud.run(storage_bucket, name="x", versioning=True)["changed"]
 
 
-def test_taken_by_somebody_else(cloud):
+def test_taken_by_another_owner(cloud):
     cloud.expect_error("GET", URL, 404, legacy=True)
     cloud.expect_error(
         "POST", BASE, 409, reason="conflict", legacy=True, message="The requested bucket name is not available."

@@ -21,7 +21,7 @@ NAME = "probe"
 
 @pytest.fixture
 def probe(monkeypatch):
-    """A module whose ``run`` the test gives; ``seen`` is the task that it got."""
+    """A module with the test's ``run``; ``seen`` is the task that it got."""
     seen = SimpleNamespace(task=None, result=Result(resource={"a": 1}))
 
     def run(task):
@@ -248,11 +248,11 @@ def test_a_stale_plan_is_made_again(act, probe, heap):
     assert runs == [True, False] and result["changed"] and result["warnings"] == ["careful"]
 
 
-def test_deprecations_are_told(act, probe, monkeypatch):
-    told = []
-    monkeypatch.setattr(controller.display, "deprecated", lambda message, **more: told.append(message))
+def test_deprecations_are_reported(act, probe, monkeypatch):
+    reported = []
+    monkeypatch.setattr(controller.display, "deprecated", lambda message, **more: reported.append(message))
     act({"name": "x", "old": "1"})
-    assert len(told) == 1 and "old" in told[0]
+    assert len(reported) == 1 and "old" in reported[0]
 
 
 def test_a_missing_library_is_named(act, probe, monkeypatch):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Google's services refuse is found in the variables, named, and answered with advice that fits."""
+"""Test that values which Google's services reject are reported with the variable and fitting advice."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ def test_secrets_are_not_shown():
 
 
 class EncryptedString:
-    """What ansible-core has for a value in a vault."""
+    """The type of ansible-core for a value in a vault."""
 
     def __init__(self, text):
         self.text = text

@@ -241,8 +241,22 @@ def each_part(guide: AppEngineGuide) -> dict[str, Any]:
     roles = {
         "preflight": {"preflight_resources": resources, "preflight_organization": False},
         "secrets": {"secrets_list": [password], "secrets_replication_locations": [REGION]},
-        "cloudsql": {"cloudsql_clients": members, "cloudsql_clients_condition": False},
-        "bucket": {"bucket_bindings": [{"role": "roles/storage.objectAdmin", "members": members}]},
+        "cloudsql": {
+            "cloudsql_instance": guide.instance_name,
+            "cloudsql_database_version": "MYSQL_8_0",
+            "cloudsql_tier": "{{ mlflow_database_tier }}",
+            "cloudsql_databases": [{"name": "mlflow"}],
+            "cloudsql_users": [
+                {"name": "mlflow", "password_secret": f"{guide.project.home}/secrets/{guide.secret_name}"}
+            ],
+            "cloudsql_clients": members,
+            "cloudsql_clients_condition": False,
+        },
+        "bucket": {
+            "bucket_name": guide.bucket_name,
+            "bucket_location": "{{ mlflow_bucket_location }}",
+            "bucket_bindings": [{"role": "roles/storage.objectAdmin", "members": members}],
+        },
     }
     modules = {
         "app_engine_application": {

@@ -249,6 +249,7 @@ def each_part(guide: AppEngineGuide) -> dict[str, Any]:
             "cloudsql_users": [
                 {"name": "mlflow", "password_secret": f"{guide.project.home}/secrets/{guide.secret_name}"}
             ],
+            "cloudsql_keep_passwords": True,
             "cloudsql_clients": members,
             "cloudsql_clients_condition": False,
         },

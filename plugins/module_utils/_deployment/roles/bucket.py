@@ -32,7 +32,15 @@ ROLE = RoleSpec(
             "str",
             ("Storage class of new objects.",),
             default="STANDARD",
-            choices=("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"),
+            choices=(
+                "STANDARD",
+                "NEARLINE",
+                "COLDLINE",
+                "ARCHIVE",
+                "REGIONAL",
+                "MULTI_REGIONAL",
+                "DURABLE_REDUCED_AVAILABILITY",
+            ),
         ),
         Variable(
             "bucket_public_access_prevention",

@@ -135,6 +135,7 @@ def main() -> int:
         if arguments.check:
             wrong.append(f"{path.relative_to(ROOT)} is out of date: run python scripts/role_specs.py")
         else:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text)
     print("\n".join(wrong), end="\n" if wrong else "")
     return 1 if wrong else 0

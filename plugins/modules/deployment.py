@@ -183,7 +183,7 @@ def run(task):
 
     existing = params["existing"]
     outcome = computed(existing)
-    if params["survey"] and outcome.askable:
+    if params["survey"] and outcome.askable and outcome.deployment.google:
         existing = Preflight(task, _questions(outcome.deployment)).result()
         outcome = computed(existing)
     for text in outcome.warnings:

@@ -74,6 +74,7 @@ class Deployment:
     owner     labels by which it recognizes its own resources
     labels    all labels of its resources
     accounts  service accounts that the deployment creates, as the role ``service_accounts`` takes them
+    google       whether its data are on Google Cloud, so that there is a project to read
     retire    other targets with a server to remove after this one runs
     incomplete  whether preflight must run again once the APIs are enabled
     server    the server on its target; see ``targets.base.Server``
@@ -90,6 +91,7 @@ class Deployment:
     owner: dict[str, str]
     labels: dict[str, str]
     target: TargetInfo
+    google: bool
     access: Access
     server_account: Account
     client_account: Account
@@ -153,9 +155,13 @@ def compute(given: Mapping[str, Any], observed: Observed, *, action: str = "depl
     existing, made = Existing.from_report(observed.report), Made.from_results(observed.made, named.user)
     new = target.new(read["gcp_region"])
     context = Context(read, named, existing, made, new)
-    derived = named.by_variable() | {"mlflow_database_version": context.database_version} | target.derived(context)
+    derived = target.derived(context)
+    if target.google:
+        derived = named.by_variable() | {"mlflow_database_version": context.database_version} | derived
     in_use = values.in_use(given, target.name)
     problems = [*problems, *rules.check(read, derived, target.name, in_use, target.check(read))]
+    if not target.google:
+        problems = [item for item in problems if not item.variable.startswith("gcp_")]
     problems = list(dict.fromkeys(problems))
     # Problems are reported; the rest is computed as if those variables were not set.
     context = replace(context, values=_without(read, problems, in_use))
@@ -258,6 +264,7 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
         owner=context.owner,
         labels=context.labels,
         target=_info(target),
+        google=target.google,
         access=who,
         server_account=server_account,
         client_account=client_account,

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import EntryPoint, RoleSpec, Variable
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles._targets import ENTRY_POINTS
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import RoleSpec, Variable
 
 TARGET = ("appengine",)
 
@@ -145,27 +146,5 @@ ROLE = RoleSpec(
             targets=TARGET,
         ),
     ),
-    entry_points=(
-        EntryPoint(
-            "run",
-            "Run the server and grant access",
-            ("Needs C(deployment), which the entry point C(prepare) of C(mlflow) registers.",),
-        ),
-        EntryPoint(
-            "access", "Grant access alone", ("Gives exactly the members of the deployment access to the server.",)
-        ),
-        EntryPoint("verify", "Verify the deployment", ("Finds the server and runs the role C(mlflow_verify).",)),
-        EntryPoint("status", "Report the server", ("Sets C(mlflow_status).",)),
-        EntryPoint("restart", "Restart the server", ("Replaces the running instances. Settings stay as they are.",)),
-        EntryPoint(
-            "retire",
-            "Remove the server alone",
-            ("Keeps everything else, after the deployment runs on another target.",),
-        ),
-        EntryPoint(
-            "absent",
-            "Remove the deployment",
-            ("Needs C(deployment), which the entry point C(removal) of C(mlflow) registers.",),
-        ),
-    ),
+    entry_points=ENTRY_POINTS,
 )

@@ -55,6 +55,7 @@ class Allowed:
 
 
 ALLOWED: tuple[Allowed, ...] = (
+    Allowed("tests/unit/image/test_entrypoint.py", "nobody", "the user of the operating system"),
     Allowed("sandbox/src/gcp_sandbox/backends/home.py", "nobody", "the system's user of that name"),
     Allowed("sandbox/src/gcp_sandbox/backends/postgres.py", "nobody", "the system's user of that name"),
     Allowed("sandbox/tests/test_daemon.py", "door", "a key in the configuration of an earlier release"),

@@ -146,7 +146,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._preflight import Preflight
 
-# What preflight_info's options have where nothing is set.
+# Defaults of the suboptions of preflight_info's resources.
 _RESOURCE = {"location": None, "read": [], "host": None, "adopt": False}
 _RESULTS = {"type": "list", "elements": "dict"}
 OPTIONS = GCP + Options(

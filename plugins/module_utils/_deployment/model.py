@@ -124,7 +124,7 @@ class Computed:
 
     @property
     def askable(self) -> bool:
-        """Whether the variables name a project and resources that Google Cloud can be asked about."""
+        """Whether the variables name a project and resources that can be read from Google Cloud."""
         return self.deployment is not None and not any(item.variable in _ASKING for item in self.problems)
 
     def as_dict(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _without(read: Mapping[str, Any], problems: Iterable[Problem], in_use: Mappi
     return {name: defaults[name] if name in wrong else value for name, value in read.items()}
 
 
-# The variables without which Google Cloud cannot be asked what exists.
+# The variables that are necessary to read the existing resources.
 _ASKING = frozenset({"gcp_project", "gcp_region", "mlflow_name", "mlflow_target"})
 # The variables that a removal depends on: what is wrong with others does not prevent it.
 _NAMING = frozenset({"gcp_project", "gcp_region", "mlflow_name", "mlflow_env", "mlflow_target", "mlflow_destroy_data"})

@@ -37,7 +37,7 @@ HELLO = "us-docker.pkg.dev/cloudrun/container/hello"
 
 @pytest.fixture(scope="module")
 def cloud(sandbox, make_project, tmp_path_factory):
-    """A project with one of everything that gcloud is asked for."""
+    """Create a project with one of each resource that the gcloud commands read."""
     cloud = Cloud(sandbox, make_project(), tmp_path_factory.mktemp("gcloud"))
     apis = (
         "appengine appengineflex artifactregistry cloudbuild cloudresourcemanager iam iamcredentials run secretmanager "
@@ -63,7 +63,7 @@ def cloud(sandbox, make_project, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(cloud, sandbox):
-    """Run gcloud in the project as somebody; returns what it prints."""
+    """Run gcloud in the project as a principal and return its output."""
     home = cloud.folder / "home"
     home.mkdir()
 
@@ -211,7 +211,7 @@ def test_app_engine(run, ask, cloud, tmp_path):
 
 
 def test_what_a_user_makes_by_hand(run, ask, cloud, tmp_path):
-    """With the commands and the settings of somebody who follows the Cloud Run guide without Terraform."""
+    """Test the commands and settings of a user that follows the Cloud Run guide without Terraform."""
     email = cloud.email("by-hand")
     run("iam", "service-accounts", "create", "by-hand", "--display-name=Service Account for Cloud Run running ML Flow")
     assert cloud.get(f"{IAM}/{cloud.home}/serviceAccounts/{email}")["displayName"].endswith("running ML Flow")

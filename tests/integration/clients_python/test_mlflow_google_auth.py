@@ -43,7 +43,7 @@ def box(tmp_path_factory):
 
 @dataclass(frozen=True)
 class Server:
-    """An MLflow server and the service account that it lets in."""
+    """An MLflow server and the service account with access to it."""
 
     address: str
     account: str
@@ -245,7 +245,7 @@ def ask(box, deployed, guard, *arguments, **more):
 
 @pytest.fixture(scope="module")
 def key_files(deployed, tmp_path_factory):
-    """A key of the account that each server lets in, by guard."""
+    """Return a key of the account with access to each server, by guard."""
     folder, files = tmp_path_factory.mktemp("keys"), {}
     for server in {server.account: server for server in deployed.servers.values()}.values():
         project = server.project

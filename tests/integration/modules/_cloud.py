@@ -53,7 +53,7 @@ class Cloud:
         return answer.json() if answer.content else None
 
     def get(self, url: str, **query):
-        """The resource, or None when it is not there."""
+        """Return the resource, or None if it does not exist."""
         answer = self.api.get(url, params=query)
         if answer.status_code == 404:
             return None
@@ -93,7 +93,7 @@ class Cloud:
     def email(self, account: str) -> str:
         return f"{account}@{self.project}.iam.gserviceaccount.com"
 
-    # What tests need before their first task
+    # Preparation of tests
 
     def enable(self, *services: str) -> None:
         names = [f"{service}.googleapis.com" for service in services]
@@ -131,7 +131,7 @@ class Cloud:
         else:
             self._patiently(lambda: self.api.post(f"{url}:setIamPolicy", json={"policy": policy}))
 
-    # What is there
+    # Existing resources
 
     def policy(self, url: str) -> dict:
         """The whole policy of a resource, conditions included."""
@@ -184,7 +184,7 @@ class Cloud:
         return _sql_port(self.sandbox, f"{self.project}:{REGION}:{instance}")
 
     def login(self, instance: str, user: str, password: str, database: str = "postgres"):
-        """A connection to a database as anybody makes it."""
+        """Return a connection to a database with an ordinary client."""
         return psycopg2.connect(
             host="127.0.0.1",
             port=self.sql_port(instance),
@@ -216,7 +216,7 @@ class Cloud:
         return True
 
     def page(self, url: str) -> tuple[int, str]:
-        """Status and text that somebody without credentials gets from a deployed service."""
+        """Return status and text of a deployed service without credentials."""
         answer = self.anonymous.get(url, timeout=120)
         return answer.status_code, answer.text
 

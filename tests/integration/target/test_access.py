@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other ways in than Identity-Aware Proxy, and artifacts through the server: changes the deployment `demo`."""
+"""Test access without Identity-Aware Proxy, and proxied artifacts: changes the deployment `demo`."""
 
 from __future__ import annotations
 

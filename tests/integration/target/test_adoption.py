@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody has made with the guides' Terraform is taken over: used, and neither changed nor replaced nor removed.
+"""Test the adoption of resources of the guides' Terraform: used, but neither changed nor replaced nor removed.
 
 Terraform itself is the client in tests/integration/clients/test_terraform.py; here its requests are enough.
 """

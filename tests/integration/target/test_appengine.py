@@ -272,7 +272,7 @@ def test_an_oauth_client_of_ones_own_lets_identity_tokens_in(three, project, con
     assert engine.application["iap"]["oauth2ClientSecretSha256"] != before
 
 
-# --- what stands in the way
+# --- preflight
 
 
 def problems(controller, hosts):

@@ -15,7 +15,7 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: observer
 type: aggregate
-short_description: Tell a test what happens
+short_description: Report tasks to a test
 description: Tells a test of every task that starts and ends, and waits until the test has looked at the cloud.
 """
 

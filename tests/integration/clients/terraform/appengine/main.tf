@@ -26,7 +26,7 @@ variable "db_password" {
 
 provider "google" {
   project = var.project
-  # the project of whoever runs this need not have the APIs
+  # the caller's project may lack the APIs
   billing_project       = var.project
   user_project_override = true
 }

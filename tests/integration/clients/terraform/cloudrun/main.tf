@@ -22,7 +22,7 @@ variable "db_password" {
 provider "google" {
   project = var.project_name
   region  = var.region
-  # the project of whoever runs this need not have the APIs
+  # the caller's project may lack the APIs
   billing_project       = var.project_name
   user_project_override = true
 }

@@ -29,6 +29,10 @@ if [ ! -x "$venv/bin/uv" ]; then
 fi
 echo "==> $(grep -cE '^[A-Za-z0-9]' "$requirements") packages of $requirements"
 # uv reports each large download and each phase; the list of all installed packages is left out.
+# The compilation of bytecode has no output, so a line every 15 s shows that it is in progress.
+(while sleep 15 >/dev/null 2>&1; do echo "    in progress, $SECONDS s"; done) &
+ticker=$!
+trap 'kill "$ticker" 2>/dev/null || true' EXIT
 "$venv/bin/uv" pip install --python "$venv/bin/python" --compile-bytecode -r "$requirements" 2>&1 |
   sed -u -e '/^ [+~-] /d' -e 's/^/    /'
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps -e sandbox -e clients/python

@@ -270,7 +270,7 @@ def test_a_backup_restores_databases_and_users(engine, shared):
     assert engine.ask(engine.connect(server), "SELECT a FROM t") == [(7,)]
     names = {database.name for database in server.databases()}
     assert "shop" in names and "later" not in names
-    with pytest.raises(SqlError, match="not there"):
+    with pytest.raises(SqlError, match="does not exist"):
         server.restore(shared.servers.backups("b2"))
 
 

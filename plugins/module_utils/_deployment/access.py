@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 
@@ -48,7 +48,6 @@ class Access:
     custom_client: bool = False
     client_id_secret: str = ""
     client_secret_secret: str = ""
-    client_secrets: dict[str, str] = field(default_factory=dict)
 
 
 def access(context: Context) -> Access:

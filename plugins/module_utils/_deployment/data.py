@@ -117,7 +117,6 @@ class Image:
     description: str
     cleanup_policies: list[dict[str, Any]]
     build_account: str
-    build_account_email: str
     build_account_title: str
     build_bucket: str
     build_bucket_managed: bool
@@ -324,7 +323,6 @@ def image(context: Context, content_tag: str, default_context: str) -> Image:
             {"id": "delete-old", "action": "DELETE", "condition": {"older_than": _IMAGE_AGE}},
         ],
         build_account=names.build_account,
-        build_account_email=names.email(names.build_account),
         build_account_title=f"Builds the MLflow image of {title}",
         build_bucket=names.build_bucket,
         build_bucket_managed=not context.existing.foreign("storage_bucket", names.build_bucket),

@@ -240,7 +240,11 @@ def each_part(guide: AppEngineGuide) -> dict[str, Any]:
     check = {"path": "/", "timeout": 4, "success_threshold": 2}
     roles = {
         "preflight": {"preflight_resources": resources, "preflight_organization": False},
-        "secrets": {"secrets_list": [password], "secrets_replication_locations": [REGION]},
+        "secrets": {
+            "secrets_list": [password],
+            "secrets_replication_locations": [REGION],
+            "secrets_adopt": True,
+        },
         "cloudsql": {
             "cloudsql_instance": guide.instance_name,
             "cloudsql_database_version": "MYSQL_8_0",

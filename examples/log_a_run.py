@@ -10,7 +10,10 @@ import os
 import sys
 import tempfile
 
-import mlflow
+# MLflow's telemetry thread changes os.environ while requests reads it, which can fail with a KeyError.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow  # noqa: E402  after the variable above
 
 
 def main(url: str, account: str) -> None:

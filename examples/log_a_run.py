@@ -13,7 +13,7 @@ import tempfile
 # MLflow's telemetry thread changes os.environ while requests reads it, which can fail with a KeyError.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-import mlflow  # noqa: E402  after the variable above
+import mlflow
 
 
 def main(url: str, account: str) -> None:

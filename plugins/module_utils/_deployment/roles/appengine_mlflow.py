@@ -25,7 +25,7 @@ ROLE = RoleSpec(
     description=(
         "Deploys MLflow as a version of a service of the project's App Engine application, with a database in Cloud"
         " SQL, a bucket for artifacts, secrets, its own image and service accounts without keys, and grants access.",
-        "Starts with the role C(preflight), which changes nothing if anything would fail later.",
+        "Reads what exists first, and changes nothing if anything would fail later.",
         "Starts and checks a new version before it moves the traffic to it. The version before is stopped and kept.",
         "Variables of a building block are set under its own names, for example C(cloudsql_availability_type).",
     ),

@@ -17,7 +17,7 @@ ROLE = RoleSpec(
     description=(
         "Deploys MLflow as a Cloud Run service with a database in Cloud SQL, a bucket for artifacts, secrets, its own"
         " image and service accounts without keys, and grants access.",
-        "Starts with the role C(preflight), which changes nothing if anything would fail later.",
+        "Reads what exists first, and changes nothing if anything would fail later.",
         "Variables of a building block are set under its own names, for example C(cloudsql_availability_type).",
     ),
     target="cloudrun",

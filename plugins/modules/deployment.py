@@ -80,9 +80,16 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: Compute the deployment
+- name: Compute a deployment from variables and from what exists
   mlplatform.gcp.deployment:
+    project: my-project
+    variables:
+      gcp_project: my-project
+      gcp_region: europe-west1
+      mlflow_name: demo
+      mlflow_access_members: [group:ml-team@example.com]
     survey: true
+    problems: report
   register: deployment
 
 - name: Print the name of its bucket

@@ -27,7 +27,7 @@ ORDER = [
     "artifact_repository:0 artifact_repository_info image_build cloud_run_service:0 cloud_run_service_info",
     "app_engine_application:0 app_engine_application:1 app_engine_application_info app_engine_version:0",
     "app_engine_service:0 app_engine_version:1 app_engine_version_info app_engine_service:1 app_engine_service_info",
-    "cloud_run_job iam_bindings iam_policy_info iap_access iap_settings",
+    "cloud_run_job iam_bindings iam_policy_info iap_access iap_settings deployment",
 ]
 LAST = "storage_bucket:1 sql_instance:2 cloud_run_service:1 artifact_repository:1"
 LAST += " app_engine_version:2 app_engine_service:2 app_engine_application:2"

@@ -186,7 +186,8 @@ class Controller:
                 public = payload in (b"mlflow", b"admin") or re.fullmatch(
                     rb"gs://.*|.*\.apps\.googleusercontent\.com", payload or b""
                 )
-                if payload and not public:
+                # A secret that is blank on purpose is in every text.
+                if payload and payload.strip() and not public:
                     self.confidential[f"{project.project} {name} version {number}"] = payload
 
 

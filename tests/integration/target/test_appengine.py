@@ -334,7 +334,7 @@ def test_what_stands_in_the_way_is_said_before_anything_is_changed(refused, host
     assert "->" in refused[host]
 
 
-@pytest.mark.parametrize(("secret", "words"), [("missing", "there is no"), ("blank", "empty")])
+@pytest.mark.parametrize(("secret", "words"), [("missing", "does not exist"), ("blank", "empty")])
 def test_a_secret_of_a_custom_client_that_is_missing_or_empty_is_named(refused, secret, words):
     assert f"secrets/{secret}" in refused[secret] and words in refused[secret]
 

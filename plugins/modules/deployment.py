@@ -168,7 +168,7 @@ OPTIONS = GCP + Options(
                 "image": {"type": "str"},
                 "hostname": {"type": "str"},
                 "users": _RESULTS,
-                "secrets": _RESULTS,
+                "secrets": dict(_RESULTS, no_log=False),
             },
         },
         "image_context": {"type": "path"},

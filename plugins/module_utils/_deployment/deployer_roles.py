@@ -30,15 +30,15 @@ class RoleSet:
     excess: int = 0
 
 
-def smallest(permissions: Iterable[str], granted: Iterable[str] = (), *, offers: Offers = ROLES) -> RoleSet:
+def smallest(permissions: Iterable[str], granted: Iterable[str] = (), *, offers: Offers | None = None) -> RoleSet:
     """Return the fewest roles that hold the permissions; of these the ones with the least excess, then by name.
 
     :param granted: permissions that need no role any more.
-    :param offers: role -> (number of its permissions, those that matter, separated by spaces).
+    :param offers: role -> (number of its permissions, those that matter, separated by spaces); by default ``ROLES``.
     """
     wanted = frozenset(permissions) - frozenset(granted)
     useful = {}
-    for name, (size, held) in sorted(offers.items()):
+    for name, (size, held) in sorted((ROLES if offers is None else offers).items()):
         covers = wanted & frozenset(held.split())
         if covers:
             useful[name] = (covers, size - len(covers))
@@ -57,8 +57,8 @@ class _Search:
     def run(self, wanted: frozenset[str]) -> tuple[int, int, tuple[str, ...]]:
         """Return (number of roles, excess, roles)."""
         self._extend(wanted, (), 0)
-        assert self._best is not None
-        return self._best
+        # Without roles to choose from nothing is covered.
+        return self._best or (0, 0, ())
 
     def _extend(self, left: frozenset[str], chosen: tuple[str, ...], excess: int) -> None:
         if not left:

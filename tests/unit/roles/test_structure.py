@@ -87,7 +87,8 @@ def filters(template: str) -> int:
     """The largest number of filters in one expression of a template."""
     outputs = [node for output in parsed(template).find_all(jinja2.nodes.Output) for node in output.nodes]
     counts = [
-        sum(1 for _ in node.find_all(jinja2.nodes.Filter)) + isinstance(node, jinja2.nodes.Filter) for node in outputs
+        sum(1 for found in node.find_all(jinja2.nodes.Filter)) + isinstance(node, jinja2.nodes.Filter)
+        for node in outputs
     ]
     return max(counts, default=0)
 
@@ -133,7 +134,7 @@ def test_a_role_decides_nothing(folder):
     found = []
     for path in files(folder):
         for at, template in expressions(yaml.safe_load(path.read_text())):
-            if filters(template) > 1 or any(True for _ in parsed(template).find_all(STATEMENTS)):
+            if filters(template) > 1 or any(True for found in parsed(template).find_all(STATEMENTS)):
                 found.append(f"{path.relative_to(ROOT)} {at}: {template}")
     assert not found, "\n".join(found)
 
@@ -156,7 +157,7 @@ def test_playbooks_name_no_target():
     """The playbooks read the target's role from the deployment; two of them fix the target and nothing else."""
     for path in sorted((ROOT / "playbooks").glob("*.yml")):
         plays = yaml.safe_load(path.read_text())
-        used = {text for _, text in texts(plays) if text.startswith(COLLECTION) and text.endswith("_mlflow")}
+        used = {text for at, text in texts(plays) if text.startswith(COLLECTION) and text.endswith("_mlflow")}
         assert not used, path
         if path.stem in TARGETS:
             assert [set(play) for play in plays] == [{"name", "ansible.builtin.import_playbook", "vars"}]

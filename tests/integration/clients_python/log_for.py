@@ -6,6 +6,7 @@ that are forked as those of a data loader log some as well. Prints one JSON docu
 of the metric) and `error` (of the first call that failed, after which it ends).
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ def main(seconds: float, threads: int) -> None:
     with mlflow.start_run() as active:
         run, client = active.info.run_id, mlflow.MlflowClient()
         began, lock, steps = time.monotonic(), threading.Lock(), iter(range(1_000_000))
+        calls = Calls()
         failed: list[str] = []
         logged = 0
 
@@ -28,7 +30,8 @@ def main(seconds: float, threads: int) -> None:
             nonlocal logged
             with lock:
                 step = next(steps)
-            client.log_metric(run, "loss", 1 / (step + 1), step=step)
+            with calls.made():
+                client.log_metric(run, "loss", 1 / (step + 1), step=step)
             with lock:
                 logged += 1
 
@@ -47,7 +50,7 @@ def main(seconds: float, threads: int) -> None:
             worker.start()
         time.sleep(seconds / 2)
         for number in range(2):
-            worked = fork(lambda number=number: client.log_metric(run, "loss", 0, step=2_000_000 + number))
+            worked = fork(calls, lambda number=number: client.log_metric(run, "loss", 0, step=2_000_000 + number))
             with lock:
                 logged += worked
         for worker in workers:
@@ -56,9 +59,40 @@ def main(seconds: float, threads: int) -> None:
     print(json.dumps({"run": run, "logged": logged, "error": error}))
 
 
-def fork(work) -> int:
-    """Do it in a child; 1 when it worked."""
-    child = os.fork()
+class Calls:
+    """The calls of MLflow that are in progress in all threads.
+
+    MLflow tries to import a module in each request. A child that is forked while another thread holds the lock of that
+    import waits for it without end, whatever the client does.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+
+    @contextlib.contextmanager
+    def made(self):
+        with self._changed:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def none(self):
+        """Wait until no call is in progress, and let none start."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running)
+            yield
+
+
+def fork(calls: Calls, work) -> int:
+    """Call a function in a child; return 1 when it succeeded."""
+    with calls.none():
+        child = os.fork()
     if child == 0:
         try:
             work()

@@ -37,7 +37,10 @@ class Fleet:
         self._stopping = threading.Event()
 
     def new_pool(self, name: str, limits: Limits | None) -> Pool | None:
-        """Make a pool for `name`, with its own limits unless some are given; None for an unknown name."""
+        """Make a pool for `name`, with its own limits unless some are given; None for an unknown name.
+
+        Abstract: each product implements it.
+        """
         raise NotImplementedError
 
     def adopt(self, wanted: Mapping[str, Limits]) -> None:

@@ -151,7 +151,10 @@ class FrontEnd:
         self._client: httpx.AsyncClient | None = None
 
     def find(self, request: WebRequest, client: str) -> Any:
-        """Return the Route of a request from the address `client`, or None. In the event loop: it must not block."""
+        """Return the Route of a request from the address `client`, or None. In the event loop: it must not block.
+
+        Abstract, as are `admit` and `pool`: each product implements them.
+        """
         raise NotImplementedError
 
     def admit(self, route: Any, request: WebRequest) -> Granted | Response:

@@ -29,7 +29,7 @@ _CORE_SERVICES = (
 )
 _BUILD_SERVICES = ("artifactregistry.googleapis.com", "cloudbuild.googleapis.com")
 _IAP_SERVICE = "iap.googleapis.com"
-_FROM_SERVICE_ACCOUNTS = "serviceAccount:"
+_SERVICE_ACCOUNT = "serviceAccount:"
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,6 @@ def requirements(context: Context, target: Target, others: Iterable[Target], ima
         other_services=[other.api for other in others],
         permissions=permissions("deploy", context, target, others),
         resources=resources(context, target, others, image),
-        principals=list(dict.fromkeys(item for item in members if item.startswith(_FROM_SERVICE_ACCOUNTS))),
+        principals=list(dict.fromkeys(item for item in members if item.startswith(_SERVICE_ACCOUNT))),
         organization=context.iap and not context.custom_client,
     )

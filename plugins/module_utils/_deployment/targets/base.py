@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context, NewResources
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.permissions import Table
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.sizing import Sizing
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.sizing import POOLS, Sizing
 
 Item = dict[str, Any]
 
@@ -67,7 +67,6 @@ class Target:
     services     further APIs that it needs
     permissions  what the deployer needs
     google       whether the database, the bucket and the secrets are Google's
-    cpu, memory  of a server, where the variables do not say
     instances    (minimum, maximum) of servers, where the variables do not say
     new          region -> what is created where no variable says otherwise
     server       (context, artifact URI, sizing) -> the server
@@ -78,7 +77,6 @@ class Target:
     problems     (context, sizing) -> what would fail in view of what exists
     bindings     context -> further roles on the bucket of artifacts
     clients      context -> further members that may connect to the database
-    prefix       of the target's own variables
     """
 
     name: str
@@ -114,7 +112,7 @@ def not_enough_connections(sizing: Sizing, tier: str, fewer: str) -> list[Proble
         return []
     pool = sizing.size + sizing.overflow
     fitting = f" to {sizing.fitting_instances}" if sizing.fitting_instances else ""
-    one = sizing.workers * 4 * pool
+    one = sizing.workers * POOLS * pool
     advice = (
         f"Choose a larger mlflow_database_tier, raise max_connections in cloudsql_flags, or lower {fewer}{fitting}."
     )
@@ -128,8 +126,8 @@ def not_enough_connections(sizing: Sizing, tier: str, fewer: str) -> list[Proble
     return [
         Problem(
             variable,
-            f"{sizing.instances} instances with {sizing.workers} workers of 4 pools with {pool} connections can open"
-            f" {sizing.needed} connections. The database ({tier}) accepts {sizing.limit}, and keeps"
+            f"{sizing.instances} instances with {sizing.workers} workers of {POOLS} pools with {pool} connections can"
+            f" open {sizing.needed} connections. The database ({tier}) accepts {sizing.limit}, and keeps"
             f" {sizing.limit - sizing.usable} for itself and for the migration.",
             advice,
         )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sandbox for the tests of modules and roles, and ways to look at it from outside.
+"""Fixtures for the tests of modules and roles: a sandbox, projects in it, and runs of playbooks.
 
-Nothing here goes through the code under test: the API is read with google-auth's session, the database with a
-driver, MLflow with its client.
+Nothing here uses the code under test. The tests read the APIs with a session of google-auth, databases with a driver,
+and MLflow with its client.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Play:
         return self.status == 0
 
     def check(self) -> Play:
-        """This run, which must have succeeded."""
+        """Return this run; fail if its exit status is not 0."""
         assert self.ok, str(self)
         return self
 
@@ -55,7 +55,7 @@ class Play:
 
 
 class Sandbox:
-    """A sandbox with a state folder of its own, driven through its command line."""
+    """A sandbox with its own state folder, controlled by its command line."""
 
     def __init__(self, state: pathlib.Path, *options: str):
         self.state = state
@@ -78,11 +78,11 @@ class Sandbox:
         return dict(pair.split("=", 1) for pair in pairs)
 
     def requests(self, *filters: str) -> list[dict]:
-        """The log of requests, filtered as by the command's options."""
+        """Return the log of requests, filtered by options of the command."""
         return [json.loads(line) for line in self.run("requests", "--json", *filters).stdout.splitlines()]
 
     def session(self, principal: str | None = None) -> requests.Session:
-        """An authorised session as any Google client makes one, of the deployer or of `principal`."""
+        """Return a session with the credentials of `principal`, by default of the deployer."""
         import google.auth.transport.requests
         from google.oauth2 import credentials as user_credentials
         from google.oauth2 import service_account
@@ -129,7 +129,10 @@ def sandbox(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def another_sandbox(tmp_path_factory):
-    """Start a sandbox with other settings, `another_sandbox("--latency", "scaled:20")`; it ends with the module."""
+    """Return a function that starts a sandbox with other options, for example `("--latency", "scaled:20")`.
+
+    The sandbox stops after the last test of the module.
+    """
     boxes = []
 
     def start(*options: str) -> Sandbox:
@@ -149,7 +152,7 @@ def api(sandbox) -> requests.Session:
 
 
 def wait_for(session: requests.Session, url: str, *, seconds: float = 300) -> dict:
-    """Poll a google.longrunning operation until it is done; its response, or a failure with its error."""
+    """Poll a google.longrunning operation until it is done and return its response; fail if it has an error."""
     deadline = time.monotonic() + seconds
     while True:
         answer = session.get(url)
@@ -163,7 +166,7 @@ def wait_for(session: requests.Session, url: str, *, seconds: float = 300) -> di
 
 
 def new_project(api: requests.Session) -> str:
-    """A project with billing, inside the organization; no API enabled but those that every project has."""
+    """Create a project with billing in the organization and return its ID; only the default APIs are enabled."""
     name = f"test-{secrets.token_hex(4)}"
     crm = "https://cloudresourcemanager.googleapis.com"
     made = api.post(f"{crm}/v3/projects", json={"projectId": name, "parent": organization(api)})
@@ -177,13 +180,13 @@ def new_project(api: requests.Session) -> str:
 
 @pytest.fixture(scope="session")
 def make_project(api):
-    """A function that makes a project; see `new_project`."""
+    """Return a function that creates a project; see `new_project`."""
     return lambda: new_project(api)
 
 
 @pytest.fixture
 def project(api) -> str:
-    """A project of the test's own; see `new_project`."""
+    """Create a project for one test; see `new_project`."""
     return new_project(api)
 
 
@@ -204,13 +207,13 @@ def play(
     principal: str | None = None,
     timeout: float = 1800,
 ) -> Play:
-    """Run a playbook, given as a file or as plays, inside the sandbox's environment.
+    """Run a playbook, given as a file or as plays, with the environment of the sandbox.
 
-    :param folder: for the playbook and the inventory; nobody else's.
-    :param variables: of the one host in the inventory.
+    :param folder: folder for the playbook and the inventory; no other run may use it at the same time.
+    :param variables: variables of the single host in the inventory.
     :param options: more arguments of ansible-playbook.
     :param env: changes to the environment; None removes a variable.
-    :param principal: whose credentials are in the environment; by default the deployer's.
+    :param principal: the principal of the credentials in the environment; by default the deployer.
     """
     if not isinstance(playbook, (str, pathlib.Path)):
         path = folder / "playbook.yml"
@@ -236,11 +239,11 @@ def play(
 
 @pytest.fixture(scope="session")
 def playbook():
-    """The function `play`, for runs that serve several tests or need a sandbox of their own."""
+    """Return the function `play`, for runs that several tests share or that use another sandbox."""
     return play
 
 
 @pytest.fixture
 def run_play(sandbox, tmp_path):
-    """Run a playbook in the sandbox of all tests; the arguments are those of `play` after the folder."""
+    """Return `play` for the shared sandbox and the folder of the test."""
     return functools.partial(play, sandbox, tmp_path)

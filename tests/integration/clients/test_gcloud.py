@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gcloud, unmodified, reads what other clients made in the sandbox, and makes a few things itself."""
+"""Test that unmodified gcloud reads resources that other clients created in the sandbox, and creates resources."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HELLO = "us-docker.pkg.dev/cloudrun/container/hello"
 
 @pytest.fixture(scope="module")
 def cloud(sandbox, make_project, tmp_path_factory):
-    """Create a project with one of each resource that the gcloud commands read."""
+    """Create a project with the resources that the gcloud commands read."""
     cloud = Cloud(sandbox, make_project(), tmp_path_factory.mktemp("gcloud"))
     apis = (
         "appengine appengineflex artifactregistry cloudbuild cloudresourcemanager iam iamcredentials run secretmanager "
@@ -73,7 +73,7 @@ def run(cloud, sandbox):
             **sandbox.env(principal),
             "HOME": str(home),
             "CLOUDSDK_CORE_PROJECT": cloud.project,
-            # APIs are enabled in this project and not in the deployer's
+            # the APIs are enabled in this project, but not in the project of the deployer
             "CLOUDSDK_BILLING_QUOTA_PROJECT": cloud.project,
         }
         done = subprocess.run([GCLOUD, *arguments], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -85,7 +85,7 @@ def run(cloud, sandbox):
 
 @pytest.fixture(scope="module")
 def ask(run):
-    """Run gcloud and return its answer as JSON."""
+    """Run gcloud and return its JSON output."""
     return lambda *arguments, **more: json.loads(run(*arguments, "--format=json", **more))
 
 
@@ -101,8 +101,8 @@ def test_run_services(ask, cloud):
     assert ready["status"] == "True"
 
 
-def test_run_services_for_people(run):
-    """The table needs fields that JSON does not show to be missing."""
+def test_run_services_as_a_table(run):
+    """The table needs fields that the JSON output does not need."""
     assert "hello" in run("run", "services", "list") and "https://" in run("run", "services", "list")
     assert "hello" in run("run", "revisions", "list", f"--region={REGION}")
 
@@ -210,8 +210,8 @@ def test_app_engine(run, ask, cloud, tmp_path):
     assert page.status_code == 200 and "<code>v2</code>" in page.text
 
 
-def test_what_a_user_makes_by_hand(run, ask, cloud, tmp_path):
-    """Test the commands and settings of a user that follows the Cloud Run guide without Terraform."""
+def test_the_steps_of_the_cloud_run_guide(run, ask, cloud, tmp_path):
+    """Test the commands and settings of the Cloud Run guide without Terraform."""
     email = cloud.email("by-hand")
     run("iam", "service-accounts", "create", "by-hand", "--display-name=Service Account for Cloud Run running ML Flow")
     assert cloud.get(f"{IAM}/{cloud.home}/serviceAccounts/{email}")["displayName"].endswith("running ML Flow")
@@ -220,8 +220,8 @@ def test_what_a_user_makes_by_hand(run, ask, cloud, tmp_path):
     assert cloud.get(f"{REGISTRY}/{cloud.region}/repositories/by-hand")["format"] == "DOCKER"
 
     bucket = f"gs://{cloud.project}-by-hand"
-    how = ("--uniform-bucket-level-access", "--public-access-prevention", f"--location={REGION}")
-    run("storage", "buckets", "create", bucket, *how)
+    access = ("--uniform-bucket-level-access", "--public-access-prevention", f"--location={REGION}")
+    run("storage", "buckets", "create", bucket, *access)
     configuration = cloud.get(f"{STORAGE}/b/{cloud.project}-by-hand")["iamConfiguration"]
     assert configuration["uniformBucketLevelAccess"]["enabled"]
     assert configuration["publicAccessPrevention"] == "enforced"
@@ -236,8 +236,8 @@ def test_what_a_user_makes_by_hand(run, ask, cloud, tmp_path):
     run("secrets", "add-iam-policy-binding", "mlflow_tracking_password", *member)
 
     disk = ("--storage-type=HDD", "--storage-size=10", "--no-storage-auto-increase")
-    what = ("--database-version=POSTGRES_14", "--tier=db-custom-1-3840", f"--region={REGION}")
-    run("sql", "instances", "create", "by-hand", *what, *disk)
+    server = ("--database-version=POSTGRES_14", "--tier=db-custom-1-3840", f"--region={REGION}")
+    run("sql", "instances", "create", "by-hand", *server, *disk)
     reported = ask("sql", "instances", "describe", "by-hand")
     assert (reported["state"], reported["databaseVersion"]) == ("RUNNABLE", "POSTGRES_14")
     settings = reported["settings"]

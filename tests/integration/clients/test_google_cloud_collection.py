@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The google.cloud collection, unmodified, in a sandbox: buckets, Cloud SQL and firewall rules of its modules.
+"""Test modules of the unmodified google.cloud collection in a sandbox: buckets, Cloud SQL and firewall rules.
 
-The collection comes from the package `ansible` of PyPI, of which nothing else is used.
+The collection is extracted from the package `ansible` of PyPI; nothing else of that package is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ansible_collections.mlplatform.gcp.tests.integration import conftest as bas
 PACKAGE = "ansible==12.3.0 --hash=sha256:cd156f82fa87f7a899212b0efa9f7ca3a24d609212de9f78428a572eb01e5414"
 FOLDER = "ansible_collections/google/"
 CACHE = base.ROOT / ".cache" / "ansible-12.3.0"
-# Cloud Storage answers with capital letters, and the module compares the option with the response.
+# Cloud Storage returns capital letters, and the module compares the option with the response.
 LOCATION, REGION = "EUROPE-WEST1", "europe-west1"
 
 MODULES = (
@@ -35,7 +35,7 @@ MODULES = (
 
 @pytest.fixture(scope="module")
 def collections(tmp_path_factory) -> pathlib.Path:
-    """A folder with the collection, for ANSIBLE_COLLECTIONS_PATH."""
+    """Return a folder with the collection, for ANSIBLE_COLLECTIONS_PATH."""
     if not CACHE.exists():
         folder = tmp_path_factory.mktemp("download")
         (folder / "requirements.txt").write_text(PACKAGE + "\n")
@@ -67,7 +67,7 @@ def project(make_project, api) -> str:
 
 @pytest.fixture
 def run_tasks(collections, project, run_play):
-    """Run tasks of the collection against the project; nothing says who or where but what `exec` sets."""
+    """Return a function that runs tasks in the project with credentials from the sandbox's environment only."""
 
     def run(*tasks: dict) -> base.Play:
         play = {
@@ -139,7 +139,7 @@ def test_an_instance_with_a_database_and_a_user(run_tasks, project, api):
 
 
 def test_a_firewall_rule_of_an_application(run_tasks, project, api):
-    """The module (1.10.2) sends no priority, and the rule goes to the end of the list; it fails to change a rule."""
+    """The module (1.10.2) sends no priority, so the rule is appended to the list; it cannot change a rule."""
     engine = "https://appengine.googleapis.com/v1"
     body, quota = {"id": project, "locationId": "europe-west"}, {"X-Goog-User-Project": project}
     operation = api.post(f"{engine}/apps", json=body, headers=quota)

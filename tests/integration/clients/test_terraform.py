@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Terraform with Google's provider, unmodified: makes what the guides have people make, and lets go of it.
+"""Test unmodified Terraform with Google's provider: it creates the guides' resources and removes them from state.
 
-Neither is part of the development environment. Terraform has to be on the PATH, and $TERRAFORM_PLUGIN_DIR name a folder
-with the provider, as `terraform providers mirror FOLDER` fills one in one of the folders in terraform/. Tried with the
-releases 4.85.0 and 7.45.0 of the provider.
+The development environment contains neither. Terraform must be on the PATH, and $TERRAFORM_PLUGIN_DIR must be a folder
+with the provider, created by `terraform providers mirror FOLDER` in a folder of terraform/. Tested with the releases
+4.85.0 and 7.45.0 of the provider.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TERRAFORM = shutil.which("terraform")
 PLUGINS = os.environ.get("TERRAFORM_PLUGIN_DIR", "")
 pytestmark = [
     pytest.mark.skipif(not TERRAFORM, reason="Terraform is not installed on this machine"),
-    pytest.mark.skipif(not PLUGINS, reason="TERRAFORM_PLUGIN_DIR names no folder with Google's provider"),
+    pytest.mark.skipif(not PLUGINS, reason="TERRAFORM_PLUGIN_DIR is not set to a folder with Google's provider"),
 ]
 HERE = pathlib.Path(__file__).parent / "terraform"
 HELLO = "us-docker.pkg.dev/cloudrun/container/hello:latest"
@@ -33,7 +33,7 @@ APIS = "cloudbilling cloudresourcemanager iam iamcredentials secretmanager sqlad
 
 
 class Terraform:
-    """One configuration, applied to a project of its own."""
+    """A configuration that is applied to one project."""
 
     def __init__(self, sandbox, folder: pathlib.Path, name: str, **variables: str) -> None:
         self.folder = folder
@@ -58,20 +58,20 @@ class Terraform:
         self.run("apply", "-input=false", "-auto-approve")
 
     def changes(self) -> dict[str, list[str]]:
-        """What a plan would do: address of each resource that differs, and the actions."""
+        """Create a plan and return the actions of each resource that differs, by address."""
         self.run("plan", "-input=false", "-out=plan")
         plan = json.loads(self.run("show", "-json", "plan"))
         changed = {item["address"]: item["change"]["actions"] for item in plan.get("resource_changes", [])}
         return {address: actions for address, actions in changed.items() if actions not in (["no-op"], ["read"])}
 
-    def forget_everything(self) -> None:
-        held = [line for line in self.run("state", "list").split() if not line.startswith("data.")]
-        self.run("state", "rm", *held)
+    def remove_all_from_state(self) -> None:
+        addresses = [line for line in self.run("state", "list").split() if not line.startswith("data.")]
+        self.run("state", "rm", *addresses)
 
 
 @pytest.fixture(scope="module")
 def make(sandbox, make_project, tmp_path_factory):
-    """Make a project with APIs, and apply a configuration to it."""
+    """Return a function that creates a project and enables APIs."""
 
     def make(name: str, *apis: str) -> Cloud:
         cloud = Cloud(sandbox, make_project(), tmp_path_factory.mktemp(name))
@@ -83,7 +83,7 @@ def make(sandbox, make_project, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cloudrun(make, sandbox):
-    """(project, Terraform) with everything of the Cloud Run guide."""
+    """Create all resources of the Cloud Run guide; return the project and Terraform."""
     cloud = make("cloudrun", "artifactregistry", "run")
     cloud.grant(f"{MANAGER}/v3/{cloud.home}", "roles/storage.admin", DEPLOYER)
     variables = {"project_name": cloud.project, "region": "europe-west1", "image": HELLO}
@@ -94,7 +94,7 @@ def cloudrun(make, sandbox):
 
 @pytest.fixture(scope="module")
 def appengine(make, sandbox):
-    """(project, Terraform) with everything of the App Engine guide."""
+    """Create all resources of the App Engine guide; return the project and Terraform."""
     cloud = make("appengine", "appengine", "appengineflex", "iap")
     variables = {"project": cloud.project, "docker_image": HELLO, "db_password": _guides.ALPHANUMERIC}
     for name in _guides.OAUTH_CLIENT:
@@ -106,13 +106,13 @@ def appengine(make, sandbox):
 
 
 @pytest.mark.parametrize("guide", ["cloudrun", "appengine"])
-def test_a_second_plan_finds_nothing_to_do(guide, request):
+def test_a_second_plan_has_no_changes(guide, request):
     _cloud, terraform = request.getfixturevalue(guide)
     assert terraform.changes() == {}
 
 
 def test_owners_lose_their_rights_on_the_bucket_of_the_cloud_run_guide(cloudrun):
-    """As docs/adopting.md warns: the policy is replaced whole."""
+    """docs/adopting.md warns of this: Terraform replaces the whole policy."""
     cloud, _terraform = cloudrun
     bindings = cloud.bindings(f"{STORAGE}/b/{cloud.project}-mlflow-prod-europe-west1")
     assert set(bindings) == {"roles/storage.objectCreator", "roles/storage.objectViewer"}
@@ -122,11 +122,11 @@ def test_owners_lose_their_rights_on_the_bucket_of_the_cloud_run_guide(cloudrun)
     ("guide", "heading", "differs"),
     [
         ("cloudrun", "The Cloud Run guide", {"google_cloud_run_v2_service.mlflow_on_cloudrun": ["update"]}),
-        # its version is still there, and no resource says where the traffic goes
+        # its version still exists, and no resource of Terraform manages the traffic
         ("appengine", "The App Engine guide", {}),
     ],
 )
-def test_terraform_sees_no_change_after_the_collection_has_taken_over(
+def test_terraform_finds_no_change_after_the_collection_has_adopted_the_resources(
     guide, heading, differs, request, sandbox, playbook, tmp_path
 ):
     cloud, terraform = request.getfixturevalue(guide)
@@ -138,12 +138,12 @@ def test_terraform_sees_no_change_after_the_collection_has_taken_over(
 
 
 @pytest.mark.parametrize("guide", ["cloudrun", "appengine"])
-def test_what_terraform_has_forgotten_it_does_not_destroy(guide, request):
-    """After all others: as docs/adopting.md says, so that two tools do not fight."""
+def test_terraform_does_not_destroy_resources_removed_from_its_state(guide, request):
+    """The last test: docs/adopting.md recommends it, so that only one tool manages the resources."""
     cloud, terraform = request.getfixturevalue(guide)
     kept = set(re.findall(r"^[\w.-]+", terraform.run("state", "list"), re.M))
     assert len(kept) > 10
-    terraform.forget_everything()
+    terraform.remove_all_from_state()
     assert "0 destroyed" in terraform.run("destroy", "-input=false", "-auto-approve")
     buckets = cloud.get(f"{STORAGE}/b", project=cloud.project)["items"]
     assert any("mlflow" in bucket["name"] for bucket in buckets)

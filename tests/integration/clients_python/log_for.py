@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train for a while, as far as the tracking server can tell: log_for.py SECONDS THREADS
+"""Log metrics as a training program does: log_for.py SECONDS THREADS
 
-An ordinary program that uses MLflow and knows nothing of how it gets in. Threads log metrics; in the middle, workers
-that are forked as those of a data loader log some as well. Prints one JSON document: `run`, `logged` (how many values
-of the metric) and `error` (of the first call that failed, after which it ends).
+An ordinary program that uses MLflow and contains no code for authentication. Threads log metrics. After half of the
+time, forked workers, like those of a data loader, log one value each. Prints one JSON document: `run`, `logged` (the
+number of values of the metric) and `error` (the error of the first failed call, which ends the program).
 """
 
 import contextlib
@@ -36,12 +36,12 @@ def main(seconds: float, threads: int) -> None:
                 logged += 1
 
         def work() -> None:
-            last = False  # however slow the machine is, a value is logged after `seconds`
+            last = False  # at least one value is logged after `seconds`, also on a slow machine
             while not last and not failed:
                 last = time.monotonic() - began >= seconds
                 try:
                     log()
-                except Exception as seen:  # whatever MLflow raises is the finding
+                except Exception as seen:  # every error of MLflow is reported
                     failed.append(f"after {time.monotonic() - began:.0f} s: {seen}")
                 time.sleep(0.4)
 
@@ -63,7 +63,7 @@ class Calls:
     """The calls of MLflow that are in progress in all threads.
 
     MLflow tries to import a module in each request. A child that is forked while another thread holds the lock of that
-    import waits for it without end, whatever the client does.
+    import waits for the lock forever.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Calls:
 
     @contextlib.contextmanager
     def none(self):
-        """Wait until no call is in progress, and let none start."""
+        """Wait until no call is in progress, and block new calls."""
         with self._changed:
             self._changed.wait_for(lambda: not self._running)
             yield

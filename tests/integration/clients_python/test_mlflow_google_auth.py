@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mlflow-google-auth with MLflow's own client, against MLflow servers behind each guard, with tokens of 30 seconds.
+"""Test mlflow-google-auth with MLflow's own client and servers behind each guard, with a token lifetime of 30 seconds.
 
-One deployment on Cloud Run, with two more services that run the same image on the same database, and one on App Engine,
-so that all guards are there at once and what takes a minute takes it once.
+One deployment on Cloud Run, two more services with the same image and database, and one deployment on App Engine: the
+programs for all guards run at the same time, so the tests wait only once for tokens to expire.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ansible_collections.mlplatform.gcp.tests.integration.target._target import 
 CLIENT_ID = "55-own.apps.googleusercontent.com"
 LIFETIME = 30
 PROGRAM = str(pathlib.Path(__file__).parent / "log_for.py")
-# Longer than two lives, and than the 30 s of grace that Identity-Aware Proxy gives.
+# Longer than two lifetimes, and than a lifetime and the 30 s for which Identity-Aware Proxy accepts expired tokens.
 SECONDS = 68
 GUARDS = ("managed", "custom", "invoker", "appengine")
 each_guard = pytest.mark.parametrize("guard", GUARDS)
@@ -52,7 +52,7 @@ class Server:
 
 @dataclass
 class Deployed:
-    """MLflow behind each guard, by name."""
+    """The MLflow server behind each guard, by name."""
 
     servers: dict[str, Server]
     hosts: dict[str, dict]
@@ -82,7 +82,7 @@ def deployed(box, tmp_path_factory):
     servers = {"managed": Server(project.address("demo-dev"), client, project)}
     for name, fields in (("custom", {"iapEnabled": True}), ("invoker", {})):
         servers[name] = Server(_copy(project, f"demo-dev-{name}", fields), client, project)
-    _let_in(project, "demo-dev-invoker", "demo-dev-custom")
+    _grant_access(project, "demo-dev-invoker", "demo-dev-custom")
     host = other.get(f"https://appengine.googleapis.com/v1/apps/{other.project}")["defaultHostname"]
     servers["appengine"] = Server(f"https://{host}", other.email("engine-dev-client"), other)
     box.options = ("--latency", "instant", "--token-lifetime", f"{LIFETIME}s")
@@ -92,7 +92,7 @@ def deployed(box, tmp_path_factory):
 
 
 def _copy(project: Project, name: str, fields: dict) -> str:
-    """Another service like demo-dev; its address."""
+    """Create another service like demo-dev and return its address."""
     template = json.dumps(project.service("demo-dev")["template"])
     address = project.address(name)
     template = template.replace(project.address("demo-dev"), address)
@@ -102,8 +102,8 @@ def _copy(project: Project, name: str, fields: dict) -> str:
     return address
 
 
-def _let_in(project: Project, invoked: str, proxied: str) -> None:
-    """The deployment's clients into both, and a custom OAuth client in front of one."""
+def _grant_access(project: Project, invoked: str, proxied: str) -> None:
+    """Grant the deployment's clients access to both services, and set a custom OAuth client for the proxied one."""
     client = f"serviceAccount:{project.email('demo-dev-client')}"
     agent = f"serviceAccount:service-{project.number}@gcp-sa-iap.iam.gserviceaccount.com"
     project.grant(f"{RUN}/{project.region}/services/{invoked}", "roles/run.invoker", client)
@@ -115,7 +115,7 @@ def _let_in(project: Project, invoked: str, proxied: str) -> None:
 
 
 def environment(box, deployed, guard, *, principal=None, impersonate=True, **more):
-    """Of a user's program. Nothing of this machine's own logins is in it."""
+    """Return the environment of a user's program, without credentials of the machine that runs the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "GOOGLE_", "GCP_"))}
     values = {
         "MLFLOW_TRACKING_URI": deployed[guard].address,
@@ -133,7 +133,7 @@ def start(env, *arguments) -> subprocess.Popen:
 
 
 def finished(process) -> tuple[dict, str]:
-    """What the program says, and what it prints besides."""
+    """Wait for a program; return its JSON document and its standard error."""
     out, err = process.communicate(timeout=SECONDS * 10)
     assert process.returncode == 0, err
     return json.loads(out.strip().splitlines()[-1]), err
@@ -141,8 +141,9 @@ def finished(process) -> tuple[dict, str]:
 
 @pytest.fixture(scope="module")
 def runs(box, deployed):
-    """Programs that log for longer than tokens live, all at once: by guard and entry point. `static` is a program as
-    it was before: with a token in MLFLOW_TRACKING_TOKEN, made at its start.
+    """Run programs that log for longer than the lifetime of tokens, at the same time; return their results by guard.
+
+    `static` is a program without mlflow-google-auth: its token is created before its start, in MLFLOW_TRACKING_TOKEN.
     """
     began = time.time()
     env = {guard: environment(box, deployed, guard) for guard in GUARDS}
@@ -168,7 +169,7 @@ def runs(box, deployed):
 
 
 @each_guard
-def test_a_run_outlives_its_tokens(runs, deployed, guard):
+def test_a_run_is_longer_than_the_lifetime_of_tokens(runs, deployed, guard):
     said, printed = runs[guard]
     assert said["error"] == ""
     assert said["logged"] >= 2 * 3 + 2, "three threads, at the start and at the end, and two forked workers"
@@ -176,8 +177,8 @@ def test_a_run_outlives_its_tokens(runs, deployed, guard):
 
 
 @each_guard
-def test_everything_that_was_logged_has_arrived(runs, box, deployed, guard):
-    """Read with another client, by another way in, which `invoker` does not take; `managed` has the same database."""
+def test_the_server_has_all_logged_values(runs, box, deployed, guard):
+    """Read with a signed JWT and without MLflow's client: `invoker` rejects JWTs, and `managed` has its database."""
     server, said = deployed["managed" if guard == "invoker" else guard], runs[guard][0]
     token = server.project.signed(server.account.partition("@")[0], f"{server.address}/*")
     answer = box.anonymous().get(
@@ -193,8 +194,8 @@ def test_everything_that_was_logged_has_arrived(runs, box, deployed, guard):
     assert {2_000_000, 2_000_001} <= steps, "the forked workers have logged as well"
 
 
-def test_a_token_in_a_variable_does_not_outlive_itself(runs):
-    """So tokens do expire here: what the tests above show is that they were renewed."""
+def test_a_token_in_a_variable_expires(runs):
+    """Tokens expire in this sandbox, so the programs of the tests above have renewed theirs."""
     out, err = runs["static"]
     lines = [line for line in out.splitlines() if line.startswith("{")]
     error = json.loads(lines[-1])["error"] if lines else err
@@ -202,8 +203,8 @@ def test_a_token_in_a_variable_does_not_outlive_itself(runs):
 
 
 @each_guard
-def test_no_request_was_refused_but_the_look_at_the_guard(runs, box, deployed, guard):
-    """The static program's requests to `invoker` aside, which have no place here."""
+def test_only_the_probe_of_the_guard_is_rejected(runs, box, deployed, guard):
+    """The server `invoker` also receives the requests of the program `static`."""
     host = deployed[guard].address.removeprefix("https://")
     asked = [r for r in box.requests("--service", "ingress") if r["host"] == host and r["time"] > runs["began"]]
     refused = [(r["verb"], r["path"], r["status"]) for r in asked if r["status"] in (302, 401, 403)]
@@ -212,16 +213,16 @@ def test_no_request_was_refused_but_the_look_at_the_guard(runs, box, deployed, g
     assert len(asked) > runs[guard][0]["logged"]
     if guard == "invoker":
         assert 1 <= len(probes) <= 2
-        # only the static program's, whose token has expired; it ends with the first
+        # requests of the program `static` with its expired token; the first one ends the program
         assert all(status == 401 for _, _, status in others) and len(others) <= 4
     else:
-        # with the managed client there is one more: whether it takes identity tokens
+        # for a managed client a second probe finds out whether it accepts identity tokens
         assert len(probes) == (2 if guard == "managed" else 1)
         assert others == []
 
 
-def test_tokens_are_made_when_they_are_due_and_not_at_each_request(runs, box):
-    """One every 24 s by each program, and perhaps one by each of its two forked workers."""
+def test_tokens_are_created_shortly_before_expiry_and_not_for_each_request(runs, box):
+    """Each program creates a token every 24 s, and each of its two forked workers may create one."""
     asked = {"signJwt": 0, "generateIdToken": 0}
     for request in box.requests("--service", "iamcredentials"):
         name = request["method"].rpartition(".")[2]
@@ -230,11 +231,11 @@ def test_tokens_are_made_when_they_are_due_and_not_at_each_request(runs, box):
     every = LIFETIME * 0.8
     least, most = SECONDS // every, (runs["ended"] - runs["began"]) // every + 1 + 2
     assert least <= asked["signJwt"] <= most, "managed"
-    # and one to find out that the managed client takes none, one for the static program
+    # and one to find out that the managed client accepts none, and one for the program `static`
     assert 3 * least <= asked["generateIdToken"] <= 3 * most + 2, "custom, invoker, appengine"
 
 
-# -- other credentials, in a few seconds each
+# Other credentials
 
 
 def ask(box, deployed, guard, *arguments, **more):
@@ -272,7 +273,7 @@ def test_with_a_key_file(box, deployed, key_files, guard, kind):
 
 @pytest.fixture(scope="module")
 def machine(box, deployed):
-    """Environment of a program on the machine that MLflow itself runs on, whose account is let in as well."""
+    """Grant the server's account access; return its email address and the metadata variables of its instance."""
     project = deployed["managed"].project
     email = project.email("demo-dev-server")
     resource = f"projects/{project.number}/iap_web/cloud_run-{REGION}/services"
@@ -289,7 +290,7 @@ def machine(box, deployed):
 
 @pytest.mark.parametrize("guard", ["custom", "invoker"])
 def test_with_the_account_of_the_machine(box, deployed, machine, guard):
-    """From the metadata server, which takes no role on the account."""
+    """The metadata server creates identity tokens; the account needs no role on itself."""
     email, metadata = machine
     env = environment(box, deployed, guard, impersonate=False, **metadata)
     del env["GOOGLE_APPLICATION_CREDENTIALS"]
@@ -300,7 +301,7 @@ def test_with_the_account_of_the_machine(box, deployed, machine, guard):
 
 
 def test_a_machine_that_may_not_sign_for_itself_is_reported(box, deployed, machine):
-    """Google's managed client takes signed JWTs alone, and those the metadata server does not make."""
+    """The managed OAuth client accepts only signed JWTs, which the metadata server cannot create."""
     email, metadata = machine
     env = environment(box, deployed, "managed", impersonate=False, **metadata)
     del env["GOOGLE_APPLICATION_CREDENTIALS"]
@@ -311,8 +312,8 @@ def test_a_machine_that_may_not_sign_for_itself_is_reported(box, deployed, machi
 
 
 @each_guard
-def test_with_gclouds_login_that_impersonates(box, deployed, guard, tmp_path):
-    """The file that `gcloud auth application-default login --impersonate-service-account` writes."""
+def test_with_an_impersonated_login_of_gcloud(box, deployed, guard, tmp_path):
+    """Use the file that `gcloud auth application-default login --impersonate-service-account` writes."""
     account = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{deployed[guard].account}"
     source = json.loads(pathlib.Path(box.env(_deployer(deployed))["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())
     assert source["type"] == "authorized_user"
@@ -330,7 +331,7 @@ def _deployer(deployed):
 
 
 @each_guard
-def test_who_may_not_act_for_the_account_is_reported(box, deployed, guard):
+def test_a_missing_right_to_impersonate_is_reported(box, deployed, guard):
     done = ask(box, deployed, guard, principal="alice@example.com")
     assert done.returncode == 1
     assert "roles/iam.serviceAccountTokenCreator" in done.stderr and deployed[guard].account in done.stderr
@@ -340,38 +341,38 @@ def test_who_may_not_act_for_the_account_is_reported(box, deployed, guard):
     ("guard", "role"), [("managed", "roles/iap.httpsResourceAccessor"), ("custom", "roles/iap.httpsResourceAccessor")]
 )
 def test_an_account_without_the_role_is_reported(box, deployed, guard, role):
-    """The deployer's own account, which owns the project and has no business in MLflow."""
+    """The deployer's own account owns the project and has no access to MLflow."""
     done = ask(box, deployed, guard, impersonate=False)
     assert done.returncode == 1
     assert role in done.stderr and _deployer(deployed) in done.stderr
 
 
-def test_a_logins_own_identity_is_not_enough(box, deployed):
+def test_a_user_login_without_impersonation_is_reported(box, deployed):
     done = ask(box, deployed, "managed", principal="alice@example.com", impersonate=False)
     assert done.returncode == 1
     assert "MLFLOW_GOOGLE_AUTH_IMPERSONATE" in done.stderr
 
 
 def documented() -> list[str]:
-    """The commands of docs/clients.md that make a token by hand."""
+    """Return the commands of docs/clients.md that create a token by hand."""
     text = (base.ROOT / "docs" / "clients.md").read_text()
     blocks = re.findall(r"^```console\n(.*?)^```", text[text.index("## Programs: by hand") :], re.M | re.S)
     found = [block for block in blocks if "TOKEN=$(" in block and "export MLFLOW_TRACKING_TOKEN" not in block]
-    # the sandbox is no machine with a metadata server of its own
+    # the machine of the tests has no metadata server
     return [block for block in found if "metadata.google.internal" not in block]
 
 
 @pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed on this machine")
 @pytest.mark.parametrize("number", range(len(documented())))
-def test_the_documented_commands_get_in(box, deployed, key_files, tmp_path, number):
-    """Behind a custom client, which takes all of them."""
+def test_the_documented_commands_have_access(box, deployed, key_files, tmp_path, number):
+    """Use a custom OAuth client, which accepts all kinds of tokens."""
     commands = documented()
     made_before = commands[0] if "claims.json" in commands[number] and number else ""
     shutil.copy(key_files["custom"], tmp_path / "key.json")
     own = {"CLOUDSDK_CONFIG": str(tmp_path / "gcloud"), "URL": deployed["custom"].address, "AUDIENCE": CLIENT_ID}
     env = environment(box, deployed, "custom", ACCOUNT=deployed["custom"].account, **own)
     if "activate-service-account" in commands[number]:
-        del env["CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE"]  # the sandbox's, which goes before gcloud's own login
+        del env["CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE"]  # it has precedence over gcloud's own login
     else:
         made_before = f"ACCESS_TOKEN=$(gcloud auth print-access-token)\n{made_before}"
     request = 'curl -s -o /dev/null -w "%{http_code}" -H "Authorization: Bearer $TOKEN" $URL/version'
@@ -391,7 +392,7 @@ def test_the_example_logs_a_run(box, deployed):
 
 @pytest.fixture(scope="module")
 def verified(deployed, key_files):
-    """One run of verify.yml over both deployments, with a key for each."""
+    """Run verify.yml for both deployments, each with a key file."""
     keys = {"demo": key_files["managed"], "engine": key_files["appengine"]}
     hosts = {name: values | {"mlflow_verify_key_file": keys[name]} for name, values in deployed.hosts.items()}
     return {name: deployed.controller.run(VERIFY, hosts={name: hosts[name]}).check().output for name in hosts}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a test sees of a project without the code under test: through the APIs and through databases' drivers."""
+"""Access to a project without the code under test: by Google's APIs and by database drivers."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ REGION = "europe-west1"
 
 
 class Cloud:
-    """One project, seen and changed by its owner."""
+    """One project, read and changed with the credentials of its owner."""
 
     def __init__(self, sandbox, project: str, folder: pathlib.Path) -> None:
         self.api = sandbox.session()
-        # The deployer is of another project, whose APIs would have to be enabled.
+        # The deployer belongs to another project, where the APIs may be disabled.
         self.api.headers["X-Goog-User-Project"] = project
         self.anonymous = sandbox.anonymous()
         self.sandbox = sandbox
         self.project = project
-        #: For files of tasks, which know it as `{{ files }}`.
+        #: Folder for files that tasks use; its variable in the playbooks is `{{ files }}`.
         self.folder = folder
         # Service Usage is enabled in every project.
         usage = self.ask("GET", f"{USAGE}/v1/projects/{project}/services/serviceusage.googleapis.com")
@@ -47,7 +47,7 @@ class Cloud:
     # Any API
 
     def ask(self, method: str, url: str, body=None, **more):
-        """The answer's JSON; fails unless it is a success."""
+        """Send a request and return the JSON of the response; fail if its status is an error."""
         answer = self.api.request(method, url, json=body, **more)
         assert answer.ok, f"{method} {url}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
@@ -61,7 +61,7 @@ class Cloud:
         return answer.json()
 
     def make(self, url: str, body: dict, *, base: str = "", method: str = "POST", **query):
-        """Create something; `base` is the address of the service's operations where it answers with one."""
+        """Create a resource; `base` is the address of the operations of a service that responds with an operation."""
         operation = self._patiently(lambda: self.api.request(method, url, json=body, params=query))
         deadline = time.monotonic() + 3000
         while base and not operation.get("done") and operation.get("status") != "DONE":
@@ -72,7 +72,7 @@ class Cloud:
         return operation
 
     def _patiently(self, send):
-        """The answer's JSON; an API or account that was made a moment ago may not be known everywhere yet."""
+        """Repeat a request until a new API or account is visible everywhere; return the JSON of the response."""
         deadline = time.monotonic() + 300
         while not (answer := send()).ok:
             passing = "SERVICE_DISABLED" in answer.text or "does not exist" in answer.text
@@ -100,11 +100,11 @@ class Cloud:
         self.make(f"{USAGE}/v1/{self.home}/services:batchEnable", {"serviceIds": names}, base=f"{USAGE}/v1")
 
     def make_account(self, account: str) -> str:
-        """A service account; returns its address."""
+        """Create a service account and return its email address."""
         return self.make(f"{IAM}/{self.home}/serviceAccounts", {"accountId": account})["email"]
 
     def make_secret(self, name: str, value: str) -> str:
-        """A secret with a version; returns its name in full."""
+        """Create a secret with a version and return its full resource name."""
         if self.get(f"{SECRETS}/{self.home}/secrets/{name}") is None:
             self.make(f"{SECRETS}/{self.home}/secrets", {"replication": {"automatic": {}}}, secretId=name)
         self.add_version(name, value)
@@ -134,7 +134,7 @@ class Cloud:
     # Existing resources
 
     def policy(self, url: str) -> dict:
-        """The whole policy of a resource, conditions included."""
+        """Return the policy of a resource, including conditions."""
         if url.startswith(STORAGE):
             return self.ask("GET", f"{url}/iam?optionsRequestedPolicyVersion=3")
         if url.startswith((MANAGER, IAP)):
@@ -143,7 +143,7 @@ class Cloud:
         return self.ask(verb, f"{url}:getIamPolicy?options.requestedPolicyVersion=3", {} if verb == "POST" else None)
 
     def bindings(self, url: str) -> dict[str, list[str]]:
-        """Role, with the title of its condition behind a `?`, and its members, sorted."""
+        """Return the sorted members of each role; `ROLE?TITLE` is a role with a condition of that title."""
         found = {}
         for binding in self.policy(url).get("bindings", []):
             condition = binding.get("condition")
@@ -151,7 +151,7 @@ class Cloud:
         return found
 
     def enabled(self) -> set[str]:
-        """Short names of the APIs that are enabled."""
+        """Return the short names of the enabled APIs."""
         found, page = set(), {}
         while True:
             page = self.get(
@@ -165,7 +165,7 @@ class Cloud:
                 return found
 
     def secret(self, name: str) -> dict | None:
-        """A secret with its policy and the state and payload of each version; payload None when it cannot be read."""
+        """Return a secret, its bindings, and state and payload of each version; an unreadable payload is None."""
         url = f"{SECRETS}/{self.home}/secrets/{name}"
         secret = self.get(url)
         if secret is None:
@@ -203,7 +203,7 @@ class Cloud:
         return True
 
     def login_mysql(self, instance: str, user: str, password: str, database: str | None = None):
-        """The same with MySQL."""
+        """Return a connection to a database of MySQL with an ordinary client."""
         port = self.sql_port(instance)
         return pymysql.connect(host="127.0.0.1", port=port, user=user, password=password, database=database)
 
@@ -216,7 +216,7 @@ class Cloud:
         return True
 
     def page(self, url: str) -> tuple[int, str]:
-        """Return status and text of a deployed service without credentials."""
+        """Request a deployed service without credentials and return status and text."""
         answer = self.anonymous.get(url, timeout=120)
         return answer.status_code, answer.text
 

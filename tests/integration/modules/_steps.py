@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One step of a module's life, run three times, and what was seen of the cloud before and after each."""
+"""A step of a module's test, run three times, and the state of the cloud before and after each run."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from typing import Any
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import Cloud
 
 CHECK, REAL, AGAIN = "check", "real", "again"
-# The ways of running a module.
+# A module runs inside the controller process or as an ordinary module in a process of its own.
 CONTROLLER, ORDINARY = "controller", "ordinary"
 
 
 @dataclass(frozen=True)
 class Step:
-    """A task that changes something: in check mode, then for real, then again.
+    """A task that runs in check mode, then without check mode, then again.
 
-    title     says what has come about; unique
-    module    short name; options are its own, with `{{ project }}` and `{{ number }}`
-    look      what is there, asked from outside; compared as a whole before and after
-    then      asserts what has come about: (what look saw, the task's result, cloud)
-    before    changes the cloud before the first look: what somebody else made or changed by hand
-    fails     regular expression of the error, for a task that has to be refused
+    title     the outcome; unique
+    module    short name
+    options   options of the module; may contain `{{ project }}` and `{{ number }}`
+    read      returns the state of the resource from the APIs; compared before and after each run
+    verify    asserts the outcome; arguments: the state that `read` returned, the result of the task, the `Cloud`
+    prepare   changes the cloud before `read` is called first, for example a change by hand or by another user
+    fails     regular expression that matches the error of a task that must fail
     changes   False for a module that never reports a change
-    repeats   True for a task that changes something each time
-    both      whether one of its tasks at least runs as an ordinary module, which costs most of a second; see `in_turn`
-    ordinary  the moments at which it runs as an ordinary module; inside the controller at the others
+    repeats   True for a task that reports a change in each run
+    both      True if at least one run must be as an ordinary module, which takes almost a second; see `alternate`
+    ordinary  the runs (`CHECK`, `REAL`, `AGAIN`) as an ordinary module; the others are inside the controller
     """
 
     title: str
@@ -66,7 +67,7 @@ class Step:
 
 @dataclass
 class Moment:
-    """One run of a step's task: what it returned, and what was there afterwards."""
+    """One run of a step's task: its result, and the state that the APIs report after it."""
 
     failed: bool
     result: dict
@@ -75,10 +76,11 @@ class Moment:
 
 @dataclass
 class Story:
-    """A step as it went.
+    """The runs of a step's task.
 
-    trouble   what went wrong in looking
-    verdict   what the step's own assertions said, if they failed
+    before    the state before the first run
+    errors    errors of the functions `prepare`, `read` and `verify`
+    failure   the failed assertion of the function `verify`
     """
 
     step: Step
@@ -94,16 +96,16 @@ class Story:
 
 
 def both(step: Step) -> Step:
-    """The step for both ways of running a module. A module's create, change and delete have to be among them."""
+    """Return the step with `both` set. Set it for the steps that create, change and delete a module's resource."""
     return dataclasses.replace(step, both=True)
 
 
 def in_turn(steps: Iterable[Step]) -> list[Step]:
-    """The steps, those for both ways with their moments shared out between the ways.
+    """Return the steps; the runs of each step with `both` alternate between the controller and the ordinary module.
 
-    A module's first one is planned inside the controller, carried out by the ordinary module, and found to be done
-    inside the controller; its second one the other way round, and so on. So one way has to do what the other has
-    announced, and each has to find nothing left to do after the other.
+    The first such step of a module runs in check mode inside the controller, without check mode as an ordinary module,
+    and again inside the controller. The second step is the other way round, and so on. So each way must apply the plan
+    of the other and find nothing to change after the other.
     """
     found, seen = [], Counter()
     for step in steps:
@@ -115,12 +117,12 @@ def in_turn(steps: Iterable[Step]) -> list[Step]:
 
 
 def same(one, other):
-    """For steps whose assertion is a lambda."""
+    """Assert that two values are equal, for a `verify` that is a lambda."""
     assert one == other
 
 
 def information(title: str, module: str, options: dict, look: Callable[[Cloud], Any], key: str = "resources") -> Step:
-    """A step that only looks: the module has to find what the test sees, as a list."""
+    """Return the step of an info module, which must return the state that `read` returns."""
 
     def found(seen, result, cloud):
         assert result[key] == seen

@@ -3,5 +3,5 @@ from __future__ import annotations
 
 import pytest
 
-# The steps assert as tests do, and shall explain themselves as tests do.
+# The steps have assertions, too. Failures must show the compared values, as in test modules.
 pytest.register_assert_rewrite("ansible_collections.mlplatform.gcp.tests.integration.modules.steps")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every kind of credentials, by options, by the environment of Ansible and by that of a task, in both ways.
+"""Test each kind of credentials: from options, from the environment of Ansible and from that of a task.
 
-Each task asks for a secret of its own name; the sandbox's log tells who asked. Nothing else in the environment names
-credentials or a project.
+Each task reads a secret with its own name, and the sandbox's log of requests has the caller. The tasks run inside the
+controller and as ordinary modules. Nothing else in the environment sets credentials or a project.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ CREDENTIALS = re.compile(r"^(GCP_|GCE_|GOOGLE_|CLOUDSDK_)")
 
 @dataclass(frozen=True)
 class Case:
-    """A task. `{key}` and the like in options and environment are filled from `Known`.
+    """A task. Placeholders such as `{key}` in options and environment are filled from `Known`.
 
-    caller   who asks: a user's address, or the name of a service account
+    caller   the caller of the request: the email address of a user, or the name of a service account
     """
 
     name: str
@@ -93,7 +93,7 @@ CASES = [
     ),
     Case("machine", MACHINE, {"auth_kind": "machineaccount"}, METADATA),
     Case("machine-of-google.cloud", MACHINE, {}, {"GCP_AUTH_KIND": "machineaccount", **METADATA}),
-    # What a task says wins over its environment.
+    # The options of a task have precedence over its environment.
     Case(
         "option-over-environment",
         ALICE,
@@ -114,14 +114,14 @@ REFUSED = {
 
 @dataclass
 class Known:
-    """What the cases refer to. Only files and addresses are shown anywhere."""
+    """Values of the placeholders. Only paths of files and email addresses may be printed."""
 
     cloud: Cloud
     folder: pathlib.Path
     values: dict
 
     def fill(self, options: dict) -> dict:
-        """The options with what their placeholders stand for; those that are None are left out."""
+        """Return the options with the values of their placeholders; omit options that are None."""
         return {key: self._filled(value) for key, value in options.items() if value is not None}
 
     def _filled(self, value):
@@ -165,7 +165,7 @@ def known(sandbox, make_project, tmp_path_factory):
 
 
 def access_token(sandbox, file):
-    """A token of a user, as `gcloud auth print-access-token` gives it."""
+    """Return an access token of a user, as `gcloud auth print-access-token` prints it."""
     session = requests.Session()
     env = sandbox.env()
     session.proxies, session.verify, session.trust_env = {"https": env["HTTPS_PROXY"]}, env["REQUESTS_CA_BUNDLE"], False
@@ -175,7 +175,7 @@ def access_token(sandbox, file):
 
 
 def metadata_server(cloud, account):
-    """Address of the metadata server of a running Cloud Run instance: of a machine that Ansible could run on."""
+    """Start a Cloud Run instance and return the address of its metadata server."""
     name = f"machine-{os.getpid()}"
     body = {
         "template": {
@@ -189,7 +189,7 @@ def metadata_server(cloud, account):
 
 
 def _environment_of(service):
-    """The environment of the process that runs an instance."""
+    """Return the environment of the process of an instance."""
     for folder in pathlib.Path("/proc").iterdir():
         try:
             text = (folder / "environ").read_text() if folder.name.isdigit() else ""
@@ -202,18 +202,18 @@ def _environment_of(service):
 
 
 def secret_of(way, case):
-    """The secret that a case asks for."""
+    """Return the name of the secret that a case reads."""
     return re.sub(r"[^a-z-]", "-", f"{way}-{case}")
 
 
 def anonymous(sandbox):
-    """Changes to the environment: without credentials and project."""
+    """Return the changes to the environment that remove credentials and project."""
     return dict.fromkeys((name for name in {**os.environ, **sandbox.env()} if CREDENTIALS.match(name)), None)
 
 
 @pytest.fixture(scope="module", params=["controller", "ordinary"])
 def play(request, known, playbook, sandbox, tmp_path_factory):
-    """One run of all cases, with nobody's credentials in its environment."""
+    """Run all cases without credentials in the environment of Ansible."""
     asked = [(case.name, case.options, case.environment) for case in CASES]
     asked += [(name, options, environment) for name, (options, environment, _reported) in REFUSED.items()]
     tasks = [
@@ -243,13 +243,13 @@ def play(request, known, playbook, sandbox, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def callers(play, sandbox):
-    """Name of the secret that was asked for -> who asked."""
+    """Return the caller and the path of the request for each secret, by the name of the secret."""
     asked = sandbox.requests("--service", "secretmanager", "--method", "secrets.get")
     return {entry["path"].rsplit("/", 1)[-1]: (entry["caller"], entry["path"]) for entry in asked}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_right_account_asks(case, play, callers, known):
+def test_the_request_has_the_expected_caller(case, play, callers, known):
     secret = secret_of(play.way, case.name)
     assert secret in callers, str(play)
     caller, path = callers[secret]
@@ -265,15 +265,15 @@ def test_what_is_missing_is_reported(name, play):
 
 
 def test_no_credentials_are_shown(play, known):
-    # Ansible itself shows a task's `environment` where it tells how it starts a module.
+    # Ansible itself prints a task's `environment` in the command that starts a module.
     output = re.sub(r"> EXEC /bin/sh -c .*?&& sleep 0'", "", play.output, flags=re.S)
     for value in known.cloud.confidential:
         assert value not in output
     assert "PRIVATE KEY" not in output
 
 
-def test_the_lookup_takes_the_same_options(known, playbook, sandbox, tmp_path):
-    """By its options, by variables of the environment, and without any."""
+def test_the_lookup_has_the_same_options(known, playbook, sandbox, tmp_path):
+    """Set credentials by options, by environment variables, and not at all."""
     cloud = known.cloud
     name = cloud.make_secret("looked-up", "the value\nof the secret")
     for account in (KEYED, TARGET):

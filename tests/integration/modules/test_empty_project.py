@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan of everything at once, in a project where no API is enabled and nothing exists."""
+"""Test the plan of all modules in a project without enabled APIs and without resources."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def cloud(sandbox, project, tmp_path):
     return Cloud(sandbox, project, tmp_path)
 
 
-def test_a_plan_needs_nothing_and_does_nothing(cloud, run_play, tmp_path):
+def test_a_plan_of_an_empty_project_succeeds_and_changes_nothing(cloud, run_play, tmp_path):
     (tmp_path / "Dockerfile").write_text("FROM python:3-slim\n")
     before = cloud.enabled()
     play = run_play(
@@ -85,7 +85,7 @@ def test_a_plan_needs_nothing_and_does_nothing(cloud, run_play, tmp_path):
     )
     play.check()
     assert play.changed == len(TASKS), str(play)
-    # The APIs that this run would enable are not worth a warning.
+    # An API that this run would enable causes no warning.
     assert "WARNING" not in play.output, str(play)
     plan = re.findall(r"^\+\+\+ after: (.*)$", play.output, re.M)
     assert len(plan) >= len(TASKS), plan

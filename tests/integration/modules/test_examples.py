@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The examples in the modules' documentation, run as they are in a project that is called as they call it."""
+"""Run the examples of the modules' documentation, unchanged, in a project with the name that they use."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import 
 )
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-# Examples whose order of life differs from that of the alphabet: what others need comes first, an example that
-# removes something last. The numbers are those of the examples of a module; without one it is all of them.
+# Order of the examples: resources that others need come first, examples that delete a resource last. `MODULE:NUMBER`
+# is one example of a module; without a number it is all of them.
 ORDER = [
     "project_services project_info preflight_info service_account service_account_info service_identity secret",
     "secret_info storage_bucket:0 storage_bucket_info sql_instance:0 sql_instance:1",
@@ -31,8 +31,8 @@ ORDER = [
 ]
 LAST = "storage_bucket:1 sql_instance:2 cloud_run_service:1 artifact_repository:1"
 LAST += " app_engine_version:2 app_engine_service:2 app_engine_application:2"
-# What an example cannot know of the sandbox.
-WORDS = {"123456789012": "{number}", "auditor@example.com": "alice@example.com"}
+# Values that depend on the sandbox.
+REPLACEMENTS = {"123456789012": "{number}", "auditor@example.com": "alice@example.com"}
 APP = """
 import http.server, os, sys
 if "migrate" in sys.argv:
@@ -46,7 +46,7 @@ http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).s
 
 
 def examples(order):
-    """Tasks of the examples, an example with the tasks that only look at its result being one."""
+    """Return the tasks of the examples; tasks that only read the result of an example belong to it."""
     found = []
     for entry in order.split():
         name, _colon, number = entry.partition(":")
@@ -62,7 +62,7 @@ def examples(order):
 
 @pytest.fixture(scope="module")
 def cloud(another_sandbox, tmp_path_factory):
-    """What the examples take for given."""
+    """Create the resources that the examples need."""
     sandbox = another_sandbox("--project", "my-project")
     folder = tmp_path_factory.mktemp("examples")
     cloud = Cloud(sandbox, "my-project", folder)
@@ -75,7 +75,7 @@ def cloud(another_sandbox, tmp_path_factory):
     builder = f"serviceAccount:{cloud.make_account('mlflow-build')}"
     cloud.make_bucket("my-project-mlflow-build")
     cloud.grant(f"{STORAGE}/b/my-project-mlflow-build", "roles/storage.admin", builder)
-    # so that no repository has to be granted before it is there
+    # on the project, because the repository does not exist yet
     cloud.grant(f"{MANAGER}/v3/{cloud.home}", "roles/artifactregistry.writer", builder)
     server = f"serviceAccount:{cloud.make_account('mlflow-server')}"
     cloud.grant(f"{MANAGER}/v3/{cloud.home}", "roles/artifactregistry.reader", server)
@@ -92,7 +92,7 @@ def cloud(another_sandbox, tmp_path_factory):
 def run(cloud, playbook, *orders):
     tasks = [task for order in orders for task in examples(order)]
     text = json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}])
-    for word, replacement in WORDS.items():
+    for word, replacement in REPLACEMENTS.items():
         text = text.replace(word, replacement.format(number=cloud.number))
     return playbook(cloud.sandbox, cloud.folder, json.loads(text)).check()
 
@@ -102,7 +102,7 @@ def test_examples_run_and_are_idempotent(cloud, playbook):
     assert cloud.get(f"{REGISTRY}/{cloud.region}/repositories/mlflow/dockerImages")["dockerImages"]
     again = run(cloud, playbook, *ORDER)
     assert again.changed == 0, str(again)
-    assert run(cloud, playbook, LAST).changed == 6  # an example's mlflow-dev was never there
+    assert run(cloud, playbook, LAST).changed == 6  # one example deletes mlflow-dev, which does not exist
 
 
 def test_every_example_is_run():

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every module, inside the controller and as an ordinary module: each step of its life in check mode, for real, again.
+"""Test each module inside the controller and as an ordinary module: each step in check mode, without it, and again.
 
-One playbook holds all steps (steps/*.py); which way a task runs alternates, see `in_turn`. A callback
-(callback/observer.py) tells this process of every task, and before the next one starts the cloud is read from outside
-(_cloud.py).
+One playbook contains all steps (steps/*.py). `alternate` selects for each run whether it is inside the controller. A
+callback (callback/observer.py) reports each task to this process, which reads the state of the cloud (_cloud.py) before
+the next task starts.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CALLBACKS = pathlib.Path(__file__).with_name("callback")
 
 
 class Observer:
-    """Answers the callback, and keeps what the cloud looked like before and after each task."""
+    """Respond to the callback, and record the state of the cloud before and after each task."""
 
     def __init__(self, steps, cloud, address) -> None:
         self.cloud = cloud
@@ -88,7 +88,7 @@ class Observer:
             story.before = story.step.look(self.cloud)
 
     def _judge(self, story) -> None:
-        """Ask the step's own assertions now: later steps change what they look at."""
+        """Check the step's assertions now, because later steps change the resources."""
         try:
             story.step.then(story.moments[REAL].seen, story.moments[REAL].result, self.cloud)
         except AssertionError as error:
@@ -97,7 +97,7 @@ class Observer:
 
 @dataclass
 class Report:
-    """The steps, once they are over."""
+    """The runs of all steps."""
 
     cloud: Cloud
     stories: dict[str, Story]
@@ -106,10 +106,10 @@ class Report:
 
 @pytest.fixture(scope="session")
 def report(sandbox, make_project, playbook, tmp_path_factory):
-    """All steps, run in a project of their own."""
+    """Run all steps in one project."""
     folder = tmp_path_factory.mktemp("modules")
     cloud = Cloud(sandbox, make_project(), folder)
-    # The deployer's key is of another project.
+    # The deployer belongs to another project.
     defaults = {"project": "{{ project }}", "quota_project": "{{ project }}"}
     plays = [
         {
@@ -120,7 +120,7 @@ def report(sandbox, make_project, playbook, tmp_path_factory):
         }
     ]
     variables = {"project": cloud.project, "number": cloud.number, "files": str(folder)}
-    with tempfile.TemporaryDirectory() as short:  # a socket's path may have 107 bytes
+    with tempfile.TemporaryDirectory() as short:  # the path of a socket has at most 107 bytes
         observer = Observer(STEPS, cloud, f"{short}/s")
         env = {
             "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
@@ -134,7 +134,7 @@ def report(sandbox, make_project, playbook, tmp_path_factory):
 
 
 def words(result) -> str:
-    """A result for a message of a test, or to be searched."""
+    """Return the result of a task as text, for the message of a failed assertion."""
     return json.dumps({name: value for name, value in result.items() if name != "invocation"}, indent=1, sort_keys=True)
 
 
@@ -160,7 +160,7 @@ def test_check_mode_says_what_would_change_and_changes_nothing(story):
         assert bool(differences(moment.result)) is story.step.changes, words(moment.result)
 
 
-def test_it_is_done_as_planned(story):
+def test_a_run_applies_its_plan(story):
     moment = story[REAL]
     if story.step.fails:
         assert moment.failed and re.search(story.step.fails, moment.result["msg"]), words(moment.result)
@@ -175,7 +175,7 @@ def test_it_is_done_as_planned(story):
         raise story.verdict
 
 
-def test_again_it_changes_nothing(story):
+def test_a_second_run_changes_nothing(story):
     if story.step.fails:
         return
     moment = story[AGAIN]
@@ -187,7 +187,7 @@ def test_again_it_changes_nothing(story):
 
 
 def test_diff_shows_the_plan(report):
-    """What `--diff` prints of one create, one change and one delete."""
+    """`--diff` prints one create, one change and one delete."""
     for line in (
         "+++ after: bucket b/",
         '+    "storageClass": "NEARLINE"',
@@ -198,7 +198,7 @@ def test_diff_shows_the_plan(report):
         assert line in report.output, line
 
 
-def test_each_task_ran_the_way_that_was_asked_for(report):
+def test_each_task_ran_as_selected(report):
     parts = re.split(r"^TASK \[(.*)\] \**$", report.output, flags=re.M)
     ran = {
         title: ORDINARY if "AnsiballZ_" in output else CONTROLLER
@@ -208,7 +208,7 @@ def test_each_task_ran_the_way_that_was_asked_for(report):
 
 
 def test_no_secret_is_shown(report):
-    """Neither in what ansible-playbook prints at -vvvv nor in results, which may become facts."""
+    """Search the output at -vvvv, and the results, which may become facts."""
     assert len(report.cloud.confidential) > 8
     results = [moment.result for story in report.stories.values() for moment in story.moments.values()]
     reported = report.output + json.dumps(results)
@@ -218,11 +218,11 @@ def test_no_secret_is_shown(report):
     assert not shown
 
 
-def test_a_step_is_known_by_its_title():
+def test_titles_of_steps_are_unique():
     assert len({step.title for step in STEPS}) == len(STEPS)
 
 
-# It reads as preflight_info does, changes nothing, and has one way to run. The tests of the targets run it.
+# Reads as preflight_info does, and runs only inside the controller. The tests in target/ run it.
 CONTROLLER_ONLY = {"deployment"}
 
 
@@ -234,7 +234,7 @@ def test_every_module_has_steps():
 @pytest.mark.parametrize("moment", [CHECK, REAL])
 @pytest.mark.parametrize("way", [CONTROLLER, ORDINARY])
 def test_every_module_runs_both_ways(way, moment):
-    """A module with a single step for both ways is planned in one of them and carried out in the other."""
+    """A module with only one step with `both` runs in check mode in one way and without check mode in the other."""
     several = {module for module, number in Counter(step.module for step in STEPS if step.both).items() if number > 1}
     ran = {step.module for step in STEPS if moment in step.moments and step.way(moment) == way}
     expected = several if (way, moment) in ((CONTROLLER, REAL), (ORDINARY, CHECK)) else {step.module for step in STEPS}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What takes long: lines that tell of it, deadlines, and tasks and runs that join what is under way."""
+"""Test long operations: lines of progress, deadlines, and tasks and runs that join an operation in progress."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import 
     Cloud,
 )
 
-# Creating an instance of Cloud SQL takes 5 minutes in real life: here 19 s, so that there is one line of progress.
+# Cloud SQL creates an instance in 5 minutes; with this latency in 19 s, so that the task prints one line of progress.
 LATENCY = "scaled:16"
 INSTANCE = {"region": REGION, "database_version": "POSTGRES_16", "tier": "db-f1-micro", "ipv4_enabled": True}
-# What two runs at the same time make, by the names of the results.
+# Names of the results of the resources that two runs create at the same time.
 MADE = ("bucket", "repository", "instance", "database")
-# How many times they come across each other in a policy and in what can be made only once.
+# Number of resources that both runs create, so that their requests conflict.
 SEVERAL = 6
 ROLES = (
     ["roles/run.viewer", "roles/run.invoker", "roles/cloudsql.viewer"],
@@ -33,14 +33,14 @@ BUILDER = "builder@{{ project }}.iam.gserviceaccount.com"
 
 @dataclass
 class Stage:
-    """A sandbox in which operations take their time, and runs of playbooks in it."""
+    """A project in a sandbox with slow operations, and a function that runs playbooks there."""
 
     cloud: Cloud
     playbook: object
     folder: object
 
     def play(self, *tasks: dict, name: str, variables: dict | None = None):
-        """Run tasks, each `{module: options}`, in a folder of their own."""
+        """Run tasks, each `{module: options}`, with a folder of this run."""
         folder = self.folder / name
         folder.mkdir()
         defaults = {"project": self.cloud.project}
@@ -81,7 +81,7 @@ def stage(another_sandbox, playbook, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def started(stage):
-    """A run that starts an instance, does not wait, and then does not wait long enough."""
+    """Start an instance without waiting for it, then wait with a timeout that is too short."""
     return stage.play(
         task("sql_instance", name="db", wait=False, register="started"),
         show("started.operation"),
@@ -95,7 +95,7 @@ def started(stage):
 
 @pytest.fixture(scope="module")
 def pair(stage, started):
-    """Two runs at the same time that make the same things and join the instance that was started."""
+    """Create the same resources in two runs at the same time; both join the operation of the instance `db`."""
     tasks = [
         task("storage_bucket", name="{{ project }}-both", location=REGION, register="bucket"),
         task("secret", name="both-{{ item }}", generate={}, loop=list(range(SEVERAL))),
@@ -127,25 +127,25 @@ def shown(play, variable):
     return found[-1]
 
 
-def test_a_task_that_does_not_wait_tells_the_operation(started):
+def test_a_task_that_does_not_wait_returns_the_operation(started):
     assert shown(started, "started.operation")
     assert shown(started, "joined.operation") == shown(started, "started.operation")
     assert shown(started, "joined.changed") == "False"
 
 
-def test_a_deadline_tells_the_last_status_and_the_way_on(started):
+def test_a_timeout_reports_the_last_status_and_the_next_step(started):
     assert started.ok
     reported = " ".join(started.output.split())
     assert "not finished after wait_timeout=2 s; last status: PENDING_CREATE" in reported, str(started)
     assert "run the task again to join it" in reported, str(started)
 
 
-def test_two_runs_at_the_same_time_make_everything_once(pair, stage):
+def test_two_runs_at_the_same_time_create_each_resource_once(pair, stage):
     for play in pair:
         play.check()
         assert shown(play, "joined.changed") == "False"
         assert shown(play, "joined.resource.state") == "RUNNABLE"
-    # Each thing is reported by the run that made it, and by no more than that one.
+    # Only the run that created a resource reports a change.
     for name in MADE:
         reported = [shown(play, f"{name}.changed") for play in pair]
         assert sorted(reported) == ["False", "True"], f"{name}: {reported}"
@@ -156,8 +156,8 @@ def test_two_runs_at_the_same_time_make_everything_once(pair, stage):
         assert granted[role] == ["user:alice@example.com", "user:bob@example.com"]
 
 
-def test_a_line_tells_which_resource_what_state_how_long(pair, stage):
-    """Also while a database waits for the instance that it is in."""
+def test_a_line_of_progress_has_resource_state_and_duration(pair, stage):
+    """The line is also printed while a database waits for its instance."""
     line = rf"^ *(?:creating )?Cloud SQL instance projects/{stage.cloud.project}/instances/both: (\w+), (\d+)s$"
     for play in pair:
         reported = re.findall(line, play.output, re.M)
@@ -167,8 +167,8 @@ def test_a_line_tells_which_resource_what_state_how_long(pair, stage):
         assert int(seconds) >= 15
 
 
-def test_what_was_started_is_joined_by_a_later_task(stage):
-    """Image, service and job: a first run starts them, a second one finds and joins them."""
+def test_a_later_task_joins_operations_in_progress(stage):
+    """A first run starts an image build, a service and a job; a second run joins their operations."""
     cloud = stage.cloud
     context = stage.folder / "context"
     context.mkdir()
@@ -234,7 +234,7 @@ def test_what_was_started_is_joined_by_a_later_task(stage):
 
 
 def test_two_runs_at_the_same_time_deploy_to_app_engine_once(stage):
-    """Neither an application nor a version can be read while it is made."""
+    """An application or a version cannot be read during its creation."""
     stage.cloud.enable("appengine", "appengineflex")
     version = {"image": "us-docker.pkg.dev/cloudrun/container/hello:latest", "manual_scaling": {"instances": 1}}
     tasks = [
@@ -257,7 +257,7 @@ def test_two_runs_at_the_same_time_deploy_to_app_engine_once(stage):
         assert shown(play, "joined.resource.servingStatus") == "SERVING"
     for name in ("application", "version"):
         assert sorted(shown(play, f"{name}.changed") for play in plays) == ["False", "True"], name
-    # The run that did not wait tells what it has started, or what it has found under way.
+    # The run that does not wait returns the operation that it started or found in progress.
     assert shown(plays[1], "version.operation | default('')").startswith("apps/")
     operations = stage.cloud.get(f"{APP_ENGINE}/apps/{stage.cloud.project}/operations")["operations"]
     assert len(operations) == 2

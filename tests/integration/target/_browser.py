@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A person at a browser, for tests.
+"""A browser for tests: a headless Chromium.
 
-The browser is a headless Chromium, driven over a pair of pipes by its DevTools protocol
-(chromedevtools.github.io/devtools-protocol), because somebody has to press the button on the sign-in page.
+The tests control it by the DevTools protocol over a pair of pipes (chromedevtools.github.io/devtools-protocol), because
+the sign-in page needs a click on a button.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIZE = (1400, 900)
 OPTIONS = (
     "--headless",
     "--remote-debugging-pipe",
-    "--no-sandbox",  # containers and root have no user namespaces to spare
+    "--no-sandbox",  # root and containers may have no user namespaces
     "--no-proxy-server",
     "--disable-gpu",
     "--disable-dev-shm-usage",
@@ -40,10 +40,10 @@ ALICE, BOB = "alice@example.com", "bob@example.com"
 
 
 class Browser:
-    """A headless Chromium with a profile of its own and one page."""
+    """A headless Chromium with its own profile and one page."""
 
     def __init__(self, profile: Path):
-        # Chromium reads commands from descriptor 3 and writes to 4; numbers above keep the shell from mixing them up.
+        # Chromium reads commands from descriptor 3 and writes to 4. Descriptors above 9 do not conflict in the shell.
         commands, self._write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in os.pipe())
         self._read, answers = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in os.pipe())
         clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
@@ -76,16 +76,16 @@ class Browser:
         os.close(self._read)
 
     def open(self, url: str) -> None:
-        """Type an address."""
+        """Navigate to a URL."""
         failed = self._ask("Page.navigate", url=url).get("errorText")
         assert not failed, f"{url}: {failed}"
 
     def press(self, selector: str) -> None:
-        """Press the button or link that a CSS selector finds."""
+        """Click the button or link that matches a CSS selector."""
         self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
 
     def wait(self, *words: str, seconds: float = 300) -> str:
-        """Wait until all the words are on the page; the text on it, as people read it."""
+        """Wait until the page contains all the words; return its visible text."""
         deadline = time.monotonic() + seconds
         while not all(word in (text := self.text) for word in words):
             assert time.monotonic() < deadline, f"{self.url} does not show {words}, but:\n{text}"
@@ -94,7 +94,7 @@ class Browser:
 
     @property
     def text(self) -> str:
-        # Between two pages there is no body.
+        # The document has no body while a page loads.
         return self.evaluate("document.body?.innerText ?? ''")
 
     @property
@@ -102,13 +102,13 @@ class Browser:
         return self.evaluate("location.href")
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression."""
+        """Return the value of a JavaScript expression."""
         answer = self._ask("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, f"{expression} at {self.url}: {answer}"
         return answer["result"].get("value")
 
     def picture(self, file: Path) -> bytes:
-        """A screenshot, PNG, kept in `file`, too."""
+        """Take a screenshot, write it to `file` and return the PNG."""
         image = base64.b64decode(self._ask("Page.captureScreenshot", format="png")["data"])
         file.write_bytes(image)
         return image
@@ -130,14 +130,14 @@ class Browser:
         while b"\0" not in self._buffer:
             ready, *_ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
             data = os.read(self._read, 1 << 20) if ready else b""
-            assert data, f"the browser does not answer {method}"
+            assert data, f"the browser does not respond to {method}"
             self._buffer += data
         message, _, self._buffer = self._buffer.partition(b"\0")
         return message
 
 
 def sign_in(browser: Browser, server_url: str, email: str) -> None:
-    """Open the deployment and be somebody."""
+    """Open the deployment and sign in as a user."""
     browser.open(server_url)
     text = browser.wait("Choose an account", ALICE, BOB)
     assert "not Google" in text and server_url.rstrip("/") in text
@@ -145,7 +145,7 @@ def sign_in(browser: Browser, server_url: str, email: str) -> None:
 
 
 def assert_picture(image: bytes) -> None:
-    """It is a PNG of the whole window, with something in it: an empty one has less than 10 kB."""
+    """Assert that the image is a PNG of the whole window and not of an empty page, which has less than 10 kB."""
     assert image.startswith(b"\x89PNG\r\n\x1a\n")
     assert struct.unpack(">II", image[16:24]) == SIZE
     assert len(image) > 20_000

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the guides' Terraform makes, made with the requests of its Google provider and without Terraform.
+"""Create the resources of the guides' Terraform with the requests of its Google provider, without Terraform.
 
-The bodies and queries are those that release 4.85.0 of hashicorp/google was seen to send for the configurations in
-tests/integration/clients/terraform; each method names the resource that they stand for. The names and settings are
-those of the guides (../shared/guides).
+The requests were recorded with release 4.85.0 of hashicorp/google for the configurations in
+tests/integration/clients/terraform; the docstring of each method has the name of the Terraform resource. Names and
+settings are those of the guides (../shared/guides).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ansible_collections.mlplatform.gcp.tests.integration.target._target import 
 
 SQL = "https://sqladmin.googleapis.com/sql/v1beta4"
 ENV = "prod"
-# Every special character that the guide lets random_password choose from.
+# All special characters that random_password of the Cloud Run guide can use.
 PASSWORD = "aB3!#$%&*()-_=+[]{}<>:?"
-# The other guide's are letters and digits.
+# The App Engine guide uses letters and digits.
 ALPHANUMERIC = "0123456789abcdefABCDEFGHIJKLMNOP"
 APPS = "https://appengine.googleapis.com/v1/apps"
 OAUTH_CLIENT = ("oauth-client-id", "oauth-client-secret")
@@ -28,14 +28,14 @@ ALICE = "user:alice@example.com"
 
 
 def documented(heading: str, project: str) -> dict[str, Any]:
-    """The variables that docs/adopting.md gives for a guide, for another project than the page's."""
+    """Return the variables in docs/adopting.md for a guide, with the name of the given project."""
     page = (ROOT / "docs/adopting.md").read_text().split(f"## {heading}\n")[1]
     block = re.search(r"```yaml\n(.*?)```", page, re.S)[1]
     return yaml.safe_load(block.replace("my-project", project))
 
 
 class Terraform:
-    """Makes resources in a project."""
+    """Creates resources in a project, as Terraform does."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -43,7 +43,7 @@ class Terraform:
         self.home = project.home
 
     def _policy(self, url: str, role: str, *members: str, put: bool = False) -> None:
-        """google_*_iam_member: read, add, write with the etag."""
+        """google_*_iam_member: read the policy, add a binding, write the policy with its etag."""
         policy = self.project.policy(url)
         policy["bindings"] = [*policy.get("bindings", []), {"role": role, "members": list(members)}]
         policy["version"] = 3
@@ -53,13 +53,13 @@ class Terraform:
             self.project.ask("POST", f"{url}:setIamPolicy", {"policy": policy})
 
     def account(self, account_id: str, display_name: str) -> str:
-        """google_service_account; returns it as a member of policies."""
+        """google_service_account; return its member name in policies."""
         body = {"accountId": account_id, "serviceAccount": {"displayName": display_name}}
         made = self.project.ask("POST", f"{_cloud.IAM}/{self.home}/serviceAccounts", body)
         return f"serviceAccount:{made['email']}"
 
     def account_key(self, account_id: str) -> str:
-        """google_service_account_key; returns the key file."""
+        """google_service_account_key; return the key file."""
         url = f"{_cloud.IAM}/{self.home}/serviceAccounts/{self.project.email(account_id)}/keys"
         body = {"keyAlgorithm": "KEY_ALG_RSA_2048", "privateKeyType": "TYPE_GOOGLE_CREDENTIALS_FILE"}
         return base64.b64decode(self.project.ask("POST", url, body)["privateKeyData"]).decode()
@@ -74,7 +74,7 @@ class Terraform:
         self.project.ask("POST", f"{_cloud.SECRETS}/{self.home}/secrets", body, params={"secretId": secret_id})
 
     def secret_version(self, secret_id: str, value: str) -> None:
-        """google_secret_manager_secret_version, which enables what is enabled already."""
+        """google_secret_manager_secret_version; the provider also enables the new version, which is enabled already."""
         url = f"{_cloud.SECRETS}/{self.home}/secrets/{secret_id}:addVersion"
         made = self.project.ask("POST", url, {"payload": {"data": base64.b64encode(value.encode()).decode()}})
         self.project.ask("POST", f"{_cloud.SECRETS}/{made['name']}:enable")
@@ -166,7 +166,7 @@ class CloudRunGuide(Terraform):
         self.service()
 
     def payloads(self) -> dict[str, str]:
-        """What the guide's server reads; the password stands in the address as it is."""
+        """Return the payloads of the secrets of the guide's server; the password in the URL is not quoted."""
         login = f"{self.database_name}:{PASSWORD}"
         return {
             "mlflow_tracking_username": self.database_name,
@@ -187,7 +187,7 @@ class CloudRunGuide(Terraform):
         )
 
     def bucket_policy(self, server: str, connect: str) -> None:
-        """google_storage_bucket_iam_policy, after which the project's owners have no right on the bucket any more."""
+        """google_storage_bucket_iam_policy, which removes the rights of the project's owners on the bucket."""
         bindings = [
             {"role": "roles/storage.objectCreator", "members": [connect]},
             {"role": "roles/storage.objectViewer", "members": [server, ALICE]},
@@ -212,7 +212,7 @@ class CloudRunGuide(Terraform):
         body = {"client": "cloud-console", "ingress": "INGRESS_TRAFFIC_ALL", "template": template}
         services = f"{_cloud.RUN}/{self.project.region}/services"
         self.project.make(services, body, base=_cloud.RUN, serviceId=self.service_name)
-        # the IAM resource speaks the first version of the API
+        # the IAM resource uses version 1 of the API
         url = f"https://{REGION}-run.googleapis.com/v1/{self.project.region}/services/{self.service_name}"
         policy = self.project.ask("GET", f"{url}:getIamPolicy?options.requestedPolicyVersion=3")
         policy |= {"bindings": [{"role": "roles/run.invoker", "members": ["allUsers"]}], "version": 3}
@@ -252,7 +252,7 @@ class AppEngineGuide(Terraform):
             },
             maintenanceWindow={"day": 7, "hour": 3, "updateTrack": "stable"},
         )
-        # what the provider does with each new instance of MySQL
+        # the provider deletes the user root of each new instance of MySQL
         users = f"{SQL}/{self.home}/instances/{self.instance_name}/users"
         operations = f"{SQL}/{self.home}/operations"
         self.project.make(f"{users}?host=%25&name=root", {}, base=operations, method="DELETE")

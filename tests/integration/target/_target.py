@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of the playbooks as a user starts them, and what a sandbox shows of itself from outside.
+"""Runs of the playbooks as a user starts them, and access to the state of a sandbox.
 
-Every run here has a log file and a fact cache and a HOME of its own, while somebody looks at the list of processes all
-the time: what the last module searches for secrets.
+The runs have a log file, a fact cache and a HOME of the tests, and a thread records the list of processes. The last
+test module (test_secrecy.py) searches all of them for secrets.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ FAILURE = re.compile(r"^(?:fatal|failed): \[(?P<host>[^\] ]+)[^\]]*\].*?=> ", re
 
 
 def report_plan(path: pathlib.Path) -> dict[str, str]:
-    """Return what enables the callback that prints the plan of a run and writes it to a file."""
+    """Return environment variables that enable the callback that prints the plan of a run and writes it to a file."""
     return {"ANSIBLE_CALLBACKS_ENABLED": "mlplatform.gcp.plan", "MLPLATFORM_GCP_PLAN_JSON": str(path)}
 
 
 @dataclass
 class Play(base.Play):
-    """A finished run, at most one play over several hosts."""
+    """A finished run with one play for several hosts."""
 
     def changes(self, host: str) -> int:
-        """`changed` of a host in the recap."""
+        """Return `changed` of a host in the recap."""
         return next(int(row["changed"]) for row in RECAP.finditer(self.output) if row["host"] == host)
 
     def failed(self, host: str) -> bool:
         return next(row["failed"] != "0" for row in RECAP.finditer(self.output) if row["host"] == host)
 
     def message(self, host: str) -> str:
-        """What the failed tasks of a host say, as people read it."""
+        """Return the messages of the failed tasks of a host."""
         found = []
         for start in FAILURE.finditer(self.output):
             if start["host"] == host:
@@ -71,7 +71,7 @@ class Play(base.Play):
         return self
 
     def __str__(self) -> str:
-        """What matters of an output at -vvvv."""
+        """Return the status, the messages of failed tasks and the end of the output, which is long at -vvvv."""
         hosts = dict.fromkeys(start["host"] for start in FAILURE.finditer(self.output))
         messages = [f"{host}: {self.message(host)}" for host in hosts]
         tail = self.output.splitlines()[-15:]
@@ -79,7 +79,7 @@ class Play(base.Play):
 
 
 class Run:
-    """A run on its way, in a process group of its own."""
+    """A run in progress, in its own process group."""
 
     def __init__(self, command: list[str], env: Mapping[str, str], output: pathlib.Path):
         self._output = output
@@ -94,7 +94,7 @@ class Run:
         return self._process.poll() is None
 
     def kill(self) -> Play:
-        """As `kill -9` does, with all forks."""
+        """Kill the run and all its forks with SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         return self.wait()
@@ -110,7 +110,7 @@ class Run:
 
 
 class Controller:
-    """The machine that playbooks are run on: starts runs and keeps everything that they leave."""
+    """The machine that runs the playbooks: starts runs and keeps their output, log, facts and home folder."""
 
     def __init__(self, box: Box, folder: pathlib.Path):
         self.box = box
@@ -122,9 +122,9 @@ class Controller:
         for path in (self.home, self.facts, self.outputs):
             path.mkdir(parents=True)
         self.began = time.time()
-        #: What is confidential, by name; see `collect`.
+        #: Confidential values, by name; see `collect`.
         self.confidential: dict[str, bytes] = {}
-        #: The projects that it was collected from, by id.
+        #: The projects of these values, by ID.
         self.projects: dict[str, Project] = {}
         self.watcher = Watcher(str(folder.parent))
         self._runs = 0
@@ -140,10 +140,11 @@ class Controller:
     ) -> Run:
         """Start ansible-playbook.
 
-        :param hosts: variables of each host; without it the inventory of the sandbox.
+        :param hosts: variables of each host; by default the inventory of the sandbox.
         :param env: changes to the environment; None removes a variable.
-        :param principal: whose credentials are in the environment; by default the deployer's.
-        :param verbosity: how many -v; 4 for what handles secrets or fails, so that their search has something to find.
+        :param principal: the principal of the credentials in the environment; by default the deployer.
+        :param verbosity: number of -v; 4 for a run that handles secrets or fails, so that the search for secrets covers
+            the most detailed output.
         """
         self._runs += 1
         inventory = "inventories/sandbox"
@@ -175,26 +176,26 @@ class Controller:
         return play
 
     def collect(self, project: Project) -> None:
-        """Remember the payloads of all secrets of a project: they are searched for also when they are gone."""
+        """Record the payloads of all secrets of a project; the search then includes secrets that are deleted later."""
         self.projects[project.project] = project
         for name in [name for name in project.resources() if name.startswith("secret/")]:
             for number, (_, payload) in project.secret(name.split("/")[1])["versions"].items():
                 address = re.fullmatch(rb"(?:postgresql\+psycopg2|mysql\+pymysql)://mlflow:([^@]+)@.*", payload or b"")
                 if address:
                     payload = address[1]
-                # Where things are, who logs in and which OAuth client signs people in is no secret.
+                # Addresses, user names and IDs of OAuth clients are not confidential.
                 public = payload in (b"mlflow", b"admin") or re.fullmatch(
                     rb"gs://.*|.*\.apps\.googleusercontent\.com", payload or b""
                 )
-                # A secret that is blank on purpose is in every text.
+                # The payload of a blank secret is in every text.
                 if payload and payload.strip() and not public:
                     self.confidential[f"{project.project} {name} version {number}"] = payload
 
 
 class Watcher:
-    """Looks at the command lines of processes, ten times a second; `ps` shows the same to everybody.
+    """Record the command lines of processes ten times a second; `ps` shows them to all users of the machine.
 
-    :param mark: what the environment or the command line of each of our processes has: the folder of the tests.
+    :param mark: text in the environment or the command line of each process of the tests: the folder of the tests.
     """
 
     def __init__(self, mark: str):
@@ -214,20 +215,20 @@ class Watcher:
             running = [name for name in os.listdir("/proc") if name.isdigit()]
             self._known = {pid: times for pid, times in self._known.items() if pid in running}
             for pid in running:
-                # A process is looked at more than once: it begins with the command line of the one that forked it.
+                # Read a process more than once: it starts with the command line of its parent.
                 if self._known.get(pid, 0) < 5:
                     self._known[pid] = self._known.get(pid, 0) + 1
                     with contextlib.suppress(OSError):
-                        self._look(pathlib.Path("/proc", pid))
+                        self._record(pathlib.Path("/proc", pid))
 
-    def _look(self, process: pathlib.Path) -> None:
+    def _record(self, process: pathlib.Path) -> None:
         line = (process / "cmdline").read_bytes()
         if self._mark in line or self._mark in (process / "environ").read_bytes():
             self.seen[line.decode(errors="replace")] += 1
 
 
 class Box(base.Sandbox):
-    """A sandbox of which the tests see everything that it keeps."""
+    """A sandbox with access to its stored state."""
 
     def __init__(self, state: pathlib.Path):
         super().__init__(state)
@@ -239,24 +240,24 @@ class Box(base.Sandbox):
         return self._envs[principal]
 
     def latency(self, profile: str) -> None:
-        """Let operations take another time; what runs goes on."""
+        """Change the latency of operations; running services and operations continue."""
         if self.options != ("--latency", profile):
             self.options = ("--latency", profile)
             self.up()
 
     def kill(self) -> None:
-        """`kill -9` of the sandbox itself, without what it has started."""
+        """Kill the daemon of the sandbox with SIGKILL, but not the processes that it has started."""
         os.kill(json.loads((self.state / "daemon.json").read_text())["pid"], signal.SIGKILL)
 
-    # What it keeps
+    # Stored state
 
     def _read(self, file: str, query: str, *values: Any) -> list[tuple]:
         with contextlib.closing(sqlite3.connect(f"file:{self.state / file}?mode=ro", uri=True, timeout=10)) as db:
             return db.execute(query, values).fetchall()
 
     def everything(self) -> dict[tuple[str, str], str]:
-        """All that the sandbox knows, and all objects in it."""
-        # Google makes its own keys for an account when they are first needed, and renews them.
+        """Return all documents and objects that the sandbox stores."""
+        # Google creates its own keys of an account at their first use, and renews them.
         query = "SELECT kind, name, body FROM document WHERE kind != 'iam.systemManagedKey'"
         rows = self._read("state.sqlite3", query)
         blobs = (self.state / "objects" / "blobs").rglob("*")
@@ -264,13 +265,13 @@ class Box(base.Sandbox):
         return {(kind, name): body for kind, name, body in rows} | files
 
     def operations(self, project: str) -> list[Operation]:
-        """All operations in a project, in the order of their beginning."""
+        """Return all operations in a project, sorted by their start."""
         rows = self._read("state.sqlite3", "SELECT body FROM document WHERE kind='operation' AND parent=?", project)
         found = [Operation.of(json.loads(body)) for (body,) in rows]
         return sorted(found, key=lambda operation: operation.began)
 
     def alter(self, kind: str, name: str, **fields: Any) -> None:
-        """Change what the sandbox keeps behind its back: what Google Cloud does by itself and no API can ask for."""
+        """Change a stored document: for a state that Google Cloud sets by itself and no API can set."""
         with contextlib.closing(sqlite3.connect(self.state / "state.sqlite3", timeout=10)) as db, db:
             (body,) = db.execute("SELECT body FROM document WHERE kind=? AND name=?", (kind, name)).fetchone()
             changed = json.dumps(json.loads(body) | fields)
@@ -278,7 +279,7 @@ class Box(base.Sandbox):
 
     @contextlib.contextmanager
     def copies(self, kind: str, name: str, number: int) -> Iterator[None]:
-        """Let there be more of what the sandbox keeps for a while, under other names, as if others had made them."""
+        """Store copies of a document under other names, as if other users had created them; delete them at the end."""
         with contextlib.closing(sqlite3.connect(self.state / "state.sqlite3", timeout=10)) as db:
             query = "SELECT body, parent FROM document WHERE kind=? AND name=?"
             body, parent = db.execute(query, (kind, name)).fetchone()
@@ -294,12 +295,16 @@ class Box(base.Sandbox):
                     db.executemany("DELETE FROM document WHERE kind=? AND name=?", [copy[:2] for copy in copies])
 
     def asked(self, since: float, method: str = "", where: str = "") -> list[tuple[float, str, str]]:
-        """(time, method, path) of the requests since a time whose method id contains `method`, the path `where`."""
+        """Return (time, method, path) of requests since a time.
+
+        :param method: part of the method ID.
+        :param where: part of the path.
+        """
         query = "SELECT time, method, path FROM request WHERE time >= ? AND instr(method, ?) AND instr(path, ?)"
         return self._read("requests.sqlite3", f"{query} ORDER BY time", since, method, where)
 
     def await_request(self, since: float, method: str, where: str, run: Run, *, times: int = 1) -> None:
-        """Return as soon as it was asked for; fails when the run ends before."""
+        """Wait until the sandbox has received the request; fail if the run ends before."""
         while len(self.asked(since, method, where)) < times:
             assert run.running, f"ended without {method}: {run.wait()}"
             time.sleep(0.02)
@@ -307,7 +312,7 @@ class Box(base.Sandbox):
 
 @dataclass(frozen=True)
 class Operation:
-    """A long-running operation as the sandbox has recorded it; times in seconds since the epoch."""
+    """A long-running operation in the state of the sandbox; times in seconds since the epoch."""
 
     service: str
     job: str
@@ -327,16 +332,18 @@ def _seconds(text: str) -> float:
 
 
 class Project(_cloud.Cloud):
-    """A project seen from outside, as a whole."""
+    """A project, read with the APIs and the database."""
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a host needs to be deployed into this project. The deployer belongs to another project, whose APIs would
-        have to be enabled as well if requests were counted there."""
+        """Return the variables of a host that is deployed in this project.
+
+        The quota project is this one: the deployer belongs to another project, where the APIs may be disabled.
+        """
         return {"gcp_project": self.project, "gcp_quota_project": self.project}
 
     def list(self, url: str, key: str, **query: Any) -> list[dict]:
-        """Everything at an address; nothing where the API is not enabled."""
+        """Return all items of a list; empty if the API is not enabled."""
         answer = self.api.get(url, params=query)
         if answer.status_code == 403 and "SERVICE_DISABLED" in answer.text:
             return []
@@ -345,7 +352,7 @@ class Project(_cloud.Cloud):
         return answer.json().get(key, [])
 
     def resources(self) -> dict[str, dict]:
-        """Everything that a deployment can be made of, `KIND/NAME` to its representation, with `labels` for all."""
+        """Return the resources of all kinds that a deployment uses, by `KIND/NAME`; each has `labels`."""
         found = {}
         for instance in self.list(f"{_cloud.SQL}/{self.home}/instances", "items"):
             found[f"instance/{instance['name']}"] = instance | {"labels": instance["settings"].get("userLabels", {})}
@@ -365,14 +372,14 @@ class Project(_cloud.Cloud):
         return found
 
     def owned(self, deployment: str) -> dict[str, dict]:
-        """The resources that carry the labels of a deployment."""
+        """Return the resources with the labels of a deployment."""
         labels = MANAGED | {"mlflow-deployment": deployment}
         return {
             name: body for name, body in self.resources().items() if labels.items() <= body.get("labels", {}).items()
         }
 
     def project_roles(self, member: str = "") -> set[tuple[str, str, str]]:
-        """(role, member, condition) on the project, of the members whose name contains `member`."""
+        """Return (role, member, condition) of the bindings on the project with `member` in the name of the member."""
         policy = self.policy(f"{_cloud.MANAGER}/v3/{self.home}")
         return {
             (binding["role"], one, binding.get("condition", {}).get("expression", ""))
@@ -382,7 +389,7 @@ class Project(_cloud.Cloud):
         }
 
     def connect(self, instance: str, user: str, password: str, database: str = "mlflow"):
-        """A connection to the database through the socket that an instance of a deployed service has."""
+        """Return a connection to the database, with the socket of an instance of a deployed service."""
         connection = f"{self.project}:{REGION}:{instance}"
         socket = next(Settings.load(self.sandbox.state).runtime.rglob(f"{connection}/.s.PGSQL.5432"))
         return psycopg2.connect(host=str(socket.parent), user=user, password=password, dbname=database)
@@ -394,7 +401,7 @@ class Project(_cloud.Cloud):
         return f"https://{name}-{self.number}.{REGION}.run.app"
 
     def signed(self, account: str, audience: str) -> str:
-        """A JWT that a service account has signed, with which a program passes Identity-Aware Proxy."""
+        """Return a JWT signed by a service account, which Identity-Aware Proxy accepts."""
         email, now = self.email(account), int(time.time())
         claims = {"iss": email, "sub": email, "aud": audience, "iat": now, "exp": now + 600}
         url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{email}:signJwt"
@@ -402,7 +409,7 @@ class Project(_cloud.Cloud):
 
 
 def log_a_run(box: Box, address: str, account: str) -> tuple[str, str]:
-    """Log a run to the server at an address as the README says; the ids of its experiment and of itself."""
+    """Log a run with the example of the README; return the IDs of its experiment and of the run."""
     command = [sys.executable, "examples/log_a_run.py", address, account]
     done = subprocess.run([*box.command, "exec", "--", *command], cwd=ROOT, check=True, capture_output=True, text=True)
     *_, experiment, _, run = done.stdout.strip().splitlines()[-1].split("/")
@@ -410,7 +417,7 @@ def log_a_run(box: Box, address: str, account: str) -> tuple[str, str]:
 
 
 def find_run(project: Project, address: str, account: str, run: str) -> dict:
-    """The run as MLflow's API has it at an address behind Identity-Aware Proxy."""
+    """Read a run from MLflow's API at an address behind Identity-Aware Proxy."""
     url = f"{address}/api/2.0/mlflow/runs/get?run_id={run}"
     token = project.signed(account, f"{address}/*")
     answer = project.anonymous.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60)

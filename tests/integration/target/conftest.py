@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The targets, whole: one deployment of MLflow on Cloud Run that most tests share, and small ones for the rest.
+"""Fixtures for tests of complete deployments: one of MLflow on Cloud Run that most tests share, and small ones.
 
-The order of the modules is that of the life of the deployment `demo`; each can be run alone. A test that changes the
-deployment says so in its name.
+The modules run in the order of the lifecycle of the deployment `demo`; each can also run alone. The name of a test that
+changes the deployment contains the change.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items):
 
 
 def _place(item):
-    """The place in ORDER; what is not in it comes before the search for secrets, the last one."""
+    """Return the position in ORDER; modules that are not in it run before the last one, the search for secrets."""
     name = item.path.stem
     return ORDER.index(name) if name in ORDER[:-1] else len(ORDER) + (name == ORDER[-1])
 
@@ -77,19 +77,19 @@ def controller(box, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def see(box, controller):
-    """A function that gives the view of a project from outside."""
+    """Return a function that returns the `Project` of a name."""
     return lambda name: Project(box, name, controller.folder)
 
 
 @pytest.fixture(scope="session")
 def demo(see):
-    """The project that the inventory of the sandbox deploys into."""
+    """Return the project of the sandbox's inventory."""
     return see("mlflow-sandbox")
 
 
 @pytest.fixture(scope="session")
 def fresh(controller, box, demo):
-    """What was seen before, during and after the first deployment of `demo`, while operations take their time."""
+    """Run the first deployment of `demo` with slow operations; return states, runs and reports."""
     seen = {"before": box.everything(), "resources before": demo.resources(), "roles before": demo.project_roles()}
     planned, applied = (controller.folder / f"first-{name}.json" for name in ("plan", "deployment"))
     seen["plan"] = controller.run(DEPLOY, "--check", "--diff", verbosity=4, env=report_plan(planned))
@@ -104,7 +104,7 @@ def fresh(controller, box, demo):
 
 @pytest.fixture(scope="session")
 def deployed(fresh, demo, controller):
-    """The project with the deployment `demo` in it."""
+    """Return the project with the deployment `demo`."""
     fresh["deploy"].check()
     controller.collect(demo)
     return demo
@@ -112,7 +112,7 @@ def deployed(fresh, demo, controller):
 
 @pytest.fixture(scope="session")
 def logged(deployed, box):
-    """A run that is logged while Identity-Aware Proxy is in front of `demo`: ids of its experiment and of itself."""
+    """Log a run to `demo` behind Identity-Aware Proxy; return the IDs of its experiment and of the run."""
     return log_a_run(box, deployed.address("demo-dev"), deployed.email("demo-dev-client"))
 
 
@@ -135,34 +135,34 @@ def timed(box):
 
 @pytest.fixture(scope="session")
 def new_project(box, see):
-    """A function that makes a project and gives the view of it from outside."""
+    """Return a function that creates a project and returns its `Project`."""
     session = box.session()
     return lambda: see(base.new_project(session))
 
 
 @pytest.fixture(scope="session")
 def small():
-    """Variables of a deployment whose image starts at once."""
+    """Return the variables of a deployment with an image that starts immediately."""
     return {"mlflow_image_context": str(IMAGES / "serving")}
 
 
 @dataclass
 class Variants:
-    """Small deployments in one project, and the variables of each, for one run over all of them."""
+    """Small deployments in one project, with the variables of each; one run can deploy all of them."""
 
     project: Project
     hosts: dict[str, dict]
     controller: Controller
 
     def deploy(self, *names: str, verbosity: int = 0, **changes: Any) -> Play:
-        """Run deploy.yml for some of them (all if none is named) with `changes` of their variables."""
+        """Run deploy.yml for the named deployments, by default all, with `changes` of their variables."""
         hosts = {name: self.hosts[name] | changes for name in names or self.hosts}
         return self.controller.run(DEPLOY, hosts=hosts, verbosity=verbosity)
 
 
 @pytest.fixture(scope="session")
 def variants(box, controller, new_project, small):
-    """`prod` is made for production; `wide` has more of everything that is one, none or closed by default."""
+    """Deploy `prod` with the settings for production, and `wide` with more instances, members, readers and networks."""
     box.latency("instant")
     project = new_project()
     common = small | project.variables

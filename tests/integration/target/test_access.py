@@ -32,7 +32,7 @@ def invokers(project):
     return project.bindings(f"{_cloud.RUN}/{project.region}/services/demo-dev").get("roles/run.invoker", [])
 
 
-def test_changes_to_iam_lets_in_the_members_alone(by_token, deployed, box, controller):
+def test_changes_to_iam_grants_access_to_the_members_only(by_token, deployed, box, controller):
     assert not deployed.service("demo-dev").get("iapEnabled", False)
     members = ["user:alice@example.com", f"serviceAccount:{deployed.email('demo-dev-client')}"]
     assert invokers(deployed) == sorted(members)
@@ -41,19 +41,19 @@ def test_changes_to_iam_lets_in_the_members_alone(by_token, deployed, box, contr
     assert "ok: upload and download of 40 MiB" in play.output, play
 
 
-def test_changes_to_a_password_leaves_the_login_alone_before_the_internet(by_password, deployed, box):
+def test_changes_to_a_password_requires_the_login_from_the_internet(by_password, deployed, box):
     assert invokers(deployed) == ["allUsers"]
     url = f"{deployed.address('demo-dev')}/api/2.0/mlflow/experiments/get?experiment_id=0"
     login = [
         deployed.secret(f"demo-dev-tracking-{kind}")["versions"][1][1].decode() for kind in ("username", "password")
     ]
-    anybody = box.anonymous()
-    assert anybody.get(url).status_code == 401
-    assert anybody.get(url, auth=("admin", "password1234")).status_code == 401
-    assert anybody.get(url, auth=tuple(login)).status_code == 200
+    anonymous = box.anonymous()
+    assert anonymous.get(url).status_code == 401
+    assert anonymous.get(url, auth=("admin", "password1234")).status_code == 401
+    assert anonymous.get(url, auth=tuple(login)).status_code == 200
 
 
-def test_the_login_is_in_no_environment(by_password, deployed):
+def test_the_environment_does_not_contain_the_login(by_password, deployed):
     environment = deployed.service("demo-dev")["template"]["containers"][0]["env"]
     hidden = {item["name"] for item in environment if "valueSource" in item}
     assert {"MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "DB_PASSWORD"} <= hidden
@@ -68,11 +68,11 @@ def test_with_artifacts_proxied_the_server_writes_and_clients_do_not(by_password
     assert "serviceAccount:" not in str(roles.get("roles/storage.objectViewer", []))
 
 
-def test_with_artifacts_proxied_40_mib_are_refused_and_that_is_explained(by_password, controller):
+def test_with_artifacts_proxied_40_mib_are_rejected_and_the_limit_is_reported(by_password, controller):
     play = controller.run(VERIFY, hosts={"demo": PASSWORD}, verbosity=4).check()
     assert "ok: upload of 40 MiB through the server rejected (413), as expected" in play.output, play
     assert "at most 32 MiB" in by_password.output
 
 
-def test_the_same_again_changes_nothing(by_password, controller):
+def test_a_second_run_changes_nothing(by_password, controller):
     assert controller.run(DEPLOY, hosts={"demo": PASSWORD}).check().changed == 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test the adoption of resources of the guides' Terraform: used, but neither changed nor replaced nor removed.
+"""Test the adoption of resources of the guides' Terraform: used, but neither changed nor replaced nor deleted.
 
-Terraform itself is the client in tests/integration/clients/test_terraform.py; here its requests are enough.
+tests/integration/clients/test_terraform.py runs Terraform itself; these tests send its requests.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from ansible_collections.mlplatform.gcp.tests.integration.target._target import 
 
 pytestmark = pytest.mark.usefixtures("instant")
 
-HOST = "taken"
+HOST = "adopted"
 
 
 def everything(project: Project) -> dict[str, Any]:
-    """All resources of a project as their APIs describe them, with what is in them and their policies."""
+    """Return all resources of a project from their APIs, with their contents and policies."""
     found = project.resources()
     if application := project.list(f"{APPS}/{project.project}", "id") and project.get(f"{APPS}/{project.project}"):
         found["application/default"] = application
@@ -53,7 +53,7 @@ def everything(project: Project) -> dict[str, Any]:
             found[f"{name}/policy"] = project.policy(url)
             found[f"{name}/keys"] = project.list(f"{url}/keys", "keys")
         elif kind == "repository":
-            # grows with each image; a policy that was written once has a version and another etag, however empty it is
+            # The size grows with each image. A policy that was written has a version and another etag, even if empty.
             found[name].pop("sizeBytes", None)
             found[f"{name}/policy"] = project.bindings(f"{_cloud.REGISTRY}/{project.region}/repositories/{short}")
         elif kind == "application":
@@ -66,7 +66,7 @@ def everything(project: Project) -> dict[str, Any]:
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[str]:
-    """Where two resources differ, as something that can be read."""
+    """Return the differences of two resources as lines of text."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = sorted(before.keys() | after.keys(), key=str)
         return [line for key in keys for line in differences(before.get(key), after.get(key), f"{path}.{key}")]
@@ -74,7 +74,7 @@ def differences(before: Any, after: Any, path: str = "") -> list[str]:
 
 
 def granted(policy: Any) -> set[tuple[str, str]]:
-    """(role, member) of a policy as `everything` has it."""
+    """Return (role, member) of the bindings of a policy that `everything` returns."""
     if isinstance(policy, list):
         return {(role, member) for role, member, _ in policy}
     bindings = policy.get("bindings", []) if "etag" in policy else []
@@ -82,7 +82,7 @@ def granted(policy: Any) -> set[tuple[str, str]]:
 
 
 def storage_admin(project: Project) -> None:
-    """What the guide's bucket policy asks of whoever runs Terraform: it leaves owners no right on the bucket."""
+    """Grant the deployer a role on the project, because the guide's bucket policy removes the rights of owners."""
     deployer = "serviceAccount:deployer@mlflow-sandbox.iam.gserviceaccount.com"
     project.grant(f"{_cloud.MANAGER}/v3/{project.home}", "roles/storage.admin", deployer)
 
@@ -116,44 +116,44 @@ class TestCloudRunGuide:
     def adopted(self, planned, hosts, controller):
         return controller.run(DEPLOY, hosts=hosts).check()
 
-    def test_it_is_not_taken_over_unasked(self, before, hosts, guide, controller):
+    def test_existing_resources_are_not_adopted_by_default(self, before, hosts, guide, controller):
         hosts = {HOST: hosts[HOST] | {"mlflow_adopt": False}}
         play = controller.run(DEPLOY, hosts=hosts)
         assert not play.ok
-        taken = re.findall(r"(\w+ [\w-]+) exists, and was not created by this deployment", play.message(HOST))
+        refused = re.findall(r"(\w+ [\w-]+) exists, and was not created by this deployment", play.message(HOST))
         large = {"storage_bucket", "sql_instance", "artifact_repository", "cloud_run_service"}
-        assert {name.split()[0] for name in taken} == large | {"secret", "service_account"}
+        assert {name.split()[0] for name in refused} == large | {"secret", "service_account"}
         assert everything(guide.project) == before
 
     @pytest.fixture(scope="class")
     def after(self, adopted, guide):
         return everything(guide.project)
 
-    def test_nothing_of_it_changes_but_what_runs(self, before, after, guide):
-        # a build has to push somewhere
+    def test_only_the_service_changes(self, before, after, guide):
+        # the build pushes to the repository
         excepted = (f"service/{guide.service_name}", f"repository/{guide.repository_name}/policy")
         kept = [name for name in before if name not in excepted]
         found = differences({name: before[name] for name in kept}, {name: after.get(name) for name in kept})
         assert not found, "\n".join(found)
-        build = f"serviceAccount:{guide.project.email('taken-prod-build')}"
+        build = f"serviceAccount:{guide.project.email('adopted-prod-build')}"
         assert (before[excepted[1]], after[excepted[1]]) == ({}, {"roles/artifactregistry.writer": [build]})
 
-    def test_only_what_was_not_there_is_made(self, adopted, before, after, guide):
+    def test_only_missing_resources_are_created(self, adopted, before, after, guide):
         made = {name for name in after.keys() - before.keys() if name.count("/") == 1}
         assert made == {
-            "account/taken-prod-build",
-            f"bucket/{guide.name}-taken-prod-build",
-            "job/taken-prod-migrate",
-            "secret/taken-prod-session-key",
+            "account/adopted-prod-build",
+            f"bucket/{guide.name}-adopted-prod-build",
+            "job/adopted-prod-migrate",
+            "secret/adopted-prod-session-key",
         }
 
-    def test_the_plan_says_so_beforehand(self, planned, adopted):
+    def test_the_plan_has_the_same_number_of_changes(self, planned, adopted):
         assert planned.changed == adopted.changed > 0
 
-    def test_nothing_is_warned_of(self, adopted):
+    def test_no_warning_is_printed(self, adopted):
         assert "[WARNING]" not in adopted.output
 
-    def test_the_service_is_the_same_and_has_another_revision(self, before, after, guide):
+    def test_the_service_is_the_same_with_a_new_revision(self, before, after, guide):
         was, now = (seen[f"service/{guide.service_name}"] for seen in (before, after))
         same = ("name", "uid", "createTime", "client", "uri", "urls", "ingress", "traffic")
         assert {key: now.get(key) for key in same} == {key: was.get(key) for key in same}
@@ -161,15 +161,15 @@ class TestCloudRunGuide:
         assert re.search(r"-00002-\w+$", now["latestReadyRevision"])
         assert now["trafficStatuses"] == was["trafficStatuses"]
 
-    def test_people_log_in_as_before(self, adopted, guide):
+    def test_the_login_is_the_same_as_before(self, adopted, guide):
         url = f"{guide.project.address(guide.service_name)}/api/2.0/mlflow/experiments/search"
         for password, status in ((PASSWORD, 200), ("guessed-wrongly", 401)):
             login = (guide.database_name, password)
             answer = guide.project.anonymous.post(url, json={"max_results": 1}, auth=login, timeout=60)
             assert answer.status_code == status, answer.text
 
-    def test_the_address_with_the_password_leads_to_the_database(self, adopted, guide):
-        """As it stands in the guide's secret: with special characters that are not quoted."""
+    def test_the_url_with_the_password_connects_to_the_database(self, adopted, guide):
+        """The URL in the guide's secret contains special characters that are not quoted."""
         url = sqlalchemy.make_url(guide.payloads()["mlflow_database_url"])
         assert url.password == PASSWORD
         connection = guide.project.connect(guide.instance_name, url.username, url.password, url.database)
@@ -177,11 +177,11 @@ class TestCloudRunGuide:
             cursor.execute("SELECT count(*) FROM experiments")
             assert cursor.fetchone() == (1,)
 
-    def test_again_changes_nothing(self, after, hosts, guide, controller):
+    def test_a_second_run_changes_nothing(self, after, hosts, guide, controller):
         assert controller.run(DEPLOY, hosts=hosts).check().changed == 0
         assert everything(guide.project) == after
 
-    def test_it_is_not_removed(self, before, after, hosts, guide, controller):
+    def test_adopted_resources_are_not_deleted(self, before, after, hosts, guide, controller):
         data = ("-e", "mlflow_destroy_data=true", "-e", f"mlflow_destroy_confirm={HOST}")
         play = controller.run(DESTROY, *data, hosts=hosts).check()
         left = next(line for line in play.output.splitlines() if "Left alone" in line)
@@ -198,8 +198,8 @@ class TestCloudRunGuide:
         found = differences(before | {service: after[service]}, everything(guide.project))
         assert not found, "\n".join(found)
 
-    def test_accounts_of_the_deployment_leave_no_trace(self, before, hosts, guide, small, controller):
-        """Only the data are taken over: what the new accounts were granted on them goes with the accounts."""
+    def test_bindings_of_the_deployments_accounts_are_removed(self, before, hosts, guide, small, controller):
+        """Adopt only the data: the roles of the new accounts on them are revoked with the accounts."""
         ours = {name: value for name, value in hosts[HOST].items() if not name.endswith("_account")}
         ours |= small | {"mlflow_access": "iam", "mlflow_bucket_writer_role": "roles/storage.objectUser"}
         ours |= {"cloudrun_mlflow_service": "ours-prod", "mlflow_image_repository": "ours-prod"}
@@ -216,7 +216,7 @@ class TestCloudRunGuide:
         policies = (f"bucket/{guide.bucket_name}/policy", "secret/mlflow_tracking_password/policy")
         for policy in policies:
             assert now[policy]["bindings"] == before[policy]["bindings"]
-        # a policy that was written has another etag, and the bucket with it
+        # after a write, the policy and the bucket have another etag
         for name in (*policies, f"bucket/{guide.bucket_name}"):
             seen.pop(name)
             now.pop(name)
@@ -224,8 +224,8 @@ class TestCloudRunGuide:
         assert not found, "\n".join(found)
 
 
-def each_part(guide: AppEngineGuide) -> dict[str, Any]:
-    """A play that asks for what the App Engine guide makes, each part by the module or the role that it is made for."""
+def play_of_all_parts(guide: AppEngineGuide) -> dict[str, Any]:
+    """Return a play that configures the resources of the App Engine guide, each with its module or role."""
     members = [
         f"serviceAccount:{guide.name}@appspot.gserviceaccount.com",
         f"serviceAccount:service-{guide.project.number}@gae-api-prod.google.com.iam.gserviceaccount.com",
@@ -329,25 +329,25 @@ class TestAppEngineGuide:
     def after(self, adopted, guide):
         return everything(guide.project)
 
-    def test_each_part_by_itself_is_what_it_is_said_to_be(self, before, hosts, guide, controller):
-        """The modules and the building blocks alone, with the guide's rights and its version."""
-        path = controller.folder / "each.yml"
-        path.write_text(yaml.safe_dump([each_part(guide)], sort_keys=False))
+    def test_each_module_and_role_finds_no_change(self, before, hosts, guide, controller):
+        """Use the modules and roles without the playbooks, with the bindings and the version of the guide."""
+        path = controller.folder / "all-parts.yml"
+        path.write_text(yaml.safe_dump([play_of_all_parts(guide)], sort_keys=False))
         play = controller.run(str(path), hosts=hosts, verbosity=1).check()
         assert play.changed == 0
         assert len(re.findall(rf"^ok: \[{HOST}\]", play.output, re.M)) > 10
         found = differences(before, everything(guide.project))
         assert not found, "\n".join(found)
 
-    def test_a_deployment_changes_nothing_of_it(self, before, after, guide):
-        """It only grants its own account what the guide grants to the default one."""
+    def test_a_deployment_does_not_change_the_guides_resources(self, before, after, guide):
+        """It only grants its own account the roles that the guide grants to the default account."""
         then, now = dict(before), {name: after[name] for name in before}
         for name in before:
             if name == "project" or name.endswith("/policy"):
                 assert granted(then.pop(name)) <= granted(now.pop(name)), name
         versions = (seen.pop("application/default/versions") for seen in (then, now))
         assert differences(*({"v1": seen["v1"]} for seen in versions)) == []
-        # whose policy is written has another etag
+        # after a write of its policy, a resource has another etag
         written = ("etag", "metageneration", "updated")
         for seen in (then, now):
             bucket = seen[f"bucket/{guide.bucket_name}"]
@@ -355,23 +355,23 @@ class TestAppEngineGuide:
         found = differences(then, now)
         assert not found, "\n".join(found)
 
-    def test_nothing_is_written_to_it(self, adopted, began, box, guide):
-        """Whatever the answer would be."""
+    def test_no_request_changes_the_guides_resources(self, adopted, began, box, guide):
+        """Search the log of requests, which also contains requests without an effect."""
         policies = (":setIamPolicy", "/iam")
         written = [
             (entry["verb"], entry["path"])
             for entry in box.requests("--since", str(began))
             if entry["verb"] in ("PATCH", "PUT", "DELETE") and not entry["path"].endswith(policies)
         ]
-        # The service gets a version, and the deployment has secrets of its own.
+        # The service receives a version, and the deployment has its own secrets.
         own = (f"/apps/{guide.name}/services/default", f"/{HOST}-dev-")
         assert [(verb, path) for verb, path in written if not any(name in path for name in own)] == []
 
-    def test_again_changes_nothing(self, after, hosts, guide, controller):
+    def test_a_second_run_changes_nothing(self, after, hosts, guide, controller):
         assert controller.run(DEPLOY, hosts=hosts).check().changed == 0
         assert everything(guide.project) == after
 
-    def test_it_is_not_removed(self, before, after, hosts, guide, controller):
+    def test_adopted_resources_are_not_deleted(self, before, after, hosts, guide, controller):
         data = ("-e", "mlflow_destroy_data=true", "-e", f"mlflow_destroy_confirm={HOST}")
         play = controller.run(DESTROY, *data, hosts=hosts).check()
         left = next(line for line in play.output.splitlines() if "Left alone" in line)
@@ -389,5 +389,5 @@ class TestAppEngineGuide:
                 assert granted(now[name]) == granted(before[name]), name
             elif name == "application/default/versions":
                 assert now[name]["v1"] == before[name]["v1"]
-            elif name not in ("application/default", bucket):  # is open no more; has had its policy written
+            elif name not in ("application/default", bucket):  # access was restricted; the policy was written
                 assert differences(before[name], now[name]) == [], name

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The target appengine, whole, with an image that starts at once: what is made, how versions follow each other, what
-goes wrong, and what is left."""
+"""Test the target appengine, with an image that starts immediately: resources, versions, access, failures, removal."""
 
 from __future__ import annotations
 
@@ -28,12 +27,12 @@ class Engine:
         return self.project.get(f"{APPS}/{self.project.project}")
 
     def versions(self, service="default"):
-        """id -> version"""
+        """Return the versions by ID."""
         url = f"{APPS}/{self.project.project}/services/{service}/versions"
         return {item["id"]: item for item in self.project.list(url, "versions", view="FULL")}
 
     def traffic(self, service="default"):
-        """The id of the version that gets all requests."""
+        """Return the ID of the version that receives all requests."""
         split = self.project.get(f"{APPS}/{self.project.project}/services/{service}")["split"]
         ((version, share),) = split["allocations"].items()
         assert share == 1
@@ -44,7 +43,7 @@ class Engine:
         return self.project.bindings(f"{_cloud.IAP}/{web}").get(ACCESSOR, [])
 
     def page(self, account, service="default"):
-        """(status, text) of what the service answers to a program that is let in."""
+        """Request the service with a signed JWT of an account and return status and text."""
         host = ("" if service == "default" else f"{service}-dot-") + self.application["defaultHostname"]
         token = self.project.signed(account, f"https://{host}/*")
         answer = self.project.anonymous.get(f"https://{host}/", headers={"Authorization": f"Bearer {token}"})
@@ -97,7 +96,7 @@ def test_a_second_run_and_its_check_change_nothing(first, controller, hosts):
     assert not re.search(r"^(\+|-|@@)", play.output, re.M), play
 
 
-def test_what_is_made(first, project, engine):
+def test_the_resources_have_the_settings_of_the_variables(first, project, engine):
     application = engine.application
     assert (application["locationId"], application["iap"]["enabled"]) == ("europe-west", True)
     assert application["featureSettings"]["splitHealthChecks"]
@@ -153,7 +152,7 @@ def test_the_server_has_exactly_the_roles_that_it_needs(first, project):
     assert "appspot" not in str(project.policy(f"{_cloud.STORAGE}/b/{project.project}-ae-dev-artifacts"))
 
 
-def test_who_gets_in(first, project, engine):
+def test_only_members_have_access(first, project, engine):
     assert engine.accessors() == sorted([f"serviceAccount:{project.email('ae-dev-client')}", "user:alice@example.com"])
     assert engine.page("ae-dev-client") == (200, engine.traffic())
     outsider = project.make_account("outsider")
@@ -167,7 +166,7 @@ def test_who_gets_in(first, project, engine):
 
 @pytest.fixture(scope="module")
 def three(first, controller, hosts, engine):
-    """Ids of three versions that followed each other, and what the versions were after each."""
+    """Deploy three versions; return their IDs, and the status of all versions after the second and the third."""
     ids, seen = [engine.traffic()], []
     for word in ("two", "three"):
         changed = {"ae": hosts["ae"] | {"appengine_mlflow_env": {"WORD": word}}}
@@ -177,12 +176,12 @@ def three(first, controller, hosts, engine):
     return ids, seen
 
 
-def test_a_change_makes_a_version_and_the_one_before_is_kept_and_stopped(three):
+def test_a_change_creates_a_version_and_stops_the_previous_one(three):
     ids, seen = three
     assert seen[0] == {ids[0]: "STOPPED", ids[1]: "SERVING"}
 
 
-def test_older_ones_are_removed(three):
+def test_older_versions_are_deleted(three):
     ids, seen = three
     assert seen[1] == {ids[1]: "STOPPED", ids[2]: "SERVING"}
 
@@ -195,7 +194,7 @@ def test_scaling_is_changed_in_place(three, controller, hosts, engine):
     assert engine.versions()[engine.traffic()]["automaticScaling"]["maxTotalInstances"] == 2
 
 
-def test_a_version_that_does_not_start_leaves_the_old_one_serving(three, controller, hosts, engine):
+def test_a_version_that_does_not_start_does_not_replace_the_serving_version(three, controller, hosts, engine):
     before = engine.page("ae-dev-client")
     assert before[0] == 200
     broken = {"ae": hosts["ae"] | {"mlflow_image_context": str(IMAGES / "exiting")}}
@@ -205,13 +204,13 @@ def test_a_version_that_does_not_start_leaves_the_old_one_serving(three, control
     assert "mlflow-" in message and "gcloud app logs" in message, message
     assert engine.page("ae-dev-client") == before
     again = controller.run(DEPLOY, hosts=broken)
-    assert not again.ok, "a version that does not start was taken for deployed"
+    assert not again.ok, "a version that does not start was reported as deployed"
     assert engine.page("ae-dev-client") == before
     controller.run(DEPLOY, hosts=hosts).check()
     assert controller.run(DEPLOY, hosts=hosts).check().changed == 0
 
 
-def test_a_run_that_is_killed_between_version_and_traffic_is_finished_by_the_next(
+def test_a_run_after_one_killed_between_version_and_traffic_completes_the_deployment(
     three, box, controller, hosts, engine
 ):
     before = engine.traffic()
@@ -226,17 +225,17 @@ def test_a_run_that_is_killed_between_version_and_traffic_is_finished_by_the_nex
     assert controller.run(DEPLOY, hosts=changed).check().changed == 0
 
 
-def test_a_person_who_does_not_exist_is_named_and_the_next_run_goes_on(three, controller, hosts, engine):
+def test_a_member_that_does_not_exist_is_reported_and_the_next_run_succeeds(three, controller, hosts, engine):
     before = engine.accessors()
-    ghost = {"ae": hosts["ae"] | {"mlflow_access_members": ["user:ghost@example.invalid"]}}
-    play = controller.run(DEPLOY, hosts=ghost, verbosity=4)
+    unknown = {"ae": hosts["ae"] | {"mlflow_access_members": ["user:unknown@example.invalid"]}}
+    play = controller.run(DEPLOY, hosts=unknown, verbosity=4)
     assert not play.ok
-    assert "There is no user ghost@example.invalid" in play.message("ae")
+    assert "There is no user unknown@example.invalid" in play.message("ae")
     assert engine.accessors() == before
     controller.run(DEPLOY, hosts=hosts).check()
 
 
-def test_too_many_versions_are_reported_before_anything_is_changed(three, box, project, controller, hosts, engine):
+def test_too_many_versions_are_reported_before_the_first_change(three, box, project, controller, hosts, engine):
     stopped = next(name for name, version in engine.versions().items() if version["servingStatus"] == "STOPPED")
     with box.copies("appengine.version", f"apps/{project.project}/services/default/versions/{stopped}", MOST_VERSIONS):
         everything = box.everything()
@@ -252,7 +251,7 @@ def identity_token(project, account, audience):
     return project.ask("POST", url, {"audience": audience, "includeEmail": True})["token"]
 
 
-def test_an_oauth_client_of_ones_own_lets_identity_tokens_in(three, project, controller, hosts, engine):
+def test_a_custom_oauth_client_accepts_identity_tokens(three, project, controller, hosts, engine):
     client = "123-own.apps.googleusercontent.com"
     own = hosts["ae"] | {
         "mlflow_oauth_client_id_secret": project.make_secret("own-client-id", client),
@@ -272,19 +271,19 @@ def test_an_oauth_client_of_ones_own_lets_identity_tokens_in(three, project, con
     assert engine.application["iap"]["oauth2ClientSecretSha256"] != before
 
 
-# --- preflight
+# Preflight
 
 
 def problems(controller, hosts):
-    """What preflight says to each host."""
+    """Run deploy.yml, which must fail; return the message of each host."""
     play = controller.run(DEPLOY, hosts=hosts, verbosity=4)
     assert not play.ok
     return {name: play.message(name) for name in hosts}
 
 
 @pytest.fixture(scope="module")
-def lonely(box, new_project):
-    """A project in no organization."""
+def unorganized(box, new_project):
+    """Create a project without an organization."""
     project = new_project()
     project.enable("cloudresourcemanager")
     box.alter("cloudresourcemanager.project", f"projects/{project.project}", parent="")
@@ -292,7 +291,7 @@ def lonely(box, new_project):
 
 
 @pytest.fixture(scope="module")
-def refused(first, box, controller, project, lonely, small, hosts):
+def refused(first, box, controller, project, unorganized, small, hosts):
     project.make_secret("client-id", "123-abc.apps.googleusercontent.com")
     project.make_secret("blank", "\n")
     custom = hosts["ae"] | {"mlflow_oauth_client_id_secret": f"{project.home}/secrets/client-id"}
@@ -305,12 +304,12 @@ def refused(first, box, controller, project, lonely, small, hosts):
         controller,
         {
             "elsewhere": hosts["ae"] | {"mlflow_name": "ae", "appengine_mlflow_location": "us-central1"},
-            "stranger": hosts["ae"]
-            | {"mlflow_name": "ae", "mlflow_access_members": [f"serviceAccount:{project.email('nobody-there')}"]},
-            "lonely": variables(lonely, small),
+            "missing-member": hosts["ae"]
+            | {"mlflow_name": "ae", "mlflow_access_members": [f"serviceAccount:{project.email('not-created')}"]},
+            "unorganized": variables(unorganized, small),
             "invoker": hosts["ae"] | {"mlflow_name": "ae", "mlflow_access": "iam"},
             "half": custom | {"mlflow_name": "ae"},
-            # Another deployment would put its version in the place of `ae`.
+            # Another deployment would direct the traffic of `ae` to its own version.
             "other": hosts["ae"],
             **secrets,
         },
@@ -323,23 +322,23 @@ def refused(first, box, controller, project, lonely, small, hosts):
     ("host", "words"),
     [
         ("elsewhere", "is in europe-west, not in us-central1; it cannot be moved"),
-        ("stranger", "nobody-there@"),
-        ("lonely", "is in no organization"),
+        ("missing-member", "not-created@"),
+        ("unorganized", "is in no organization"),
         ("invoker", "App Engine has no invoker role"),
         ("half", "Only one of mlflow_oauth_client_id_secret"),
     ],
 )
-def test_what_stands_in_the_way_is_said_before_anything_is_changed(refused, host, words):
+def test_problems_are_reported_before_the_first_change(refused, host, words):
     assert words in refused[host]
     assert "->" in refused[host]
 
 
 @pytest.mark.parametrize(("secret", "words"), [("missing", "does not exist"), ("blank", "empty")])
-def test_a_secret_of_a_custom_client_that_is_missing_or_empty_is_named(refused, secret, words):
+def test_a_missing_or_empty_secret_of_a_custom_client_is_reported(refused, secret, words):
     assert f"secrets/{secret}" in refused[secret] and words in refused[secret]
 
 
-def test_what_could_not_be_asked_is_asked_as_soon_as_the_apis_are_enabled(box, new_project, controller, small):
+def test_checks_that_need_a_disabled_api_run_after_it_is_enabled(box, new_project, controller, small):
     project = new_project()
     box.alter("cloudresourcemanager.project", f"projects/{project.project}", parent="")
     message = problems(controller, {"unknown": variables(project, small)})["unknown"]
@@ -347,11 +346,11 @@ def test_what_could_not_be_asked_is_asked_as_soon_as_the_apis_are_enabled(box, n
     assert project.resources() == {}
 
 
-def test_the_traffic_of_another_deployments_service_is_not_taken_away(refused):
+def test_the_traffic_of_another_deployments_service_is_not_changed(refused):
     assert "app_engine_service default" in refused["other"] and "mlflow_adopt=true" in refused["other"]
 
 
-def test_other_services_are_not_closed_unless_the_inventory_says_so(first, project, controller, small, hosts, engine):
+def test_access_to_other_services_is_not_restricted_by_default(first, project, controller, small, hosts, engine):
     name = project.project
     project.ask("PATCH", f"{APPS}/{name}?updateMask=iap", {"iap": {"enabled": False}})
     try:
@@ -362,7 +361,7 @@ def test_other_services_are_not_closed_unless_the_inventory_says_so(first, proje
         project.ask("PATCH", f"{APPS}/{name}?updateMask=iap", {"iap": {"enabled": True}})
 
 
-# --- another service than `default`, in a project of its own
+# Another service than `default`, in another project
 
 
 @pytest.fixture(scope="module")
@@ -372,12 +371,12 @@ def beside(box, new_project, small):
     return project, {"ae": variables(project, small, appengine_mlflow_service="mlflow")}
 
 
-def test_a_service_without_default_is_refused_unless_the_inventory_says_which(beside, controller):
+def test_a_service_without_the_service_default_is_rejected_by_default(beside, controller):
     message = problems(controller, beside[1])["ae"]
     assert "appengine_mlflow_service=default" in message and "appengine_mlflow_make_default=true" in message
 
 
-def test_a_minimal_default_is_made_and_stopped(beside, controller):
+def test_a_minimal_service_default_is_created_and_stopped(beside, controller):
     project, hosts = beside
     hosts["ae"] |= {"appengine_mlflow_make_default": True}
     controller.run(DEPLOY, hosts=hosts).check()
@@ -387,7 +386,7 @@ def test_a_minimal_default_is_made_and_stopped(beside, controller):
     assert controller.run(DEPLOY, hosts=hosts).check().changed == 0
 
 
-def test_such_a_service_is_removed_whole(beside, controller):
+def test_a_service_other_than_default_is_deleted(beside, controller):
     project, hosts = beside
     options = ("-e", "mlflow_destroy_data=true", "-e", "mlflow_destroy_confirm=ae")
     controller.run(DESTROY, *options, hosts=hosts).check()
@@ -398,10 +397,10 @@ def test_such_a_service_is_removed_whole(beside, controller):
     assert project.project_roles("ae-dev-") == set()
 
 
-# --- the end
+# Removal
 
 
-def test_destroy_says_what_cannot_be_removed_and_disables_it(refused, three, project, engine, controller, hosts):
+def test_destroy_disables_and_reports_what_cannot_be_deleted(refused, three, project, engine, controller, hosts):
     check = controller.run(DESTROY, "--check", "--diff", hosts=hosts).check()
     assert engine.accessors()
     play = controller.run(DESTROY, hosts=hosts).check()
@@ -416,7 +415,7 @@ def test_destroy_says_what_cannot_be_removed_and_disables_it(refused, three, pro
     assert controller.run(DESTROY, hosts=hosts).check().changed == 0
 
 
-def test_a_later_deployment_starts_from_there(project, engine, controller, hosts):
+def test_a_deployment_after_destroy_succeeds(project, engine, controller, hosts):
     controller.run(DEPLOY, hosts=hosts).check()
     assert engine.page("ae-dev-client") == (200, engine.traffic())
     assert controller.run(DEPLOY, hosts=hosts).check().changed == 0

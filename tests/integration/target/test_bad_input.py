@@ -15,14 +15,16 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, VERIFY
 
 MANAGER, BILLING = _cloud.MANAGER, "https://cloudbilling.googleapis.com/v1"
-TAKEN = "a-name-of-another-owner"
+TAKEN = "bucket-of-another-owner"
 
 
 @dataclass(frozen=True)
 class Case:
-    """variables   of the host, on top of those of a deployment that would work
-    reported    words of the message: the problem and the next step
-    project     which of the prepared projects
+    """A host with invalid input.
+
+    reported    parts of the message: the problem and the next step
+    variables   variables of the host, in addition to valid ones
+    project     key of the fixture `projects`
     """
 
     reported: tuple[str, ...]
@@ -83,7 +85,7 @@ CASES = {
             "mlflow_oauth_client_id_secret": "projects/p/secrets/s",
         },
     ),
-    "everybody": Case(
+    "public": Case(
         ("allUsers", "mlflow_access=password", "mlflow_bucket_readers", "never public"),
         {"mlflow_access_members": ["allUsers"], "mlflow_bucket_readers": ["allAuthenticatedUsers"]},
     ),
@@ -109,7 +111,7 @@ CASES = {
         {"gcp_project": "no-such-project-4711", "gcp_quota_project": ""},
     ),
     "no-billing": Case(("Billing is switched off", "Link an active billing account"), project="unpaid"),
-    # The API that could be asked is not enabled. Google refuses to enable any of the others, and nothing is changed.
+    # The API that reports billing is not enabled. Google rejects the request to enable the other APIs.
     "bill-unseen": Case(("Billing must be enabled", "Link an active billing account"), project="unseen"),
     "nowhere": Case(
         ("is in no organization", "OAuth client of your own"), {"gcp_quota_project": ""}, project="unorganized"
@@ -156,7 +158,7 @@ def labels(deployment):
 
 @pytest.fixture(scope="module")
 def projects(box, see, new_project):
-    """`good`, in which buckets are in the way; two without billing; one without an organization."""
+    """Create `good`, with conflicting buckets; two projects without billing; one without an organization."""
     box.latency("instant")
     good, unpaid, unseen = new_project(), new_project(), new_project()
     unpaid.enable("cloudbilling")
@@ -172,11 +174,11 @@ def projects(box, see, new_project):
         ("made-elsewhere", "EUROPE-NORTH1", labels("elsewhere")),
     ):
         _make_bucket(good.api, good.project, name, location=location, labels=owner)
-    _make_project(admin, "projects-of-another", f"organizations/{see('mlflow-sandbox').number}")
-    usage = f"{_cloud.USAGE}/v1/projects/projects-of-another/services/storage.googleapis.com:enable"
+    _make_project(admin, "project-of-another-owner", f"organizations/{see('mlflow-sandbox').number}")
+    usage = f"{_cloud.USAGE}/v1/projects/project-of-another-owner/services/storage.googleapis.com:enable"
     assert admin.post(usage, json={}).ok
-    admin.headers["X-Goog-User-Project"] = "projects-of-another"
-    _make_bucket(admin, "projects-of-another", TAKEN, location="EU")
+    admin.headers["X-Goog-User-Project"] = "project-of-another-owner"
+    _make_bucket(admin, "project-of-another-owner", TAKEN, location="EU")
     _make_project(deployer, "without-organization", None)
     return {"good": good, "unpaid": unpaid, "unseen": unseen, "unorganized": see("without-organization")}
 
@@ -197,7 +199,7 @@ def _make_project(session, name, parent):
 
 @pytest.fixture(scope="module")
 def refused(projects, controller, box, tmp_path_factory):
-    """The run over all cases, and everything in the sandbox before and after it."""
+    """Run all cases; return the run and the state of the sandbox before and after it."""
     good = projects["good"]
     key = tmp_path_factory.mktemp("viewer") / "key.json"
     key.write_text(json.dumps(_viewer(good)))
@@ -211,7 +213,7 @@ def refused(projects, controller, box, tmp_path_factory):
 
 
 def _viewer(project):
-    """Key of an account that sees everything and may do nothing."""
+    """Create an account that can only read, and return its key."""
     project.enable("iam", "cloudresourcemanager")
     email = project.make_account("viewer")
     project.grant(f"{MANAGER}/v3/{project.home}", "roles/viewer", f"serviceAccount:{email}")
@@ -227,28 +229,28 @@ def test_the_problem_and_the_next_step_are_reported(refused, name):
     assert not missing, f"{missing} not in:\n{message}"
 
 
-def test_nothing_was_changed_for_any_of_them(refused):
+def test_nothing_is_changed(refused):
     assert refused["after"] == refused["before"]
     assert all(refused["play"].changes(name) == 0 for name in CASES)
 
 
-def test_without_any_credentials_it_says_where_they_come_from(projects, controller):
+def test_missing_credentials_are_reported_with_the_command_that_creates_them(projects, controller):
     anonymous = {
         "GOOGLE_APPLICATION_CREDENTIALS": None,
         "GCP_SERVICE_ACCOUNT_FILE": None,
         "GCP_AUTH_KIND": None,
-        # there is no metadata server, and no time to wait for one
+        # do not wait for a metadata server, which does not exist
         "NO_GCE_CHECK": "true",
     }
     for playbook in (DEPLOY, DESTROY, VERIFY):
-        play = controller.run(playbook, hosts={"nobody": projects["good"].variables}, env=anonymous)
+        play = controller.run(playbook, hosts={"anonymous": projects["good"].variables}, env=anonymous)
         assert not play.ok
-        message = play.message("nobody")
+        message = play.message("anonymous")
         assert "credentials" in message.lower(), message
         assert "gcloud auth application-default login" in message, message
 
 
-def test_verifying_what_is_not_deployed_says_so(projects, controller):
+def test_verification_reports_a_missing_deployment(projects, controller):
     projects["good"].enable("run")
     play = controller.run(VERIFY, hosts={"nothing": projects["good"].variables})
     assert "has no service nothing-dev in europe-west1" in play.message("nothing")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The deployment `demo` as a person sees it: a browser without a proxy, the sandbox's sign-in, MLflow's own pages."""
+"""Test the deployment `demo` in a browser without a proxy: the sandbox's sign-in and the pages of MLflow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-
 
 @pytest.fixture
 def address(deployed, box, instant) -> str:
-    """Where a browser finds the deployment; the status says so, too."""
+    """Return the URL of the deployment for a browser, which `status` must print."""
     url = f"http://demo-dev.localhost:{Settings.load(box.state).ports.browser}/"
     assert url in box.run("status").stdout
     return url
@@ -26,12 +26,12 @@ def address(deployed, box, instant) -> str:
 
 @pytest.fixture
 def runs_page(logged, address) -> str:
-    """The page of the experiment that the README's example logs its run to."""
+    """Return the URL of the page of the README's experiment."""
     experiment, _run = logged
     return f"{address}#/experiments/{experiment}/runs"
 
 
-def test_who_has_access_signs_in_and_sees_the_run(browser, address, runs_page, tmp_path):
+def test_a_member_signs_in_and_the_page_shows_the_run(browser, address, runs_page, tmp_path):
     sign_in(browser, address, ALICE)
     browser.wait("MLflow")
     assert browser.url.startswith(address)
@@ -41,7 +41,7 @@ def test_who_has_access_signs_in_and_sees_the_run(browser, address, runs_page, t
     assert_picture(browser.picture(tmp_path / "runs.png"))
 
 
-def test_who_has_no_access_is_reported_and_may_switch_the_account(browser, address, tmp_path):
+def test_a_user_without_access_receives_an_error_and_can_switch_the_account(browser, address, tmp_path):
     sign_in(browser, address, BOB)
     browser.wait("You don't have access", BOB, address, "roles/iap.httpsResourceAccessor")
     assert_picture(browser.picture(tmp_path / "denied.png"))

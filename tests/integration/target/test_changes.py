@@ -21,13 +21,15 @@ NEW_PASSWORD = random.token_urlsafe(24)
 
 @dataclass(frozen=True)
 class Change:
-    """make   changes the deployment by hand
-    seen   what is there, which the repair has to bring back
-    reported  lines that the diff of the run must have
+    """A change by hand.
+
+    make      changes the deployment
+    read      returns the state, which the repair must restore
+    reported  texts that the diff of the run must contain
     """
 
     make: Callable
-    seen: Callable
+    read: Callable
     reported: tuple[str, ...] = ()
 
 
@@ -41,7 +43,7 @@ def set_environment(project):
         item for item in body["template"]["containers"][0]["env"] if item["name"] == "MLFLOW_CORS_ALLOWED_ORIGINS"
     ]
     item["value"] = "https://elsewhere.example.com"
-    # A name of a revision cannot be used again.
+    # The name of a revision cannot be reused.
     body["template"].pop("revision", None)
     project.make(service(project), body, base=_cloud.RUN, method="PATCH")
 
@@ -61,17 +63,17 @@ def bucket(project):
     return body.get("versioning", {}).get("enabled", False), body["softDeletePolicy"]["retentionDurationSeconds"]
 
 
-def close_bucket(project):
+def remove_binding(project):
     policy = project.policy(BUCKET)
     policy["bindings"] = [item for item in policy["bindings"] if item["role"] != "roles/storage.objectUser"]
     project.ask("PUT", f"{BUCKET}/iam", policy)
 
 
-def let_bob_in(project):
+def add_invoker(project):
     project.grant(service(project), "roles/run.invoker", "user:bob@example.com")
 
 
-def hide_password(project):
+def remove_access_to_password(project):
     url = f"{_cloud.SECRETS}/{project.home}/secrets/demo-dev-db-password"
     project.ask("POST", f"{url}:setIamPolicy", {"policy": {"etag": project.policy(url)["etag"]}})
 
@@ -81,9 +83,9 @@ def set_flag(project):
     project.make(INSTANCE, flags, base=f"{_cloud.SQL}/{project.home}/operations", method="PATCH")
 
 
-def open_database(project):
-    everybody = [{"name": "everybody", "value": "0.0.0.0/0"}]
-    body = {"settings": {"ipConfiguration": {"authorizedNetworks": everybody}}}
+def add_network(project):
+    networks = [{"name": "all", "value": "0.0.0.0/0"}]
+    body = {"settings": {"ipConfiguration": {"authorizedNetworks": networks}}}
     project.make(INSTANCE, body, base=f"{_cloud.SQL}/{project.home}/operations", method="PATCH")
 
 
@@ -93,7 +95,7 @@ def settings(project):
 
 def rename_account(project):
     url = f"{_cloud.IAM}/{project.home}/serviceAccounts/{project.email('demo-dev-client')}"
-    body = {"serviceAccount": {"displayName": "Somebody"}, "updateMask": "displayName"}
+    body = {"serviceAccount": {"displayName": "Renamed by hand"}, "updateMask": "displayName"}
     project.ask("PATCH", url, body)
 
 
@@ -111,21 +113,21 @@ CHANGES = {
     ),
     "settings of the bucket": Change(version_bucket, bucket),
     "a binding on the bucket removed": Change(
-        close_bucket, lambda p: p.bindings(BUCKET)["roles/storage.objectUser"], ("roles/storage.objectUser",)
+        remove_binding, lambda p: p.bindings(BUCKET)["roles/storage.objectUser"], ("roles/storage.objectUser",)
     ),
-    "an invoker added to the service": Change(let_bob_in, lambda p: p.bindings(service(p)), ("user:bob@example.com",)),
-    "the server's right to read its password": Change(
-        hide_password,
+    "an invoker added to the service": Change(add_invoker, lambda p: p.bindings(service(p)), ("user:bob@example.com",)),
+    "the binding of the server on its password removed": Change(
+        remove_access_to_password,
         lambda p: p.bindings(f"{_cloud.SECRETS}/{p.home}/secrets/demo-dev-db-password"),
         ("roles/secretmanager.secretAccessor",),
     ),
     "a flag of the database": Change(
         set_flag, lambda p: settings(p).get("databaseFlags", []), ("log_min_duration_statement",)
     ),
-    "a network that may reach the database": Change(
-        open_database, lambda p: settings(p)["ipConfiguration"].get("authorizedNetworks", []), ("0.0.0.0/0",)
+    "a network added to the database": Change(
+        add_network, lambda p: settings(p)["ipConfiguration"].get("authorizedNetworks", []), ("0.0.0.0/0",)
     ),
-    "the name of an account": Change(rename_account, account, ("Somebody",)),
+    "the name of an account": Change(rename_account, account, ("Renamed by hand",)),
     "the migration job deleted": Change(
         delete_migration, lambda p: "job/demo-dev-migrate" in p.resources(), ("demo-dev-migrate",)
     ),
@@ -134,9 +136,9 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def repaired(deployed, box, controller):
-    """What was seen before the changes and with them, the check, and the run that repairs them."""
+    """Make all changes and run deploy.yml; return the state before the changes and the run."""
     box.latency("instant")
-    before = {name: change.seen(deployed) for name, change in CHANGES.items()}
+    before = {name: change.read(deployed) for name, change in CHANGES.items()}
     for change in CHANGES.values():
         change.make(deployed)
     deployed.add_version("demo-dev-db-password", NEW_PASSWORD)
@@ -144,9 +146,9 @@ def repaired(deployed, box, controller):
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_by_hand_is_reported_and_repaired(repaired, deployed, name):
+def test_a_change_by_hand_is_reported_and_reverted(repaired, deployed, name):
     change = CHANGES[name]
-    assert change.seen(deployed) == repaired["before"][name]
+    assert change.read(deployed) == repaired["before"][name]
     for words in change.reported:
         assert any(words in line for line in repaired["run"].output.splitlines() if line.startswith(("+", "-"))), words
 
@@ -163,6 +165,6 @@ def test_a_rotated_password_is_applied_everywhere(repaired, deployed):
     assert used == "2"
 
 
-def test_after_the_repair_nothing_is_left_to_do_and_mlflow_works(repaired, controller):
+def test_a_second_run_changes_nothing_and_mlflow_works(repaired, controller):
     assert controller.run(DEPLOY).check().changed == 0
     controller.run(VERIFY).check()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a deployment consists of, asked from Google's APIs, the database and the service itself."""
+"""Test the resources of a deployment with Google's APIs, the database and the service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
 from google.cloud import storage
 
 OWNER = {"managed-by": "mlplatform-gcp", "mlflow-deployment": "demo", "mlflow-env": "dev"}
-# What a deployment makes, by kind. Everything here carries its labels.
+# The resources of a deployment. All of them have its labels.
 MADE = {
     "instance/demo-dev",
     "bucket/mlflow-sandbox-demo-dev-artifacts",
@@ -40,18 +40,18 @@ def client(deployed):
 
 
 def payload(project, secret):
-    """Of the latest version."""
+    """Return the payload of the latest version of a secret."""
     versions = project.secret(secret)["versions"]
     return versions[max(versions)][1].decode()
 
 
-def test_it_consists_of_this_and_nothing_else(fresh, deployed):
-    # Before, the API that lists accounts was not enabled yet; the deployer was there already.
+def test_a_deployment_creates_exactly_these_resources(fresh, deployed):
+    # The deployer already existed, but the API that lists accounts was not enabled before the deployment.
     found = deployed.resources().keys() - fresh["resources before"].keys() - {"account/deployer"}
     assert found == MADE
 
 
-def test_everything_carries_the_labels(deployed):
+def test_all_resources_have_the_labels(deployed):
     resources = deployed.resources()
     unlabelled = [name for name in MADE if not OWNER.items() <= resources[name]["labels"].items()]
     assert not unlabelled
@@ -62,7 +62,7 @@ def test_the_only_role_on_the_project_is_to_connect_to_the_one_instance(fresh, d
         "resource.name == 'projects/mlflow-sandbox/instances/demo-dev' && resource.service == 'sqladmin.googleapis.com'"
     )
     added = deployed.project_roles() - fresh["roles before"]
-    # Google's own service agents get their roles when an API is enabled.
+    # Google grants roles to its service agents when an API is enabled.
     agents = f"serviceAccount:service-{deployed.number}@"
     assert {row for row in added if not row[1].startswith(agents)} == {("roles/cloudsql.client", server, condition)}
 
@@ -83,7 +83,7 @@ def test_only_the_deployer_acts_as_the_clients_account_and_no_principal_as_the_s
         assert deployed.bindings(url.format(deployed.email(name))) == {}
 
 
-def test_the_bucket_is_private_and_opens_to_its_readers_and_clients(deployed, server, client):
+def test_the_bucket_is_private_and_only_readers_and_clients_have_access(deployed, server, client):
     client_library = storage.Client(deployed.project, credentials=deployed.api.credentials, _http=deployed.api)
     bucket = client_library.get_bucket("mlflow-sandbox-demo-dev-artifacts")
     assert bucket.location == "EUROPE-WEST1"
@@ -107,7 +107,9 @@ def test_the_build_may_use_its_repository_and_its_bucket_only(deployed):
         "roles/artifactregistry.writer": [build]
     }
     bucket = deployed.bindings(f"{_cloud.STORAGE}/b/mlflow-sandbox-demo-dev-build")
-    assert {role: who for role, who in bucket.items() if "legacy" not in role} == {"roles/storage.admin": [build]}
+    assert {role: members for role, members in bucket.items() if "legacy" not in role} == {
+        "roles/storage.admin": [build]
+    }
     (image,) = deployed.list(f"{_cloud.REGISTRY}/{deployed.region}/repositories/demo-dev/dockerImages", "dockerImages")
     assert image["uri"] in str(deployed.service("demo-dev"))
 
@@ -122,7 +124,7 @@ def test_the_server_reads_the_password_and_no_principal_reads_another_secret(dep
     assert readers == {"demo-dev-db-username": {}, "demo-dev-database-url": {}, "demo-dev-artifact-url": {}}
 
 
-def test_the_four_secrets_hold_what_leads_to_the_data(deployed):
+def test_the_four_secrets_contain_login_and_addresses_of_the_data(deployed):
     user, password = payload(deployed, "demo-dev-db-username"), payload(deployed, "demo-dev-db-password")
     assert (user, payload(deployed, "demo-dev-artifact-url")) == ("mlflow", "gs://mlflow-sandbox-demo-dev-artifacts")
     assert len(password) == 32
@@ -135,7 +137,7 @@ def test_the_four_secrets_hold_what_leads_to_the_data(deployed):
         assert cursor.fetchone()[0] >= 1
 
 
-def test_the_database_asks_for_the_password_and_is_closed_to_the_internet(deployed):
+def test_the_database_requires_the_password_and_rejects_the_internet(deployed):
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         deployed.connect("demo-dev", "mlflow", "guess")
     with pytest.raises(psycopg2.OperationalError, match=r"no pg_hba\.conf entry"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first deployment, a run that has nothing to do, and the verification by MLflow's own client."""
+"""Test the first deployment, a run without changes, and the verification with MLflow's own client."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def test_a_check_of_an_empty_project_shows_the_whole_plan(fresh, deployed):
 
 
 @pytest.mark.parametrize("waits_for", ["sql.operations.get", "builds.get"])
-def test_nothing_is_waited_for_before_everything_else_is_made(fresh, deployed, box, waits_for):
-    """However slow the machine is that runs Ansible: the database and the build are first asked for afterwards."""
+def test_waiting_starts_after_all_other_resources_are_created(fresh, deployed, box, waits_for):
+    """The database and the build are polled only after that, also on a slow machine."""
     asked = box.asked(fresh["began"], waits_for)
     first = min((time for time, *_ in asked), default=fresh["ended"])
     for made in ("sql.instances.insert", "builds.create", "serviceAccounts.create", "buckets.insert", "secrets.create"):
@@ -35,7 +35,7 @@ def test_nothing_is_waited_for_before_everything_else_is_made(fresh, deployed, b
         assert max(times) < first, f"{waits_for} before {made}"
 
 
-def test_the_database_is_begun_first_and_the_build_next(fresh, deployed, box):
+def test_the_database_is_created_first_and_the_build_next(fresh, deployed, box):
     began = [box.asked(fresh["began"], method)[0][0] for method in ("sql.instances.insert", "builds.create")]
     others = [box.asked(fresh["began"], method)[-1][0] for method in ("buckets.insert", "secrets.create")]
     assert began[0] < began[1] < min(others)

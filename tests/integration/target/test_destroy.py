@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of the deployment `demo`: first without its data, which the next deployment finds again, then with them."""
+"""Test the removal of the deployment `demo`: first without its data, which the next deployment uses, then with it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ DATA = {
 LOGIN = {f"secret/demo-dev-{name}" for name in ("tracking-username", "tracking-password", "session-key")}
 WITH_DATA = ("-e", "mlflow_destroy_data=true")
 CONFIRMED = (*WITH_DATA, "-e", "mlflow_destroy_confirm=demo")
-FOREIGN = "bucket/somebody-elses-bucket"
+UNRELATED = "bucket/unrelated-bucket"
 
 
 @pytest.fixture(scope="module")
 def before(logged, deployed, box, controller):
-    """The deployment, whatever the tests before have made of it, and what belongs to others."""
+    """Create a resource that the deployment does not own, and return all resources."""
     box.latency("instant")
     controller.collect(deployed)
-    deployed.make_bucket("somebody-elses-bucket")
+    deployed.make_bucket("unrelated-bucket")
     return deployed.resources()
 
 
@@ -46,23 +46,23 @@ def with_data(deployed_again, controller):
     return controller.run(DESTROY, *CONFIRMED).check()
 
 
-def test_without_the_data_flag_only_the_data_are_left(before, without_data, deployed):
+def test_without_the_data_flag_only_the_data_remains(before, without_data, deployed):
     assert deployed.owned("demo").keys() - LOGIN == DATA
 
 
-def test_it_says_what_it_kept(without_data):
+def test_the_kept_data_is_reported(without_data):
     for play in without_data:
         kept = next(line for line in play.output.splitlines() if '"Kept: ' in line)
         for name in ("demo-dev", "mlflow-sandbox-demo-dev-artifacts", "demo-dev-db-password"):
             assert name in kept, kept
 
 
-def test_a_check_of_it_announces_the_same(without_data):
+def test_a_check_reports_the_same_number_of_changes(without_data):
     check, run = without_data
     assert check.changed == run.changed > 0
 
 
-def test_no_deleted_account_is_left_in_a_policy(without_data, deployed):
+def test_no_policy_contains_a_deleted_account(without_data, deployed):
     assert deployed.project_roles("demo-dev-") == set()
     for url in (
         f"{_cloud.STORAGE}/b/mlflow-sandbox-demo-dev-artifacts",
@@ -71,7 +71,7 @@ def test_no_deleted_account_is_left_in_a_policy(without_data, deployed):
         assert "demo-dev-" not in str(deployed.policy(url).get("bindings", []))
 
 
-def test_a_deployment_after_that_finds_the_runs(logged, deployed_again, deployed, box):
+def test_a_deployment_after_that_has_the_runs(logged, deployed_again, deployed, box):
     run_id = logged[1]
     run = find_run(deployed, deployed.address("demo-dev"), "demo-dev-client", run_id)
     assert {item["key"]: item["value"] for item in run["data"]["metrics"]} == {"loss": 0.1}
@@ -80,28 +80,28 @@ def test_a_deployment_after_that_finds_the_runs(logged, deployed_again, deployed
     assert any(run_id in item["name"] and item["name"].endswith("note.txt") for item in objects)
 
 
-def test_data_are_destroyed_for_those_only_who_name_the_deployment(deployed_again, deployed, controller):
-    there = deployed.owned("demo")
+def test_data_is_destroyed_only_after_confirmation_with_the_name(deployed_again, deployed, controller):
+    existing = deployed.owned("demo")
     for options in (WITH_DATA, (*WITH_DATA, "-e", "mlflow_destroy_confirm=demo-dev")):
         play = controller.run(DESTROY, *options)
         assert not play.ok
         assert "mlflow_destroy_confirm=demo" in play.message("demo")
         assert "Nothing was changed" in play.message("demo")
-    assert deployed.owned("demo") == there
+    assert deployed.owned("demo") == existing
 
 
-def test_with_the_data_nothing_is_left(with_data, deployed):
+def test_with_the_data_nothing_remains(with_data, deployed):
     assert deployed.owned("demo") == {}
     assert not [name for name in deployed.resources() if "demo-dev" in name]
     assert deployed.project_roles("demo-dev-") == set()
     assert "no data" in with_data.output
 
 
-def test_what_others_made_is_left_alone(before, with_data, deployed):
-    assert deployed.resources()[FOREIGN] == before[FOREIGN]
+def test_a_resource_of_another_owner_is_not_changed(before, with_data, deployed):
+    assert deployed.resources()[UNRELATED] == before[UNRELATED]
 
 
-def test_destroying_nothing_changes_nothing(with_data, controller):
+def test_a_second_run_changes_nothing(with_data, controller):
     play = controller.run(DESTROY, *CONFIRMED).check()
     assert play.changed == 0
     assert "nothing" in play.output

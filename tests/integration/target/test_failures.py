@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong in the cloud, on the way: the run says what and why, and a later run finishes the job."""
+"""Test failures in the cloud during a run: the run reports the cause, and a later run completes the deployment."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MOST_ACCOUNTS = 100
 
 
 @pytest.fixture(scope="module")
-def crowded(new_project):
-    """A project that can take no more service accounts."""
+def full(new_project):
+    """Create a project with the maximum number of service accounts."""
     project = new_project()
     project.enable("iam")
     for number in range(MOST_ACCOUNTS - len(project.list(f"{_cloud.IAM}/{project.home}/serviceAccounts", "accounts"))):
@@ -25,11 +25,11 @@ def crowded(new_project):
 
 
 @pytest.fixture(scope="module")
-def failing(variants, crowded, new_project, controller, small):
-    """One run over three hosts, each of which fails at something else; what is served before and after."""
+def failing(variants, full, new_project, controller, small):
+    """Run three hosts, each with another failure; return the run, and the served page before and after it."""
     builds = new_project()
     hosts = {
-        "crowd": small | crowded.variables,
+        "accounts": small | full.variables,
         "context": builds.variables | {"mlflow_image_context": str(IMAGES / "invalid")},
         "wide": variants.hosts["wide"] | {"mlflow_image_context": str(IMAGES / "exiting")},
     }
@@ -39,7 +39,7 @@ def failing(variants, crowded, new_project, controller, small):
 
 
 def _page(project):
-    """What `wide` answers; its members' tokens are for the address."""
+    """Request `wide` with an identity token for its address and return status and text."""
     email = project.email("wide-dev-client")
     url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{email}:generateIdToken"
     token = project.ask("POST", url, {"audience": project.address("wide-dev"), "includeEmail": True})["token"]
@@ -47,12 +47,12 @@ def _page(project):
     return answer.status_code, answer.text
 
 
-def test_an_image_that_does_not_start_leaves_the_old_revision_serving(failing):
+def test_an_image_that_does_not_start_does_not_replace_the_serving_revision(failing):
     assert failing["before"][0] == 200
     assert failing["after"] == failing["before"]
 
 
-def test_an_image_that_does_not_start_is_reported_with_the_address_of_its_log(failing, box):
+def test_an_image_that_does_not_start_is_reported_with_the_command_for_its_log(failing, box):
     message = failing["play"].message("wide")
     assert re.search(r"Revision 'wide-dev-\d+-\w+' is not ready", message)
     assert "failed to start" in message
@@ -62,13 +62,13 @@ def test_an_image_that_does_not_start_is_reported_with_the_address_of_its_log(fa
     assert "the frobnicator is not configured" in log
 
 
-def test_an_image_that_does_not_start_is_not_taken_for_deployed_by_the_next_run(failing, variants):
+def test_an_image_that_does_not_start_is_not_deployed_by_the_next_run(failing, variants):
     play = variants.deploy("wide", mlflow_image_context=str(IMAGES / "exiting"))
     assert "failed to start" in play.message("wide")
     assert _page(variants.project) == failing["before"]
 
 
-def test_after_that_the_same_variables_as_before_change_nothing_that_is_served(failing, variants):
+def test_the_previous_variables_change_nothing_that_is_served(failing, variants):
     variants.deploy("wide").check()
     assert _page(variants.project)[0] == 200
     assert variants.deploy("wide").check().changes("wide") == 0
@@ -80,20 +80,20 @@ def test_a_build_that_fails_shows_its_log(failing):
     assert "no-such-file.txt" in message
 
 
-def test_a_build_that_is_put_right_is_finished_by_the_next_run(failing, controller, small):
+def test_the_run_after_a_corrected_build_completes_the_deployment(failing, controller, small):
     hosts = {"context": small | failing["builds"].variables}
     controller.run(DEPLOY, hosts=hosts).check()
     assert failing["builds"].service("context-dev")["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
 
 
-def test_a_quota_that_is_used_up_is_reported_with_the_resource_and_where_to_raise_it(failing):
-    message = failing["play"].message("crowd")
-    assert "crowd-dev-" in message
+def test_an_exceeded_quota_is_reported_with_the_resource_and_the_next_step(failing):
+    message = failing["play"].message("accounts")
+    assert "accounts-dev-" in message
     assert "Maximum number of service accounts" in message
     assert "quota" in message.lower()
 
 
-def test_an_instance_that_has_failed_is_reported_before_anything_is_changed(variants, box):
+def test_a_failed_instance_is_reported_before_the_first_change(variants, box):
     name = f"{variants.project.project}/wide-dev"
     box.alter(INSTANCE, name, state="FAILED")
     try:

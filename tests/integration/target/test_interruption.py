@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs that are killed, a sandbox that is killed, and two runs at the same time. Operations take their time."""
+"""Test killed runs, a killed sandbox, and two runs at the same time, with slow operations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY
 
-# Where a run is killed: as soon as this was answered, when what it began goes on in the cloud.
+# A run is killed after the given number of responses to a method; its operation continues in the cloud.
 PHASES = {
     "APIs": ("services.batchEnable", "", 1),
     "database": ("sql.instances.insert", "", 1),
@@ -21,17 +21,17 @@ PHASES = {
 
 
 @pytest.fixture(scope="module")
-def torn(new_project):
-    """A project in which every run of the first tests is killed."""
+def interrupted(new_project):
+    """Create the project of the killed runs."""
     return new_project()
 
 
 @pytest.mark.usefixtures("timed")
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_run_that_is_killed_goes_on_from_where_the_last_one_was_killed(phase, torn, box, controller, small):
+def test_a_run_that_is_killed_continues_where_the_previous_one_was_killed(phase, interrupted, box, controller, small):
     method, where, times = PHASES[phase]
     began = time.time()
-    run = controller.start(DEPLOY, hosts={"torn": small | torn.variables})
+    run = controller.start(DEPLOY, hosts={"interrupted": small | interrupted.variables})
     box.await_request(began, method, where, run, times=times)
     play = run.kill()
     assert play.status == -9
@@ -39,18 +39,21 @@ def test_a_run_that_is_killed_goes_on_from_where_the_last_one_was_killed(phase, 
 
 
 @pytest.mark.usefixtures("timed")
-def test_the_next_run_finishes_what_was_killed_in_each_phase(torn, controller, small):
-    hosts = {"torn": small | torn.variables}
+def test_the_next_run_completes_the_deployment(interrupted, controller, small):
+    hosts = {"interrupted": small | interrupted.variables}
     controller.run(DEPLOY, hosts=hosts).check()
-    assert torn.service("torn-dev")["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
-    assert torn.list(f"https://cloudbuild.googleapis.com/v1/{torn.region}/builds", "builds", pageSize=10)[1:] == []
+    assert interrupted.service("interrupted-dev")["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
+    assert (
+        interrupted.list(f"https://cloudbuild.googleapis.com/v1/{interrupted.region}/builds", "builds", pageSize=10)[1:]
+        == []
+    )
     assert controller.run(DEPLOY, hosts=hosts).check().changed == 0
 
 
 @pytest.mark.usefixtures("timed")
-def test_a_sandbox_that_is_killed_loses_nothing_and_the_run_goes_on(new_project, box, controller, small):
+def test_a_run_continues_after_the_sandbox_was_killed(new_project, box, controller, small):
     project = new_project()
-    hosts = {"lost": small | project.variables}
+    hosts = {"restarted": small | project.variables}
     began = time.time()
     run = controller.start(DEPLOY, hosts=hosts)
     box.await_request(began, "secrets.create", "", run)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The roles of docs/permissions.md are enough, and preflight prints the commands that grant them."""
+"""Test that the roles of docs/permissions.md are sufficient, and that preflight prints the commands that grant them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEPLOYERS = {
 
 @dataclass
 class Deployer:
-    """A service account with a project and the variables of a host that it deploys."""
+    """A service account, its project, and the variables of a host that is deployed with its key."""
 
     project: Project
     email: str
@@ -39,7 +39,7 @@ class Deployer:
 
     @classmethod
     def make(cls, project: Project, account: str, folder: Path, variables: dict[str, Any]) -> Deployer:
-        """Create the account with a key."""
+        """Create the account and its key."""
         email = project.make_account(account)
         key = project.ask("POST", f"{_cloud.IAM}/{project.home}/serviceAccounts/{email}/keys", {})
         path = folder / f"{project.project}-{account}.json"
@@ -48,8 +48,8 @@ class Deployer:
         own = {"gcp_service_account_file": str(path), "gcp_quota_project": ""}
         return cls(project, email, project.variables | variables | own)
 
-    def hold(self, roles: tuple[str, ...]) -> None:
-        """Give the account these roles on the project and take all others from it."""
+    def set_roles(self, roles: tuple[str, ...]) -> None:
+        """Grant the account these roles on the project and revoke all others."""
         url, member = f"{_cloud.MANAGER}/v3/{self.project.home}", f"serviceAccount:{self.email}"
         policy = self.project.policy(url)
         for binding in policy["bindings"]:
@@ -59,7 +59,7 @@ class Deployer:
         self.project.ask("POST", f"{url}:setIamPolicy", {"policy": policy})
 
     def printed(self, message: str) -> list[str]:
-        """The roles of the commands in a message, which are all for this account and this project."""
+        """Return the roles of the commands in a message, which must be for this account and this project."""
         found = [match.groupdict() for match in COMMAND.finditer(message)]
         assert len(found) == message.count("gcloud projects"), message
         assert {(item["project"], item["member"]) for item in found} <= {
@@ -70,7 +70,7 @@ class Deployer:
 
 @pytest.fixture(scope="module")
 def deployers(box, new_project, small, tmp_path_factory) -> dict[str, Deployer]:
-    """Target -> a deployer without any role, in a project with only the APIs for accounts and policies."""
+    """Create a deployer without roles for each target, in a project with only the APIs for accounts and policies."""
     box.latency("instant")
     folder = tmp_path_factory.mktemp("keys")
     found = {}
@@ -78,7 +78,7 @@ def deployers(box, new_project, small, tmp_path_factory) -> dict[str, Deployer]:
         project = new_project()
         project.enable("iam", "cloudresourcemanager")
         variables = {"mlflow_target": target, "mlflow_access_members": ["user:alice@example.com"]}
-        # Verification on Cloud Run is that of a real server.
+        # The verification on Cloud Run needs a real MLflow server.
         variables |= {} if target == "cloudrun" else small | {"mlflow_verify_timeout": 60}
         found[target] = Deployer.make(project, "limited", folder, variables)
     return found
@@ -86,19 +86,19 @@ def deployers(box, new_project, small, tmp_path_factory) -> dict[str, Deployer]:
 
 @pytest.fixture(scope="module")
 def lacking(deployers, tmp_path_factory) -> dict[str, Deployer]:
-    """Role -> a deployer on Cloud Run that has all roles but this one."""
+    """Create a deployer on Cloud Run for each role, with all roles but this one."""
     project, folder = deployers["cloudrun"].project, tmp_path_factory.mktemp("lacking")
     found = {}
     for number, role in enumerate(DEPLOYERS["cloudrun"]):
         variables = {"mlflow_target": "cloudrun", "mlflow_name": f"lacks-{number}"}
         found[role] = Deployer.make(project, f"lacks-{number}", folder, variables)
-        found[role].hold(tuple(other for other in DEPLOYERS["cloudrun"] if other != role))
+        found[role].set_roles(tuple(other for other in DEPLOYERS["cloudrun"] if other != role))
     return found
 
 
 @pytest.fixture(scope="module")
 def refused(deployers, lacking, controller, box):
-    """A run for the deployers without a role, and for those that lack one."""
+    """Run deploy.yml for the deployers without roles and for the deployers with one missing role."""
     hosts = {target: deployer.variables for target, deployer in deployers.items()}
     hosts |= {deployer.variables["mlflow_name"]: deployer.variables for deployer in lacking.values()}
     before = box.everything()
@@ -121,10 +121,10 @@ def test_preflight_prints_the_command_for_the_one_role_that_is_missing(refused, 
 
 
 @pytest.fixture(scope="module")
-def deployed_by_them(deployers, controller):
-    """The deployments by deployers that hold what preflight has printed."""
+def deployed_with_roles(deployers, controller):
+    """Deploy with the roles that preflight prints."""
     for target, deployer in deployers.items():
-        deployer.hold(DEPLOYERS[target])
+        deployer.set_roles(DEPLOYERS[target])
     hosts = {target: deployer.variables for target, deployer in deployers.items()}
     play = controller.run(DEPLOY, hosts=hosts, verbosity=4).check()
     for deployer in deployers.values():
@@ -132,23 +132,23 @@ def deployed_by_them(deployers, controller):
     return play
 
 
-def act(controller, deployers, playbook, action, *options):
+def run_with_roles(controller, deployers, playbook, action, *options):
     """Run a playbook with exactly the roles of an action."""
     for target, deployer in deployers.items():
-        deployer.hold(smallest(permissions.needed(action, TARGETS[target].permissions, iap=True)).roles)
+        deployer.set_roles(smallest(permissions.needed(action, TARGETS[target].permissions, iap=True)).roles)
     hosts = {target: deployer.variables for target, deployer in deployers.items()}
     return controller.run(playbook, *options, hosts=hosts, verbosity=4)
 
 
-def test_deploys_with_exactly_these_roles(deployed_by_them, deployers):
+def test_deploys_with_exactly_these_roles(deployed_with_roles, deployers):
     assert "service/cloudrun-dev" in deployers["cloudrun"].project.owned("cloudrun")
     for target, deployer in deployers.items():
         assert f"instance/{target}-dev" in deployer.project.owned(target)
 
 
 @pytest.fixture(scope="module")
-def again(deployed_by_them, controller, deployers):
-    return act(controller, deployers, DEPLOY, "deploy").check()
+def again(deployed_with_roles, controller, deployers):
+    return run_with_roles(controller, deployers, DEPLOY, "deploy").check()
 
 
 def test_a_later_deployment_needs_no_role_to_create_the_application(again):
@@ -157,19 +157,19 @@ def test_a_later_deployment_needs_no_role_to_create_the_application(again):
 
 @pytest.fixture(scope="module")
 def verified(again, controller, deployers):
-    return act(controller, deployers, VERIFY, "verify")
+    return run_with_roles(controller, deployers, VERIFY, "verify")
 
 
 def test_verifies_with_exactly_these_roles(verified):
     assert not verified.failed("cloudrun"), verified.message("cloudrun")
-    # The image of the other target is not MLflow: what needs the permissions succeeds.
+    # The image of the other target is not MLflow: only the checks that need permissions succeed.
     assert re.search(r"^ok: client of \S+ accepted", verified.message("appengine"), re.M)
     assert "PERMISSION_DENIED" not in verified.message("appengine")
 
 
 @pytest.fixture(scope="module")
 def destroyed(verified, controller, deployers):
-    return act(controller, deployers, DESTROY, "destroy").check()
+    return run_with_roles(controller, deployers, DESTROY, "destroy").check()
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -184,5 +184,5 @@ def test_destroys_with_exactly_these_roles_and_keeps_the_data(destroyed, deploye
 @pytest.mark.parametrize("target", TARGETS)
 def test_destroys_the_data_with_exactly_these_roles(destroyed, deployers, controller, target):
     options = ("-e", json.dumps({"mlflow_destroy_data": True, "mlflow_destroy_confirm": target}), "--limit", target)
-    act(controller, deployers, DESTROY, "destroy_data", *options).check()
+    run_with_roles(controller, deployers, DESTROY, "destroy_data", *options).check()
     assert deployers[target].project.owned(target) == {}

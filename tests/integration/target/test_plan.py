@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan of an empty project, of a deployed one, and of one that was changed outside Ansible."""
+"""Test the plan of an empty project, of a deployed one, and of one that was changed outside Ansible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUCKET = f"{_cloud.STORAGE}/b/mlflow-sandbox-demo-dev-artifacts"
 
 @pytest.fixture
 def plan(controller, tmp_path):
-    """A function that runs plan.yml and returns the run and its report."""
+    """Return a function that runs plan.yml and returns the run and its report."""
 
     def plan(**more):
         path = controller.folder / "plan.json"
@@ -33,7 +33,7 @@ def test_the_first_run_creates_what_its_plan_lists(fresh, deployed):
     made = [name.split("/")[1] for name in deployed.owned("demo")]
     listed = [item["name"] for item in planned["hosts"]["demo"]["changes"] if item["action"] == "create"]
     assert not [name for name in made if not any(name in path for path in listed)]
-    # Neither databases and their users nor images are among the resources that are listed from outside.
+    # The method `owned` lists neither databases and their users nor images.
     others = [path for path in listed if "/databases/" in path or "/users/" in path or "docker.pkg.dev" in path]
     assert len(listed) == len(made) + len(others)
 
@@ -46,7 +46,7 @@ def test_the_first_run_prints_its_plan(fresh):
     assert fresh["deploy"].output.rstrip().endswith(f"Applied: {line}")
 
 
-def test_a_plan_of_an_empty_project_changes_nothing_and_an_error_has_its_own_status(plan, box, small, new_project):
+def test_a_plan_of_an_empty_project_changes_nothing_and_an_error_is_reported_per_host(plan, box, small, new_project):
     variables = small | new_project().variables
     before = box.everything()
     play, report = plan(hosts={"empty": variables, "wrong": variables | {"mlflow_target": "nowhere"}})
@@ -66,7 +66,7 @@ def test_a_plan_of_a_deployed_project_is_empty(plan, deployed):
     assert report["hosts"]["demo"]["status"] == "unchanged" and report["hosts"]["demo"]["changes"] == []
 
 
-def test_a_change_outside_ansible_is_status_2_and_named(plan, deployed, box):
+def test_a_change_outside_ansible_is_status_2_and_listed(plan, deployed, box):
     deployed.ask("PATCH", BUCKET, {"versioning": {"enabled": True}})
     before = box.everything()
     play, report = plan()

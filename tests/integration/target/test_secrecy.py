@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No password, key or token is anywhere but in the cloud: searched in everything that all runs of this folder left."""
+"""Test that all runs of this folder have left no password, key or token outside the cloud."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import ROOT, VERIFY
 
-# Google's access tokens, and JWTs with a signature.
+# Google's access tokens, and signed JWTs.
 TOKENS = re.compile(rb"ya29\.[\w.-]{20,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}")
-# Not what a run leaves: the virtual environment, git's objects, and other sandboxes.
+# Folders without files of a run: the virtual environment, Git's objects, and other sandboxes.
 SKIPPED = {".venv", ".git", ".sandbox", ".cache", "node_modules"}
 SHARED = ("/tmp", "/var/tmp", "/dev/shm")
 
@@ -40,14 +40,14 @@ def secrets(runs, box):
         runs.collect(project)
     found = dict(runs.confidential)
     key = json.loads(pathlib.Path(box.env()["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())["private_key"]
-    # Any line of it, as logs break it in many ways.
+    # Each line separately, because logs may split the key.
     for number, line in enumerate(line for line in key.splitlines() if "-----" not in line and len(line) > 40):
         found[f"line {number} of the deployer's key"] = line.encode()
     return found
 
 
 def leaks(content: bytes, secrets: dict[str, bytes]) -> list[str]:
-    """Names of the secrets in it, also where they are in base64, and tokens."""
+    """Return the names of the secrets in a text, also in base64, and the tokens in it."""
     named = [
         name
         for name, value in secrets.items()
@@ -59,7 +59,7 @@ def leaks(content: bytes, secrets: dict[str, bytes]) -> list[str]:
 
 
 def new_files(folder: pathlib.Path, since: float, skip: set[pathlib.Path]) -> Iterator[pathlib.Path]:
-    """Regular files below a folder that were written since."""
+    """Return the regular files in a folder tree that were written since a time."""
     for place, folders, files in os.walk(folder, onerror=lambda error: None):
         here = pathlib.Path(place)
         folders[:] = [name for name in folders if name not in SKIPPED and here / name not in skip]
@@ -67,16 +67,16 @@ def new_files(folder: pathlib.Path, since: float, skip: set[pathlib.Path]) -> It
             try:
                 status = path.lstat()
             except OSError:
-                continue  # somebody else's, and gone again
+                continue  # deleted by another process in the meantime
             if stat.S_ISREG(status.st_mode) and status.st_mtime >= since:
                 yield path
 
 
-def test_the_search_finds_what_is_there(secrets):
+def test_the_search_finds_secrets_and_tokens(secrets):
     name, value = next(iter(secrets.items()))
     assert name in leaks(b"x" + value + b"x", secrets)
     assert name in leaks(base64.b64encode(value), secrets)
-    # In two parts, so that a copy of this file in a shared folder has no token in it.
+    # Two parts, so that the search finds no token in a copy of this file in a shared folder.
     assert leaks(b"Bearer ya29." + b"a" * 24, secrets)
     assert len(secrets) > 20
 
@@ -107,16 +107,16 @@ def test_no_secret_is_in_the_working_folder_or_the_users_home(runs, secrets, box
     assert not {name: names for name, names in found.items() if names}
 
 
-def test_no_secret_is_in_a_file_that_others_can_read(runs, secrets, box):
+def test_no_secret_is_in_a_file_that_other_users_can_read(runs, secrets, box):
     found = {}
     for folder in map(pathlib.Path, SHARED):
         for path in new_files(folder, runs.began, {box.state}):
-            if _others_can_read(path) and (names := leaks(path.read_bytes(), secrets)):
+            if _is_world_readable(path) and (names := leaks(path.read_bytes(), secrets)):
                 found[str(path)] = names
     assert not found
 
 
-def _others_can_read(path: pathlib.Path) -> bool:
+def _is_world_readable(path: pathlib.Path) -> bool:
     try:
         if not path.stat().st_mode & stat.S_IROTH:
             return False

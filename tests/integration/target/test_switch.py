@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One deployment of the real MLflow that goes from App Engine to Cloud Run and back, and keeps what was logged."""
+"""Test a deployment of MLflow that moves from App Engine to Cloud Run and back, and keeps its runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OAUTH_CLIENT = "827594110180-own.apps.googleusercontent.com"
 
 
 class Moving:
-    """The deployment `moves`, wherever it is."""
+    """The deployment `moves`, on either target."""
 
     def __init__(self, project, box, controller):
         self.project, self.box, self.controller = project, box, controller
@@ -46,12 +46,12 @@ class Moving:
         return self.project.address("moves-dev")
 
     def versions(self):
-        """Serving status of each version on App Engine."""
+        """Return the serving status of each version on App Engine."""
         url = f"{APPS}/{self.project.project}/services/default/versions"
         return [item["servingStatus"] for item in self.project.list(url, "versions")]
 
     def data(self):
-        """What must not be made again: the instance, the bucket and the payloads of the secrets."""
+        """Return the properties of instance, bucket and secrets that change if they are created again."""
         resources = self.project.resources()
         instance, bucket = (
             resources["instance/moves-dev"],
@@ -73,8 +73,8 @@ def moving(box, new_project, controller):
 
 
 @pytest.fixture(scope="module")
-def begun(moving, box):
-    """The deployment on App Engine, and a run that was logged there."""
+def on_app_engine(moving, box):
+    """Deploy on App Engine and log a run there."""
     moving.to("appengine")
     moving.controller.collect(moving.project)
     experiment, run = log_a_run(box, moving.engine, moving.project.email(CLIENT))
@@ -82,9 +82,9 @@ def begun(moving, box):
 
 
 @pytest.fixture(scope="module")
-def moved(begun, moving):
+def moved(on_app_engine, moving):
     moving.to("cloudrun")
-    return begun
+    return on_app_engine
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +98,8 @@ def metrics(run):
 
 
 @pytest.fixture(scope="module")
-def key_file(begun, moving, tmp_path_factory):
-    """A key of the clients' account."""
+def key_file(on_app_engine, moving, tmp_path_factory):
+    """Create a key of the account for clients and return its path."""
     url = f"{_cloud.IAM}/{moving.project.home}/serviceAccounts/{moving.project.email(CLIENT)}/keys"
     path = tmp_path_factory.mktemp("key") / "key.json"
     path.touch(mode=0o600)
@@ -110,8 +110,8 @@ def key_file(begun, moving, tmp_path_factory):
 def test_with_a_custom_oauth_client_every_token_source_is_verified(key_file, moving):
     hosts = {"moves": moving.hosts("appengine")["moves"] | {"mlflow_verify_key_file": str(key_file)}}
     play = moving.controller.run(VERIFY, hosts=hosts, verbosity=4).check()
-    said = [line.strip(' ",') for line in play.output.splitlines() if re.match(r' *"(ok|skipped|failed):', line)]
-    assert len(said) > 15 and all(line.startswith("ok:") for line in said), "\n".join(said)
+    reported = [line.strip(' ",') for line in play.output.splitlines() if re.match(r' *"(ok|skipped|failed):', line)]
+    assert len(reported) > 15 and all(line.startswith("ok:") for line in reported), "\n".join(reported)
     for source in (
         "JWT for the address, signed by signJwt",
         "JWT for the address, signed with a key file",
@@ -122,39 +122,39 @@ def test_with_a_custom_oauth_client_every_token_source_is_verified(key_file, mov
         "MLflow's client with MLFLOW_TRACKING_TOKEN",
         "MLflow's client with the package mlflow-google-auth",
     ):
-        assert any(f"ok: {source} " in line and "accepted" in line for line in said), source
+        assert any(f"ok: {source} " in line and "accepted" in line for line in reported), source
     for name in ("without credentials", "another address", "forged", "expired", "not a member"):
-        assert any(line for line in said if "rejected (" in line and name in line), name
+        assert any(line for line in reported if "rejected (" in line and name in line), name
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH")
-def test_who_has_access_signs_in_and_sees_the_run(begun, moving, browser, box, tmp_path):
+def test_a_member_signs_in_and_the_page_shows_the_run(on_app_engine, moving, browser, box, tmp_path):
     server_url = f"http://{moving.project.project}.localhost:{Settings.load(box.state).ports.browser}/"
     sign_in(browser, server_url, ALICE)
     browser.wait("MLflow")
-    browser.open(f"{server_url}#/experiments/{begun['experiment']}/runs")
+    browser.open(f"{server_url}#/experiments/{on_app_engine['experiment']}/runs")
     assert "Something went wrong" not in browser.wait("first-steps", "hello")
     assert_picture(browser.picture(tmp_path / "runs.png"))
 
 
-def test_on_cloud_run_the_runs_are_there_and_nothing_was_made_again(moved, moving):
+def test_cloud_run_has_the_runs_and_the_same_data(moved, moving):
     assert metrics(find_run(moving.project, moving.run, CLIENT, moved["run"])) == {"loss": 0.1}
     assert moving.data() == moved["data"]
 
 
-def test_the_server_on_app_engine_is_switched_off(moved, moving):
+def test_the_version_on_app_engine_is_stopped(moved, moving):
     assert moving.versions() == ["STOPPED"]
     web = f"projects/{moving.project.number}/iap_web/appengine-{moving.project.project}/services/default"
     assert moving.project.bindings(f"{_cloud.IAP}/{web}") == {}
     assert moving.to("cloudrun").changed == 0
 
 
-def test_back_on_app_engine_they_are_there_as_well(back, moving):
+def test_app_engine_has_the_runs_and_the_same_data_again(back, moving):
     assert metrics(find_run(moving.project, moving.engine, CLIENT, back["run"])) == {"loss": 0.1}
     assert moving.data() == back["data"]
     assert moving.versions() == ["SERVING"]
 
 
-def test_the_service_on_cloud_run_is_gone(back, moving):
+def test_the_service_on_cloud_run_is_deleted(back, moving):
     assert not [name for name in moving.project.resources() if name.startswith("service/")]
     assert moving.to("appengine").changed == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two deployments side by side in one project, made in one run: for production, and with more of everything."""
+"""Test two deployments in one project, deployed by one run: one for production, one with more instances and members."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def resources(variants):
     return variants.project.resources()
 
 
-def test_in_production_the_database_can_be_restored_and_not_deleted(variants, resources):
+def test_in_production_the_database_has_recovery_and_deletion_protection(variants, resources):
     settings = resources["instance/prod-prod"]["settings"]
     assert settings["backupConfiguration"]["pointInTimeRecoveryEnabled"]
     assert settings["deletionProtectionEnabled"]
@@ -27,7 +27,7 @@ def test_in_production_the_database_can_be_restored_and_not_deleted(variants, re
     assert "deletion protection" in answer.text.lower()
 
 
-def test_networks_that_are_named_reach_the_database_with_the_password(variants, resources):
+def test_authorized_networks_connect_to_the_database_with_the_password(variants, resources):
     networks = resources["instance/wide-dev"]["settings"]["ipConfiguration"]["authorizedNetworks"]
     assert [(item["name"], item["value"]) for item in networks] == [("office", "127.0.0.0/8")]
     versions = variants.project.secret("wide-dev-db-password")["versions"]
@@ -52,7 +52,7 @@ def _instances(box, service):
     return sum(service in str(row) and "migrate" not in str(row.get("spec", row)) for row in rows)
 
 
-def test_readers_members_and_impersonators_are_exactly_those_named(variants):
+def test_only_the_configured_readers_members_and_impersonators_have_roles(variants):
     project = variants.project
     both = ["group:mlflow-users@example.com", "user:alice@example.com"]
     server, client = (f"serviceAccount:{project.email(f'wide-dev-{name}')}" for name in ("server", "client"))
@@ -66,13 +66,13 @@ def test_readers_members_and_impersonators_are_exactly_those_named(variants):
     assert account == {"roles/iam.serviceAccountTokenCreator": sorted([deployer, "user:alice@example.com"])}
 
 
-def test_labels_of_the_user_are_on_everything(variants, resources):
+def test_all_resources_have_the_labels_of_the_variables(variants, resources):
     labelled = {name: body["labels"] for name, body in resources.items() if name.split("/")[1].startswith("wide-dev")}
     assert len(labelled) >= 8
     assert all(body.get("team") == "ml" for name, body in labelled.items() if not name.startswith("account/"))
 
 
-def test_an_own_image_is_run_and_nothing_is_built(variants, controller):
+def test_a_custom_image_runs_without_a_build(variants, controller):
     project = variants.project
     (image,) = project.list(f"{_cloud.REGISTRY}/{project.region}/repositories/wide-dev/dockerImages", "dockerImages")
     reference = f"{image['uri'].split('@')[0]}:{image['tags'][0]}"
@@ -87,14 +87,14 @@ def test_an_own_image_is_run_and_nothing_is_built(variants, controller):
     assert controller.run(DEPLOY, hosts={"own": own}).check().changed == 0
 
 
-def test_production_is_destroyed_with_a_last_backup_when_it_is_named(variants, controller):
-    """And a secret stays that is named as if it was the deployment's own, but was made by somebody else."""
+def test_production_is_destroyed_with_a_final_backup_after_confirmation(variants, controller):
+    """A secret of another owner with a name like the deployment's own secrets is not deleted."""
     project, hosts = variants.project, {"prod": variants.hosts["prod"]}
-    foreign = project.make_secret("prod-prod-session-key", "somebody else's")
+    foreign = project.make_secret("prod-prod-session-key", "payload-outside-the-deployment")
     options = ("-e", "mlflow_destroy_data=true", "-e", "mlflow_destroy_confirm=prod")
     play = controller.run(DESTROY, *options, hosts=hosts).check()
     assert project.owned("prod") == {}
-    assert project.secret(foreign.split("/")[-1])["versions"][1] == ("ENABLED", b"somebody else's")
+    assert project.secret(foreign.split("/")[-1])["versions"][1] == ("ENABLED", b"payload-outside-the-deployment")
     assert "secret/prod-prod-session-key" in next(line for line in play.output.splitlines() if "Left alone" in line)
     backups = project.list(f"{_cloud.SQL}/{project.home}/backups", "backups")
     assert [backup["instance"].split("/")[-1] for backup in backups] == ["prod-prod"]

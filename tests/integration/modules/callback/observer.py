@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the test of every task that starts and ends, and waits until the test has looked at the cloud.
+"""Report the start and end of each task to the test, and wait until the test has read the state of the cloud.
 
-OBSERVER_SOCKET names the test's unix socket. Each message is a line of JSON, and so is each answer.
+OBSERVER_SOCKET is the path of the test's Unix socket. Each message and each response is a line of JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DOCUMENTATION = """
 name: observer
 type: aggregate
 short_description: Report tasks to a test
-description: Tells a test of every task that starts and ends, and waits until the test has looked at the cloud.
+description: Reports the start and end of each task to a test, and waits until the test has read the state of the cloud.
 """
 
 
@@ -32,15 +32,15 @@ class CallbackModule(CallbackBase):
         connection.connect(os.environ["OBSERVER_SOCKET"])
         self._stream = connection.makefile("rw")
 
-    def _tell(self, **message):
+    def _report(self, **message):
         print(json.dumps(message, default=str), file=self._stream, flush=True)
         self._stream.readline()
 
     def v2_playbook_on_task_start(self, task, is_conditional):
-        self._tell(event="start", task=task.get_name())
+        self._report(event="start", task=task.get_name())
 
     def v2_runner_on_ok(self, result):
-        self._tell(event="end", task=result.task.get_name(), failed=False, result=result.result)
+        self._report(event="end", task=result.task.get_name(), failed=False, result=result.result)
 
     def v2_runner_on_failed(self, result, ignore_errors=False):
-        self._tell(event="end", task=result.task.get_name(), failed=True, result=result.result)
+        self._report(event="end", task=result.task.get_name(), failed=True, result=result.result)

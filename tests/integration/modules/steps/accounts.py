@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""service_account, service_account_info."""
+"""Steps for service_account and service_account_info."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _account(title, then, *, state="present", **options):
 FOUND = {"name": "made-here@{{ project }}.iam.gserviceaccount.com"}
 
 STEPS = [
-    both(_account("A service account is made", created, display_name="Made here", description="for a test")),
+    both(_account("A service account is created", created, display_name="Made here", description="for a test")),
     both(_account("A service account is renamed and disabled", changed, display_name="Changed", disabled=True)),
     both(information("A service account is found", "service_account_info", FOUND, lambda cloud: [account(cloud)])),
     information(
@@ -52,7 +52,7 @@ STEPS = [
     both(_account("A service account is deleted", absent, state="absent")),
     information("No service account is found", "service_account_info", FOUND, lambda cloud: []),
     Step(
-        "A name that cannot be is refused",
+        "An invalid name is rejected",
         "service_account",
         {"account_id": "No_Name"},
         lambda cloud: cloud.get(f"{IAM}/{cloud.home}/serviceAccounts"),

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""project_services, service_identity, project_info, preflight_info."""
+"""Steps for project_services, service_identity, project_info and preflight_info."""
 
 from __future__ import annotations
 
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import IAM, MANAGER
 from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import Step, both, same
 
-# Everything that the other steps use; more than the 20 that fit into one request.
+# The APIs that the other steps use, more than the 20 of one request.
 WANTED = """
 artifactregistry cloudbilling cloudbuild cloudfunctions cloudkms cloudresourcemanager cloudscheduler cloudtasks compute
 container dns eventarc iam iamcredentials iap pubsub run secretmanager servicenetworking sqladmin storage workflows
@@ -20,7 +20,7 @@ def enabled(seen, result, cloud):
 
 
 def agent(cloud):
-    """Whether policies know the service agent of Identity-Aware Proxy."""
+    """Return whether a policy accepts the service agent of Identity-Aware Proxy as a member."""
     member = f"serviceAccount:service-{cloud.number}@gcp-sa-iap.iam.gserviceaccount.com"
     url = f"{MANAGER}/v3/{cloud.home}"
     policy = cloud.policy(url)
@@ -79,7 +79,7 @@ STEPS = [
         )
     ),
     Step(
-        "An API that others need is not disabled alone",
+        "An API with dependent APIs is not disabled without them",
         "project_services",
         {"services": ["pubsub.googleapis.com"], "state": "absent"},
         lambda cloud: cloud.enabled(),
@@ -95,7 +95,7 @@ STEPS = [
         )
     ),
     Step(
-        "An API is disabled with what needs it",
+        "An API is disabled with its dependent APIs",
         "project_services",
         {"services": ["compute.googleapis.com"], "state": "absent", "disable_dependents": True},
         lambda cloud: cloud.enabled(),
@@ -103,7 +103,7 @@ STEPS = [
     ),
     both(
         Step(
-            "Identity-Aware Proxy has its account",
+            "Identity-Aware Proxy has a service agent",
             "service_identity",
             {"service": "iap.googleapis.com"},
             agent,
@@ -123,7 +123,7 @@ STEPS = [
     ),
     both(
         Step(
-            "Preflight finds what is in the way",
+            "Preflight reports problems",
             "preflight_info",
             {
                 "region": "europe-west1",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""app_engine_application, app_engine_version, app_engine_service, their info modules, iap_access."""
+"""Steps for app_engine_application, app_engine_version, app_engine_service, their info modules, and iap_access."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _application(title, then=None, *, before=None, fails="", **options):
 
 
 def prepare(cloud):
-    """The APIs, and an account of its own for what runs."""
+    """Enable the APIs and create the service account of the versions."""
     cloud.enable("appengine", "appengineflex", "iap", "iam", "cloudresourcemanager", "secretmanager")
     cloud.make_account("engine")
 
@@ -45,7 +45,7 @@ def made(seen, result, cloud):
 
 def client(cloud):
     cloud.make_secret("app-client-id", CLIENT)
-    cloud.confidential.remove(CLIENT)  # everybody who signs in sees it
+    cloud.confidential.remove(CLIENT)  # users see it at sign-in
     cloud.make_secret("app-client-secret", KEY)
 
 
@@ -66,7 +66,7 @@ OWN = {
 def other_settings(seen, result, cloud):
     assert not seen.get("iap", {}).get("enabled")
     assert seen["sslPolicy"] == "DEFAULT"
-    # what the task does not mention
+    # not an option of the task: unchanged
     assert seen["featureSettings"]["splitHealthChecks"] is True
 
 
@@ -74,7 +74,7 @@ def other_settings(seen, result, cloud):
 
 
 def version(name, service="default"):
-    """What is there of a version, and what its address answers."""
+    """Return a function that reads a version and the response of its address."""
 
     def look(cloud):
         found = cloud.get(url(cloud, f"/services/{service}/versions/{name}"), view="FULL")
@@ -121,7 +121,7 @@ def runs(seen, result, cloud):
 def scaled(seen, result, cloud):
     scaling = seen["version"]["automaticScaling"]
     assert (scaling["minTotalInstances"], scaling["maxTotalInstances"]) == (1, 3)
-    # what the task does not mention
+    # not an option of the task: unchanged
     assert scaling["cpuUtilization"] == {"targetUtilization": 0.75}
 
 
@@ -130,13 +130,13 @@ def stopped(seen, result, cloud):
     assert cloud.get(url(cloud, "/services/default/versions/v1/instances")) == {}
 
 
-# What the App Engine guide's Terraform makes: the bodies that Google's provider sends for its configuration
+# The request body that Google's Terraform provider sends for the version of the App Engine guide
 
 GUIDE = {"DB_NAME": "mlflow", "DB_USERNAME": "mlflow", "GCS_BACKEND": "gs://abc-mlflow-dev-europe-west1"}
 
 
 def by_terraform(cloud):
-    """google_app_engine_flexible_app_version"""
+    """Create the version of google_app_engine_flexible_app_version."""
     body = {
         "id": "guide",
         "env": "flex",
@@ -169,7 +169,7 @@ def adopted(seen, result, cloud):
 
 
 def traffic(cloud):
-    """How requests are split, and what the application's address answers."""
+    """Return the split of requests and the response of the application's address."""
     found = cloud.get(url(cloud, "/services/default"))
     status, text = cloud.page(f"https://{application(cloud)['defaultHostname']}")
     return {"service": found, "status": status, "running": "It's running!" in text}
@@ -203,7 +203,7 @@ def another_service(cloud):
     return cloud.get(url(cloud, "/services/mlflow"))
 
 
-# Who gets through
+# Access
 
 
 def access(cloud):
@@ -235,7 +235,7 @@ def surveyed(seen, result, cloud):
 STEPS = [
     both(
         _application(
-            "An application is made",
+            "An application is created",
             made,
             before=prepare,
             location="europe-west1",
@@ -248,7 +248,7 @@ STEPS = [
     ),
     both(
         _application(
-            "The application uses a client of one's own",
+            "The application uses a custom OAuth client",
             own_client(KEY),
             before=client,
             location="europe-west",
@@ -258,18 +258,18 @@ STEPS = [
     ),
     both(
         _application(
-            "The application uses the client's new secret",
+            "The application uses the new secret of its OAuth client",
             own_client(NEW_KEY),
             before=lambda cloud: cloud.add_version("app-client-secret", NEW_KEY),
             **OWN,
         )
     ),
     _application(
-        "The application uses Google's client again",
+        "The application uses the managed OAuth client again",
         lambda seen, result, cloud: same(seen["iap"], {"enabled": True}),
         managed_oauth_client=True,
     ),
-    both(_application("The application is open to all", other_settings, iap_enabled=False, ssl_policy="DEFAULT")),
+    both(_application("The application is public", other_settings, iap_enabled=False, ssl_policy="DEFAULT")),
     _application(
         "An application is not moved",
         location="us-central1",
@@ -277,14 +277,14 @@ STEPS = [
     ),
     _application("An application is not deleted", state="absent", fails="cannot be deleted.*USER_DISABLED"),
     _application(
-        "A client's secret has to be there",
+        "The secret of an OAuth client must exist",
         iap_enabled=True,
         oauth_client_id_secret="projects/{{ project }}/secrets/app-client-id",
-        oauth_client_secret_secret="projects/{{ project }}/secrets/not-there",
-        fails="oauth_client_secret_secret: projects/.*/secrets/not-there/versions/latest does not exist",
+        oauth_client_secret_secret="projects/{{ project }}/secrets/missing",
+        fails="oauth_client_secret_secret: projects/.*/secrets/missing/versions/latest does not exist",
     ),
     both(_version("A first version runs", "v1", runs, **RUNS)),
-    both(_version("A second version runs, and gets no requests", "v2", no_traffic, **RUNS)),
+    both(_version("A second version runs and receives no requests", "v2", no_traffic, **RUNS)),
     both(
         information(
             "A version is found",
@@ -309,22 +309,22 @@ STEPS = [
     ),
     both(_service("All requests go to the second version", split({"v2": 1}), allocations={"v2": 1})),
     _service(
-        "Shares that are not all are refused",
+        "Shares with another sum than 1 are rejected",
         allocations={"v1": 0.5, "v2": 0.4},
         shard_by="IP",
         fails="sum to 0.9 and not to 1",
     ),
     both(_version("A version has more instances", "v2", scaled, automatic_scaling={"max_instances": 3})),
     _version(
-        "A version has no other variables",
+        "Environment variables of a version cannot be changed",
         "v2",
         **{**RUNS, "automatic_scaling": {"max_instances": 3}, "env_variables": {"PLAIN": 2}},
         fails="envVariables cannot be changed.*deploy another one under another name",
     ),
-    _version("A version that gets requests is not deleted", "v2", state="absent", fails="gets 1 of the requests"),
+    _version("A version that receives requests is not deleted", "v2", state="absent", fails="gets 1 of the requests"),
     both(_version("A version is stopped", "v1", stopped, serving_status="STOPPED")),
     _service(
-        "A version that is stopped gets no requests",
+        "A stopped version cannot receive requests",
         allocations={"v1": 1},
         fails="Version v1 .* is STOPPED, so it cannot get requests",
     ),
@@ -335,14 +335,14 @@ STEPS = [
         serving_status="SERVING",
     ),
     _version(
-        "A version that does not start leaves the old one serving",
+        "A version that does not start does not replace the serving version",
         "v3",
         look=traffic,
         **{**RUNS, "image": "europe-west1-docker.pkg.dev/{{ project }}/nothing/here:1"},
         fails="(?s)pull.*The traffic did not change.*gcloud app logs read",
     ),
     _version(
-        "A version is in the flexible environment",
+        "A version in the standard environment is rejected",
         "v3",
         **{**RUNS, "env": "standard"},
         fails="The standard environment runs no containers",
@@ -350,7 +350,7 @@ STEPS = [
     _version("A new version needs an image", "v3", serving_status="STOPPED", fails="To create it, set image"),
     both(
         _service(
-            "A service is reached from inside only",
+            "A service is reachable from internal networks only",
             internal,
             ingress="INGRESS_TRAFFIC_ALLOWED_INTERNAL_ONLY",
             labels={"team": "ml"},
@@ -366,7 +366,7 @@ STEPS = [
         )
     ),
     Step(
-        "The preflight looks at App Engine",
+        "The preflight reads App Engine",
         "preflight_info",
         {
             "region": "us-central1",
@@ -377,7 +377,7 @@ STEPS = [
                 {"type": "app_engine_version", "name": "mlflow/v1"},
             ],
             "owner_labels": {"managed-by": "mlplatform-gcp", "mlflow-deployment": "demo"},
-            "principals": ["serviceAccount:nobody@{{ project }}.iam.gserviceaccount.com", ALICE],
+            "principals": ["serviceAccount:missing@{{ project }}.iam.gserviceaccount.com", ALICE],
         },
         application,
         surveyed,
@@ -402,7 +402,7 @@ STEPS = [
     ),
     _service("The service default is not deleted", state="absent", fails="The service default cannot be deleted"),
     _service(
-        "A service that is not there gets no requests",
+        "A service that does not exist cannot receive requests",
         look=another_service,
         name="mlflow",
         allocations={"v1": 1},
@@ -410,7 +410,7 @@ STEPS = [
     ),
     both(_version("A version is deleted", "v1", lambda seen, result, cloud: same(seen, None), state="absent")),
     Step(
-        "A version that the guide's Terraform has made is left as it is",
+        "A version that the guide's Terraform created is not changed",
         "app_engine_version",
         {
             "name": "guide",
@@ -430,12 +430,12 @@ STEPS = [
         before=by_terraform,
         changes=False,
     ),
-    both(_access("Two people get through", exactly(ALICE, BOB), members=[ALICE, "user:Bob@example.com"])),
-    both(_access("One of them alone gets through", exactly(BOB), members=[BOB])),
+    both(_access("Two users have access", exactly(ALICE, BOB), members=[ALICE, "user:Bob@example.com"])),
+    both(_access("Only one of them has access", exactly(BOB), members=[BOB])),
     _access(
-        "Nobody gets through whom Google does not know",
+        "A group that does not exist is rejected",
         members=["group:group@nowhere.invalid"],
         fails="There is no group group@nowhere.invalid to have a role on .*appengine-",
     ),
-    both(_access("Nobody gets through any more", exactly(), state="absent")),
+    both(_access("No user has access any more", exactly(), state="absent")),
 ]

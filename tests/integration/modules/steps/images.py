@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""artifact_repository, artifact_repository_info, image_build."""
+"""Steps for artifact_repository, artifact_repository_info and image_build."""
 
 from __future__ import annotations
 
@@ -57,9 +57,11 @@ def context(cloud, name, dockerfile):
 
 
 def prepare(cloud):
-    """What a build needs: a context, a bucket, and an account that may use both bucket and repository."""
+    """Create contexts, a bucket, and a service account with access to the bucket and the repository."""
     context(
-        cloud, "good", 'FROM python:3-slim\nARG WHO\nENV WHO=$WHO\nCOPY app.py /app/\nCMD ["python", "/app/app.py"]\n'
+        cloud,
+        "good",
+        'FROM python:3-slim\nARG VARIANT\nENV VARIANT=$VARIANT\nCOPY app.py /app/\nCMD ["python", "/app/app.py"]\n',
     )
     context(cloud, "bad", "FROM python:3-slim\nCOPY nothing.txt /\n")
     bucket = f"{cloud.project}-build"
@@ -70,7 +72,7 @@ def prepare(cloud):
 
 
 def images(cloud):
-    """Tags of the images in the repository, and how each build ended."""
+    """Return the tags of the images in the repository, and the status of each build."""
     found = cloud.get(f"{REGISTRY}/{cloud.region}/repositories/{NAME}/dockerImages").get("dockerImages", [])
     builds = cloud.get(f"{BUILD}/{cloud.region}/builds").get("builds", [])
     return {
@@ -105,14 +107,14 @@ def built(tag):
 def small_context(seen, result, cloud):
     built("v1")(seen, result, cloud)
     uploaded = cloud.get(f"{STORAGE}/b/{cloud.project}-build/o", prefix="source/")["items"]
-    # what .dockerignore names is not sent
+    # files that match .dockerignore are not uploaded
     assert [int(item["size"]) < 2000 for item in uploaded] == [True]
 
 
 STEPS = [
     both(
         _repository(
-            "A repository is made",
+            "A repository is created",
             created,
             format="DOCKER",
             description="for a test",
@@ -137,17 +139,17 @@ STEPS = [
         {"location": REGION},
         lambda cloud: cloud.get(f"{REGISTRY}/{cloud.region}/repositories")["repositories"],
     ),
-    both(_image("An image is built", small_context, tag="v1", before=prepare, build_args={"WHO": "one"})),
-    _image("Another tag is built", built("v2"), tag="v2", build_args={"WHO": "two"}, timeout=300),
+    both(_image("An image is built", small_context, tag="v1", before=prepare, build_args={"VARIANT": "one"})),
+    _image("Another tag is built", built("v2"), tag="v2", build_args={"VARIANT": "two"}, timeout=300),
     _image(
         "A build that fails shows the end of its log",
         tag="v3",
         context="bad",
-        # the build itself is there, as it is on Google Cloud
+        # the failed build exists, as on Google Cloud
         look=lambda cloud: images(cloud)["images"],
         fails=r"(?s)ended with FAILURE.*COPY nothing.txt",
     ),
-    _image("A context that is not there is refused", tag="v4", context="none", fails="is not a folder"),
+    _image("A context that does not exist is rejected", tag="v4", context="none", fails="is not a folder"),
     both(_repository("A repository is deleted", lambda seen, result, cloud: same(seen, None), state="absent")),
     information("No repository is found", "artifact_repository_info", PLACE, lambda cloud: []),
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sql_instance, sql_user and sql_database with MySQL. They do not run where no server for it can be had."""
+"""Steps for sql_instance, sql_user and sql_database with MySQL; none if its server cannot be downloaded."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def created(seen, result, cloud):
 def changed(seen, result, cloud):
     assert seen["settings"]["availabilityType"] == "REGIONAL"
     assert seen["settings"]["databaseFlags"] == [{"name": "cloudsql_iam_authentication", "value": "on"}]
-    assert seen["settings"]["backupConfiguration"]["binaryLogEnabled"] is True, "what the task does not mention"
+    assert seen["settings"]["backupConfiguration"]["binaryLogEnabled"] is True, "not an option of the task: unchanged"
 
 
 def _operations(cloud):
@@ -48,7 +48,7 @@ def _operations(cloud):
 
 
 def guide(cloud):
-    """What the App Engine guide's Terraform makes, and the defaults that Google fills in."""
+    """Create the instance of the App Engine guide's Terraform, with the defaults of Google."""
     settings = {
         "tier": "db-f1-micro",
         "availabilityType": "ZONAL",
@@ -117,14 +117,14 @@ NEW = {
 
 STEPS = [
     _instance(
-        "A standby of MySQL needs binary logs",
+        "A standby of MySQL requires binary logs",
         fails="without backups and binary logs",
         availability_type="REGIONAL",
         backup={"enabled": True},
         **NEW,
     ),
     _instance(
-        "An instance of MySQL is made",
+        "An instance of MySQL is created",
         created,
         availability_type="ZONAL",
         backup={"enabled": True, "pitr": True, "transaction_log_days": 5},
@@ -137,7 +137,7 @@ STEPS = [
         flags={"cloudsql_iam_authentication": True},
     ),
     Step(
-        "What the App Engine guide makes is left alone",
+        "The instance of the App Engine guide is not changed",
         "sql_instance",
         {
             "name": "guide",
@@ -156,7 +156,7 @@ STEPS = [
         changes=False,
     ),
     _user(
-        "A user of MySQL can log in from anywhere",
+        "A user of MySQL can log in from all hosts",
         logins,
         first,
         before=lambda cloud: cloud.make_secret(SECRET, FIRST),
@@ -172,14 +172,14 @@ STEPS = [
         password_secret=PASSWORD,
     ),
     _user(
-        "A user of MySQL of the same name comes from somewhere else",
+        "A user of MySQL with the same name has another host",
         logins,
         lambda seen, result, cloud: same(("mlflow", "10.1.2.3", "BUILT_IN") in seen["users"], True),
         host="10.1.2.3",
         password_secret=PASSWORD,
     ),
     _user(
-        "A user of one host goes, the other stays",
+        "A user of one host is deleted, and the user of the other host is not",
         logins,
         lambda seen, result, cloud: same([item[1] for item in seen["users"] if item[0] == "mlflow"], ["%"]),
         host="10.1.2.3",
@@ -194,7 +194,7 @@ STEPS = [
         type="CLOUD_IAM_SERVICE_ACCOUNT",
     ),
     _user(
-        "A service account is no user of MySQL any more",
+        "A service account is removed from the users of MySQL",
         logins,
         lambda seen, result, cloud: same([item for item in seen["users"] if item[0] == "of-mysql"], []),
         name="of-mysql@{{ project }}.iam.gserviceaccount.com",
@@ -202,7 +202,7 @@ STEPS = [
         state="absent",
     ),
     Step(
-        "A database of MySQL is made",
+        "A database of MySQL is created",
         "sql_database",
         {"instance": NAME, "name": "mlflow", "charset": "utf8mb4", "collation": "utf8mb4_0900_ai_ci"},
         shown,
@@ -232,5 +232,5 @@ STEPS = [
 try:
     mariadbbuilds.fetched()
 except SqlError as error:
-    warnings.warn(f"modules are not tried with MySQL: {error}", stacklevel=2)
+    warnings.warn(f"modules are not tested with MySQL: {error}", stacklevel=2)
     STEPS = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""iam_bindings on each kind of resource, iam_policy_info."""
+"""Steps for iam_bindings and iam_policy_info on each kind of resource."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ WHEN = {"title": "for now", "expression": 'request.time < timestamp("2040-01-01T
 class Kind:
     """A kind of resource with a policy.
 
-    name      the full resource name, as a task gives it
-    url       its address in the API, as the test asks for it
-    role      a role that makes sense there
-    make      makes the resource
+    name      the full resource name, as in the options of a task
+    url       its URL in the API
+    role      a role that can be granted on it
+    make      creates the resource
     """
 
     title: str
@@ -129,7 +129,7 @@ def _binding(role, *members, **more):
 
 
 def _steps(kind):
-    """Grant, change and take back on one kind of resource; what others were granted there stays."""
+    """Return steps that grant, change and revoke a role on one kind of resource; other bindings must not change."""
 
     def look(cloud):
         return cloud.bindings(kind.url(cloud))
@@ -166,14 +166,14 @@ def _steps(kind):
     return [
         task(
             "Roles are granted on",
-            # as people write addresses; Google keeps them in lower case
+            # Google stores addresses in lower case
             [_binding(kind.role, "user:Alice@Example.com", BOB), _binding(kind.role, ALICE, condition=WHEN)],
             granted,
             before=prepare,
         ),
         task("A role has exactly one member on", [_binding(kind.role, BOB)], exact, authoritative=True),
-        task("A member is taken from", [_binding(kind.role, BOB)], taken, state="absent"),
-        task("A whole binding is taken from", [_binding(kind.role, condition=WHEN)], anonymous, state="absent"),
+        task("A member is removed from", [_binding(kind.role, BOB)], taken, state="absent"),
+        task("A binding is removed from", [_binding(kind.role, condition=WHEN)], anonymous, state="absent"),
     ]
 
 
@@ -188,7 +188,7 @@ def _information(kind):
 
 
 def _all_steps(kind):
-    """All steps of a kind of resource; those of a secret in both ways."""
+    """Return all steps of a kind of resource; those of a secret with `both`."""
     found = [*_steps(kind), _information(kind)]
     return [both(step) for step in found] if kind.title == "a secret" else found
 
@@ -196,17 +196,17 @@ def _all_steps(kind):
 STEPS = [
     *(step for kind in KINDS for step in _all_steps(kind)),
     Step(
-        "A member that does not exist is refused",
+        "A member that does not exist is rejected",
         "iam_bindings",
         {
             "resource": KINDS[2].name,
-            "bindings": [_binding(KINDS[2].role, "serviceAccount:nobody@{{ project }}.iam.gserviceaccount.com")],
+            "bindings": [_binding(KINDS[2].role, "serviceAccount:missing@{{ project }}.iam.gserviceaccount.com")],
         },
         lambda cloud: cloud.bindings(KINDS[2].url(cloud)),
-        fails="service account nobody@.* does not exist",
+        fails="service account missing@.* does not exist",
     ),
     Step(
-        "A kind of resource without support is refused",
+        "An unsupported kind of resource is rejected",
         "iam_bindings",
         {"resource": "//pubsub.googleapis.com/projects/{{ project }}/topics/t", "bindings": [_binding("roles/x")]},
         lambda cloud: None,

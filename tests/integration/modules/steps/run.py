@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cloud_run_service, cloud_run_service_info, cloud_run_job, iap_settings."""
+"""Steps for cloud_run_service, cloud_run_service_info, cloud_run_job and iap_settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def url(cloud):
 
 
 def service(cloud):
-    """The service, and what its address answers."""
+    """Return the service and the response of its address."""
     found = cloud.get(url(cloud))
     if found is None:
         return None
@@ -36,7 +36,7 @@ def _service(title, then=None, *, before=None, fails="", look=service, **options
 
 
 def prepare(cloud):
-    """An account of its own for what runs, and a secret that it may read."""
+    """Create the service account of the service, and a secret that it can read."""
     email = cloud.make_account("server")
     name = cloud.make_secret("token", "value-of-the-token")
     cloud.grant(f"{SECRETS}/{name}", "roles/secretmanager.secretAccessor", f"serviceAccount:{email}")
@@ -73,18 +73,18 @@ def changed(seen, result, cloud):
     assert found["latestReadyRevision"] == found["latestCreatedRevision"] != ""
     assert found["generation"] == "2"
     assert found["labels"] == {"managed-by": "mlplatform-gcp", "team": "platform"}
-    # what the task does not mention
+    # not an option of the task: unchanged
     assert found["template"]["containers"][0]["resources"]["limits"] == {"cpu": "1", "memory": "512Mi"}
 
 
 def behind_iap(seen, result, cloud):
     assert seen["service"]["iapEnabled"] is True and not seen["service"].get("invokerIamDisabled")
-    # nobody gets in without signing in
+    # a request without sign-in is rejected
     assert seen["status"] != 200 or not seen["running"]
 
 
 def still_serving(cloud):
-    """What serves: the revision and the page, whatever else was tried."""
+    """Return the serving revision and whether its page is available."""
     found = service(cloud)
     return {name: found["service"][name] for name in ("uri", "latestReadyRevision")} | {"running": found["running"]}
 
@@ -93,7 +93,7 @@ def open_to_all(cloud):
     cloud.ask("PATCH", f"{url(cloud)}?updateMask=iapEnabled,invokerIamDisabled", {"invokerIamDisabled": True})
 
 
-def healed(seen, result, cloud):
+def repaired(seen, result, cloud):
     assert seen["running"]
     assert seen["service"]["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
     assert seen["service"]["template"]["containers"][0]["image"] == HELLO
@@ -103,7 +103,7 @@ def healed(seen, result, cloud):
 
 
 def job(cloud):
-    """The job and how each of its executions ended."""
+    """Return the job and the number of successful tasks of each execution."""
     found = cloud.get(f"{RUN}/{cloud.region}/jobs/task")
     if found is None:
         return None
@@ -149,7 +149,7 @@ def _settings(title, then, *, before=None, fails="", **options):
 
 def client(cloud):
     cloud.make_secret("client-id", CLIENT)
-    cloud.confidential.remove(CLIENT)  # everybody who signs in sees it
+    cloud.confidential.remove(CLIENT)  # users see it at sign-in
     cloud.make_secret("client-secret", "GOCSPX-not-to-be-seen")
 
 
@@ -166,7 +166,7 @@ def rotated(seen, result, cloud):
     oauth = seen["accessSettings"]["oauthSettings"]
     assert oauth["clientSecretSha256"] == hashlib.sha256(b"GOCSPX-rotated").hexdigest()
     assert sorted(oauth["programmaticClients"]) == ["one.apps.googleusercontent.com", "two.apps.googleusercontent.com"]
-    # what the task does not mention
+    # not an option of the task: unchanged
     assert oauth["loginHint"] == "example.com"
 
 
@@ -178,7 +178,7 @@ OWN = {
 STEPS = [
     both(
         _service(
-            "A service is made",
+            "A service is created",
             created,
             before=prepare,
             image=HELLO,
@@ -204,7 +204,11 @@ STEPS = [
             labels={"managed-by": "mlplatform-gcp", "team": "ml"},
         )
     ),
-    both(_service("A service has other variables", changed, env={"PLAIN": 2}, labels={"team": "platform"})),
+    both(
+        _service(
+            "Environment variables of a service are changed", changed, env={"PLAIN": 2}, labels={"team": "platform"}
+        )
+    ),
     both(
         information(
             "A service is found",
@@ -219,10 +223,10 @@ STEPS = [
         {"location": REGION},
         lambda cloud: cloud.get(f"{RUN}/{cloud.region}/services")["services"],
     ),
-    _service("A service is put behind the proxy", behind_iap, iap_enabled=True, invoker_iam_disabled=False),
+    _service("Identity-Aware Proxy is enabled for a service", behind_iap, iap_enabled=True, invoker_iam_disabled=False),
     both(
         _settings(
-            "The proxy uses a client of one's own",
+            "The proxy uses a custom OAuth client",
             own_client,
             before=client,
             login_hint="example.com",
@@ -232,7 +236,7 @@ STEPS = [
     ),
     both(
         _settings(
-            "The proxy uses the client's new secret",
+            "The proxy uses the new secret of its OAuth client",
             rotated,
             before=lambda cloud: cloud.add_version("client-secret", "GOCSPX-rotated"),
             programmatic_clients=["one.apps.googleusercontent.com", "two.apps.googleusercontent.com"],
@@ -240,14 +244,14 @@ STEPS = [
         )
     ),
     _service(
-        "A revision that does not start leaves the old one serving",
+        "A revision that does not start does not replace the serving revision",
         before=open_to_all,
         look=still_serving,
         image=f"{REGION}-docker.pkg.dev/{{{{ project }}}}/nothing/here:1",
         fails="(?s)not found.*The revision that served before",
     ),
-    _service("A service is healed", healed, image=HELLO),
-    _service("A service without an image is not made", name="none", fails="To create it, set image"),
+    _service("A service is repaired", repaired, image=HELLO),
+    _service("A service without an image is not created", name="none", fails="To create it, set image"),
     both(_service("A service is deleted", lambda seen, result, cloud: same(seen, None), state="absent")),
     information(
         "No service is found",
@@ -257,12 +261,18 @@ STEPS = [
     ),
     both(
         _job(
-            "A job is made and executed", executed, image=JOB, tasks=2, max_retries=0, env={"A": 1}, execute="on_change"
+            "A job is created and executed",
+            executed,
+            image=JOB,
+            tasks=2,
+            max_retries=0,
+            env={"A": 1},
+            execute="on_change",
         )
     ),
     both(
         _job(
-            "A job is executed each time",
+            "A job is executed in each run",
             executed_anew,
             repeats=True,
             execute="always",
@@ -271,7 +281,7 @@ STEPS = [
     ),
     _job("A job is changed", not_executed, tasks=1),
     _job(
-        "A job that fails says so",
+        "A failed execution of a job is reported",
         look=lambda cloud: cloud.get(f"{RUN}/{cloud.region}/services"),
         command=["/nothing"],
         max_retries=0,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""secret, secret_info."""
+"""Steps for secret and secret_info."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _secret(title, name, then, *, before=None, **options):
 
 def empty(seen, result, cloud):
     assert seen["secret"]["labels"] == {"managed-by": "mlplatform-gcp", "team": "ml"}
-    assert seen["secret"]["annotations"] == {"owner": "Somebody Else"}
+    assert seen["secret"]["annotations"] == {"owner": "Another Owner"}
     assert [item["location"] for item in seen["secret"]["replication"]["userManaged"]["replicas"]] == ["europe-west1"]
     assert seen["versions"] == {}
     assert result["secret"] == f"{cloud.home}/secrets/plain"
@@ -58,7 +58,7 @@ def generated(seen, result, cloud):
 
 
 def adopted(seen, result, cloud):
-    assert seen["versions"] == {1: (ENABLED, b"made by somebody else")}
+    assert seen["versions"] == {1: (ENABLED, b"payload-of-another-user")}
     assert result["version"] == f"{cloud.home}/secrets/theirs/versions/1"
 
 
@@ -91,11 +91,11 @@ GRANTED = [{"role": "roles/secretmanager.secretAccessor", "members": ["user:alic
 
 STEPS = [
     _secret(
-        "A secret is made without a value",
+        "A secret is created without a value",
         "plain",
         empty,
         labels=LABELS,
-        annotations={"owner": "Somebody Else"},
+        annotations={"owner": "Another Owner"},
         replication_locations=["europe-west1"],
     ),
     _secret("A label of a secret is changed", "plain", relabelled, labels={"team": "platform"}),
@@ -118,7 +118,7 @@ STEPS = [
         )
     ),
     _secret(
-        "A version that was disabled by hand is made again",
+        "A version that was disabled by hand is created again",
         "given",
         replaced,
         before=disable_the_newest,
@@ -134,10 +134,10 @@ STEPS = [
         )
     ),
     _secret(
-        "A value that somebody else made is kept",
+        "A value that another user created is kept",
         "theirs",
         adopted,
-        before=lambda cloud: cloud.make_secret("theirs", "made by somebody else"),
+        before=lambda cloud: cloud.make_secret("theirs", "payload-of-another-user"),
         generate={},
     ),
     both(_secret("A secret is composed of another", "composed", composed, **TEMPLATE)),
@@ -170,7 +170,7 @@ STEPS = [
     ),
     information("No secret is found", "secret_info", {"name": "given"}, lambda cloud: []),
     Step(
-        "A template without its secret is refused",
+        "A template without its secret is rejected",
         "secret",
         {"name": "nothing", "template": "{a}{b}", "template_secrets": {"a": "projects/{{ project }}/secrets/file"}},
         lambda cloud: cloud.secret("nothing"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sql_instance, sql_user, sql_database, sql_instance_info."""
+"""Steps for sql_instance, sql_user, sql_database and sql_instance_info."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def changed(seen, result, cloud):
     flags = {flag["name"]: flag["value"] for flag in settings["databaseFlags"]}
     assert flags == {"log_connections": "on", "max_connections": "60"}
     assert settings["userLabels"] == {"managed-by": "mlplatform-gcp", "team": "platform"}
-    # what the task does not mention
+    # not an option of the task: unchanged
     assert settings["backupConfiguration"]["startTime"] == "02:00"
     assert settings["ipConfiguration"]["authorizedNetworks"][0]["value"] == "127.0.0.1/32"
 
 
-def gone(seen, result, cloud):
+def deleted(seen, result, cloud):
     assert seen is None
     kept = cloud.get(f"{SQL}/{cloud.home}/backups").get("backups", [])
     assert [(item["type"], item["instance"].rsplit("/", 1)[-1]) for item in kept] == [("FINAL", NAME)]
@@ -68,12 +68,12 @@ def _user(title, look, then=None, *, before=None, fails="", changes=True, name="
 
 
 def logins(cloud):
-    """Which passwords let the user in, and what the API tells of it."""
+    """Return the users that the API lists, the passwords that the user can log in with, and the password's secret."""
     users = cloud.get(f"{SQL}/{cloud.home}/instances/{NAME}/users")["items"]
     return {
         "users": sorted((item["name"], item.get("type", "BUILT_IN")) for item in users),
         "passwords": [word for word in (FIRST, SECOND) if cloud.can_login(NAME, "mlflow", word)],
-        # where the module notes which version it has set
+        # the module records the applied version in its annotations
         "secret": cloud.get(f"{SECRETS}/{cloud.home}/secrets/{SECRET}"),
     }
 
@@ -110,7 +110,7 @@ def their_login(cloud):
 
 
 def databases(cloud):
-    """What the server itself tells: name, encoding and collation of each database."""
+    """Query the server for name, encoding and collation of each database."""
     with contextlib.closing(cloud.login(NAME, "mlflow", SECOND)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT datname, pg_encoding_to_char(encoding), datcollate FROM pg_database ORDER BY datname")
         return cursor.fetchall()
@@ -136,7 +136,7 @@ PASSWORD = "projects/{{ project }}/secrets/" + SECRET
 STEPS = [
     both(
         _instance(
-            "An instance is made",
+            "An instance is created",
             created,
             region="europe-west1",
             database_version="POSTGRES_16",
@@ -165,7 +165,7 @@ STEPS = [
         )
     ),
     Step(
-        "A larger disk is as good",
+        "A disk that is larger than configured is not changed",
         "sql_instance",
         {"name": NAME, "disk_size_gb": 15},
         instance,
@@ -199,7 +199,7 @@ STEPS = [
         )
     ),
     _user(
-        "A user that somebody else made keeps its password",
+        "A user that another principal created keeps its password",
         their_login,
         lambda seen, result, cloud: same(seen, ["their-own-password"]),
         before=theirs,
@@ -209,7 +209,7 @@ STEPS = [
         password_secret=PASSWORD,
     ),
     _user(
-        "A user that somebody else made is given the password",
+        "The password of a user that another principal created is set",
         their_login,
         lambda seen, result, cloud: same(seen, [SECOND]),
         name="theirs",
@@ -229,7 +229,7 @@ STEPS = [
         fails="type cannot be changed",
         type="CLOUD_IAM_USER",
     ),
-    both(_database("A database is made", usable, charset="UTF8")),
+    both(_database("A database is created", usable, charset="UTF8")),
     _database("A database has a collation", with_collation, name="sorted", charset="UTF8", collation="C"),
     _database("A collation is not changed", fails="collation cannot be changed", name="sorted", collation="en_US.UTF8"),
     both(
@@ -251,7 +251,7 @@ STEPS = [
     both(
         _instance(
             "An instance is deleted after a last backup",
-            gone,
+            deleted,
             state="absent",
             deletion_protection=False,
             final_backup=True,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""storage_bucket, storage_bucket_info."""
+"""Steps for storage_bucket and storage_bucket_info."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def url(cloud):
 
 
 def bucket(cloud):
-    """The bucket and the names of its objects with all versions."""
+    """Return the bucket and the names of its objects, including all versions."""
     found = cloud.get(url(cloud))
     if found is None:
         return None
@@ -47,7 +47,7 @@ def changed(seen, result, cloud):
     types = {rule["action"]["type"] for rule in seen["lifecycle"]["rule"]}
     assert types == {"AbortIncompleteMultipartUpload", "Delete"}
     assert seen["labels"] == {"managed-by": "mlplatform-gcp", "team": "platform"}
-    # what the task does not mention
+    # not an option of the task: unchanged
     assert seen["iamConfiguration"]["publicAccessPrevention"] == "enforced"
     assert seen["cors"] == [{"origin": ["https://a.example"], "method": ["GET"], "maxAgeSeconds": 60}]
 
@@ -76,7 +76,7 @@ ABORT = {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"ag
 STEPS = [
     both(
         _bucket(
-            "A bucket is made",
+            "A bucket is created",
             created,
             location="europe-west1",
             storage_class="NEARLINE",
@@ -101,7 +101,7 @@ STEPS = [
         )
     ),
     _bucket(
-        "Rules are removed from a bucket, and what was changed by hand is put right",
+        "Rules are removed from a bucket, and a change by hand is reverted",
         without,
         before=versioned_by_hand,
         versioning=False,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# What the App Engine guide has people make with Terraform, under its names and with its settings
-# (../shared/guides/000_546d546517325e38.txt). Suffix and password are given: the provider that would generate them is another one.
+# The Terraform configuration of the App Engine guide, with its names and settings
+# (../shared/guides/000_546d546517325e38.txt). Suffix and password are variables: the guide generates them with another provider.
 
 terraform {
   required_providers {

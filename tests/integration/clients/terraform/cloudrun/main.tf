@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# What the Cloud Run guide has people make with Terraform, under its names and with its settings
-# (../shared/guides/002_e6852742dc9ab9bb.txt). Only the password is given: the provider that would generate it is another one.
+# The Terraform configuration of the Cloud Run guide, with its names and settings
+# (../shared/guides/002_e6852742dc9ab9bb.txt). The password is a variable: the guide generates it with another provider.
 
 terraform {
   required_providers {
@@ -78,7 +78,7 @@ locals {
     mlflow_artifact_url        = google_storage_bucket.mlflow_artifacts_bucket.url
     mlflow_service_account_key = base64decode(google_service_account_key.key_to_bucket_object_creator.private_key)
   }
-  # without what only those who run programs get
+  # without the secret for users that run programs
   read_by_server = setsubtract(keys(google_secret_manager_secret.mlflow), ["mlflow_service_account_key"])
 }
 
@@ -164,7 +164,7 @@ resource "google_cloud_run_v2_service" "mlflow_on_cloudrun" {
     google_secret_manager_secret_version.mlflow,
   ]
   lifecycle {
-    # Cloud Run answers with the environment that it chose, which the provider takes for a change.
+    # Cloud Run returns the environment that it selected, which the provider reports as a change.
     ignore_changes = [template[0].execution_environment]
   }
   template {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`migrate` works; the server ends at once and says why."""
+"""Exit with an error message; `migrate` succeeds."""
 
 import sys
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers every request with the name of the revision or version; `migrate` has nothing to do."""
+"""Respond to each request with the name of the revision or version; `migrate` does nothing."""
 
 import http.server
 import os

@@ -105,6 +105,10 @@ USUAL = {"iap": True}
 # Difference from a usual deployment -> (the actions' parameters, the targets that have the choice)
 CHOICES = {
     "`mlflow_image` is set: no image is built": ({"builds": False}, TARGETS),
+    "`mlflow_image` is in Artifact Registry: the role on its repository is enough": (
+        {"builds": False, "custom_image": True},
+        TARGETS,
+    ),
     "`mlflow_image_engine` is not `cloud_build`": ({"engine": "docker"}, TARGETS),
     "`mlflow_access: iam` (destroy: and the API of Identity-Aware Proxy is disabled)": ({"iap": False}, ["cloudrun"]),
     "`mlflow_access: password` (destroy: likewise)": ({"iap": False, "login": True}, TARGETS),
@@ -145,7 +149,11 @@ BEYOND = """\
   `--condition='^;^title=mlflow;expression=api.getAttribute("iam.googleapis.com/modifiedGrantsByRole",
   []).hasOnly(["roles/cloudsql.client"])'`.
 - **Billing** is checked where the deployer may read it. Nothing depends on it.
-- **An image that you built**, or a secret in another project, needs its own roles there.
+- **A custom image** (`mlflow_image`) in Artifact Registry needs `roles/artifactregistry.reader` on its repository: for
+  the deployer, for Cloud Run's service agent (`service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com`) if it is
+  in another project, and for the server's account on App Engine. You grant these roles. A missing one is a warning.
+- **A secret in another project** needs `roles/secretmanager.secretAccessor` for the server's account, which you grant,
+  and `roles/secretmanager.viewer` for the deployer. Without the latter, preflight cannot check the secret and warns.
 """
 
 

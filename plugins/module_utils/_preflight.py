@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _ownership, _policy
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _ownership, _policy, _references
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import MOST_VERSIONS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import ANYWHERE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kinds import KINDS
@@ -36,6 +36,7 @@ class Preflight:
         self.params = asked or task.params
         self.name = task.project
         self.survey = Survey(task)
+        self.warn = task.warn
         self.caller = task.client.caller
         self.problems = []
         self.unanswered = []
@@ -258,6 +259,9 @@ class Preflight:
             relation=self._relation(found, everything),
             **found.facts,
         )
+        if asked.get("referenced_by"):
+            self._referenced(found)
+            return dict(report, state=kind.state(body)[0] if found.exists else None)
         if found.error and not kind.lenient:
             self._unreadable(asked, title, found.error)
         if body is None:
@@ -291,6 +295,21 @@ class Preflight:
                 name,
             )
         return dict(report, location=location or wanted, state=state)
+
+    def _referenced(self, found):
+        """Note what is wrong with a resource that a variable refers to and that has to exist."""
+        kind = found.kind
+        if kind.service in self.survey.disabled:
+            self.unanswered.append("references")
+            return
+        denied = isinstance(found.error, _errors.PermissionDenied)
+        if denied and f"{kind.resource.permission}.get" in self.missing:
+            return  # among the missing permissions
+        for item in _references.judge(found, deployer_roles.member(self.caller)):
+            if item.certain:
+                self.problem("references", item.what, item.next, found.remote.path)
+            else:
+                self.warn(f"{item.what} {item.next}")
 
     def _unreadable(self, asked, title, error):
         denied = isinstance(error, _errors.PermissionDenied)

@@ -49,6 +49,9 @@ class Found:
     labels  the labels that it carries, or what stands for them in its kind
     facts   what its kind reports of it besides
     error   why it could not be read, or None
+    absent  the error that says that it does not exist, or that its API is disabled
+    unlisted  why it may exist all the same; only of what a variable refers to
+    unread  members that should be able to read it and that no policy names
     """
 
     asked: dict
@@ -58,6 +61,9 @@ class Found:
     labels: dict = field(default_factory=dict)
     facts: dict = field(default_factory=dict)
     error: Any = None
+    absent: Any = None
+    unlisted: str = ""
+    unread: list = field(default_factory=list)
 
     @property
     def exists(self):
@@ -165,8 +171,8 @@ class Survey:
             if kind.resource.mark and not kind.lenient:
                 found.labels = kind.resource.mark.read(found.remote, found.body)
             found.facts = kind.facts(found.remote, found.body)
-        except (_errors.NotFound, _errors.ApiDisabled):
-            found.body = None
+        except (_errors.NotFound, _errors.ApiDisabled) as error:
+            found.body, found.absent = None, error
         except _errors.ApiError as error:
             found.body, inside = None, kind.resource.inside
             # The contents of a resource in creation do not exist yet.
@@ -174,7 +180,32 @@ class Survey:
         if found.exists:
             for name in asked.get("read") or []:
                 self._related(found, name)
+        if asked.get("referenced_by"):
+            self._referenced(found)
         return found
+
+    def _referenced(self, found):
+        """Read what is known besides of a resource that a variable refers to."""
+        if isinstance(found.absent, _errors.NotFound):
+            found.unlisted = found.kind.unlisted(found.remote)
+        readers = [text.format(number=self.number) for text in found.asked.get("readers") or []]
+        if found.exists and readers:
+            found.unread = self._without_role(found, readers)
+
+    def _without_role(self, found, members):
+        """Return which members have no role in the resource's policy and in its project's, if the first is readable."""
+        names, left, policies = found.remote.names, set(members), 0
+        with contextlib.suppress(_errors.GcpError):
+            for name in (found.kind.governed, KINDS["project"].policy):
+                policy = _policy.PolicyAddress(name.format(**names)).read(self.task.client)
+                policies += 1
+                for binding in policy.get("bindings") or []:
+                    # The permissions of a custom role are not known.
+                    if binding["role"] in found.kind.readers or not binding["role"].startswith("roles/"):
+                        left -= set(binding.get("members") or [])
+                if not left:
+                    break
+        return [member for member in members if member in left] if policies else []
 
     def _related(self, found, name):
         """Read what belongs to a resource, so that the answer is kept. A later task reports what cannot be read."""

@@ -154,7 +154,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP
 from ansible_collections.mlplatform.gcp.plugins.module_utils._preflight import Preflight
 
 # Defaults of the suboptions of preflight_info's resources.
-_RESOURCE = {"location": None, "read": [], "host": None, "adopt": False}
+_RESOURCE = {"location": None, "read": [], "host": None, "adopt": False, "referenced_by": None, "readers": []}
 _RESULTS = {"type": "list", "elements": "dict"}
 OPTIONS = GCP + Options(
     {

@@ -55,12 +55,15 @@ options:
           - artifact_repository
           - cloud_run_job
           - cloud_run_service
+          - docker_image
           - image_tag
           - project
           - project_service
           - secret
+          - secret_version
           - service_account
           - sql_database
+          - sql_flags
           - sql_instance
           - sql_user
           - storage_bucket
@@ -68,7 +71,9 @@ options:
         description:
           - Its name. That of a service account is its id, without the project; that of an App Engine application the
             project's id; that of a version C(SERVICE/VERSION); that of a database or of its user C(INSTANCE/NAME);
-            that of an image tag C(REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG).
+            that of an image tag C(REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG), that of a Docker image the same
+            with C(@sha256:DIGEST) in place of the tag; that of a secret's version
+            C(projects/PROJECT/secrets/SECRET/versions/VERSION); that of database flags the version of the database.
         type: str
         required: true
       location:
@@ -90,6 +95,23 @@ options:
         description: Whether it may lack O(owner_labels), independent of O(adopt).
         type: bool
         default: false
+        version_added: 0.3.0
+      referenced_by:
+        description:
+          - The variable that refers to the resource, which the deployment does not create. It is a problem if a version
+            of a secret or an image does not exist, and if the version is not enabled.
+          - A resource that the caller may not read is a warning.
+        type: str
+        version_added: 0.3.0
+      readers:
+        description:
+          - Members that must be able to read the resource of O(resources[].referenced_by). C({number}) in a member is
+            the project's number.
+          - A member is a warning if neither the policy of the resource nor that of its project grants it a role, as far
+            as the caller may read them.
+        type: list
+        elements: str
+        default: []
         version_added: 0.3.0
   owner_labels:
     description:
@@ -237,8 +259,8 @@ resources:
       returned: for a Cloud SQL instance that exists
       type: str
     flags:
-      description: Its database flags.
-      returned: for a Cloud SQL instance that exists
+      description: Its database flags. For database flags, all that the version has, each with its type and limits.
+      returned: for a Cloud SQL instance that exists, and for database flags
       type: dict
     url:
       description: The address of a Cloud Run service.
@@ -301,6 +323,8 @@ OPTIONS = GCP + Options(
                 },
                 "host": {"type": "str"},
                 "adopt": {"type": "bool", "default": False},
+                "referenced_by": {"type": "str"},
+                "readers": {"type": "list", "elements": "str", "default": []},
             },
         },
         "owner_labels": {"type": "dict", "default": {}},

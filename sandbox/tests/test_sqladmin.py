@@ -603,6 +603,7 @@ def test_offers(api):
     url = "https://sqladmin.googleapis.com/v1/flags?databaseVersion=POSTGRES_16"
     flags = {item["name"]: item for item in api.ok("GET", url)["items"]}
     assert flags["max_connections"]["requiresRestart"] and flags["work_mem"]["type"] == "INTEGER"
+    assert flags["cloudsql.iam_authentication"]["type"] == "BOOLEAN" and len(flags) == len(api.ok("GET", url)["items"])
     assert not {"listen_addresses", "data_directory", "archive_command", "ssl"} & set(flags)
     api.insert("my", "MYSQL_8_0", tier="db-n1-standard-1")
     connect = api.ok("GET", BASE + "/instances/my/connectSettings")

@@ -45,6 +45,9 @@ class Kind:
     policy    template of the full resource name by which its IAM policy is found; empty where it has none
     iap       the same for the policy of Identity-Aware Proxy, where ``{number}`` is the project's number
     related   name -> function (remote, body) that returns the address of what belongs to a resource, or None
+    governed  template of the full name of the resource with the IAM policy that grants access to it; empty for none
+    readers   predefined roles that read it
+    unlisted  remote -> why it may exist although the API does not list it, or an empty string; may send requests
     """
 
     resource: Any
@@ -60,6 +63,9 @@ class Kind:
     policy: str = ""
     iap: str = ""
     related: Mapping[str, Callable] = field(default_factory=dict)
+    governed: str = ""
+    readers: tuple = ()
+    unlisted: Callable = lambda remote: ""
 
     @property
     def service(self):

@@ -42,11 +42,29 @@ VERSION = Resource(
     update=None,
 )
 
+# https://cloud.google.com/secret-manager/docs/access-control
+_READERS = ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin", "roles/owner")
+
+
+def _version_names(project, name, location):
+    """Return the names of a version ``projects/P/secrets/S/versions/V``, where V can be an alias or ``latest``."""
+    _projects, project, _secrets, secret, _versions, version = name.split("/")
+    return {"project": project, "secret": secret, "version": version}
+
+
 KINDS = {
     "secret": Kind(
         SECRET,
         items="secrets",
         related={"latest_version": lambda remote, body: f"{remote.url}/versions/latest"},
         policy="//secretmanager.googleapis.com/projects/{project}/secrets/{name}",
+    ),
+    "secret_version": Kind(
+        VERSION,
+        names=_version_names,
+        state=lambda body: (body.get("state"), body.get("state") != "ENABLED"),
+        shared=True,
+        governed="//secretmanager.googleapis.com/projects/{project}/secrets/{secret}",
+        readers=_READERS,
     ),
 }

@@ -126,6 +126,16 @@ USER = Resource(
 )
 
 
+# All flags that a version has: https://cloud.google.com/sql/docs/mysql/admin-api/rest/v1/flags/list
+FLAGS = Resource(
+    kind="list of database flags",
+    base=BASE,
+    path="flags",
+    read_query={"databaseVersion": "{version}"},
+    update=None,
+)
+
+
 def user(host):
     """Return the resource of a user. In MySQL a user belongs to one host."""
     return dataclasses.replace(USER, read_query={"host": "{host}"}) if host else USER
@@ -153,6 +163,13 @@ def _instance_facts(remote, body):
     return {name: value for name, value in facts.items() if value is not None}
 
 
+def _flags(remote, body):
+    """Return name -> what is known of a flag: its type, and its values where they are limited."""
+    return {"flags": {flag["name"]: {key: flag.get(key) for key in _OF_FLAGS} for flag in body.get("items") or []}}
+
+
+_OF_FLAGS = ("type", "minValue", "maxValue", "allowedStringValues", "allowedIntValues")
+
 KINDS = {
     "sql_instance": Kind(
         INSTANCE,
@@ -163,4 +180,5 @@ KINDS = {
     ),
     "sql_database": Kind(DATABASE, items="items", names=inside("instance")),
     "sql_user": Kind(USER, items="items", names=inside("instance")),
+    "sql_flags": Kind(FLAGS, names=lambda project, name, location: {"version": name}, facts=_flags, shared=True),
 }

@@ -62,29 +62,32 @@ ROLES = {
         "artifactregistry.repositories.downloadArtifacts artifactregistry.repositories.get "
         "artifactregistry.repositories.getIamPolicy artifactregistry.repositories.setIamPolicy "
         "artifactregistry.repositories.update artifactregistry.repositories.uploadArtifacts "
-        "artifactregistry.tags.get resourcemanager.projects.get",
+        "artifactregistry.tags.get artifactregistry.versions.get resourcemanager.projects.get",
     ),
     "roles/artifactregistry.editor": (
         61,
         "artifactregistry.repositories.create artifactregistry.repositories.delete "
         "artifactregistry.repositories.downloadArtifacts artifactregistry.repositories.get "
         "artifactregistry.repositories.getIamPolicy artifactregistry.repositories.update "
-        "artifactregistry.repositories.uploadArtifacts artifactregistry.tags.get resourcemanager.projects.get",
+        "artifactregistry.repositories.uploadArtifacts artifactregistry.tags.get artifactregistry.versions.get "
+        "resourcemanager.projects.get",
     ),
     "roles/artifactregistry.reader": (
         33,
         "artifactregistry.repositories.downloadArtifacts artifactregistry.repositories.get "
-        "artifactregistry.tags.get resourcemanager.projects.get",
+        "artifactregistry.tags.get artifactregistry.versions.get resourcemanager.projects.get",
     ),
     "roles/artifactregistry.viewer": (
         35,
         "artifactregistry.repositories.downloadArtifacts artifactregistry.repositories.get "
-        "artifactregistry.repositories.getIamPolicy artifactregistry.tags.get resourcemanager.projects.get",
+        "artifactregistry.repositories.getIamPolicy artifactregistry.tags.get artifactregistry.versions.get "
+        "resourcemanager.projects.get",
     ),
     "roles/artifactregistry.writer": (
         44,
         "artifactregistry.repositories.downloadArtifacts artifactregistry.repositories.get "
-        "artifactregistry.repositories.uploadArtifacts artifactregistry.tags.get resourcemanager.projects.get",
+        "artifactregistry.repositories.uploadArtifacts artifactregistry.tags.get artifactregistry.versions.get "
+        "resourcemanager.projects.get",
     ),
     "roles/cloudbuild.builds.editor": (
         10,

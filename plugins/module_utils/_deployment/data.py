@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import server
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import references, server
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 
 SECRET_READER = "roles/secretmanager.secretAccessor"
@@ -89,10 +89,12 @@ class Secrets:
 
     entries  as the role ``secrets`` takes them
     readers  bindings of a secret that the server reads
+    referenced  full resource names of the project's secrets that variables refer to and that the server reads
     """
 
     entries: list[dict[str, Any]]
     readers: list[Binding]
+    referenced: list[str]
     locations: list[str]
     adopt: bool
     managed: bool
@@ -281,6 +283,10 @@ def secrets(context: Context, artifact_uri: str) -> Secrets:
     return Secrets(
         entries=of_database + (of_login if context.login else []),
         readers=by_server,
+        referenced=[
+            f"//secretmanager.googleapis.com/{names.secret(secret_id)}"
+            for secret_id in references.read_secrets(context)
+        ],
         locations=context.secret_locations,
         adopt=context.adopts("secrets"),
         managed=not context.uses("secrets"),

@@ -15,7 +15,7 @@ MANAGED, ADOPTED, USED = "managed", "adopted", "used"
 
 
 # Checks that must succeed before a deployment starts.
-_ESSENTIAL = frozenset(("project", "permissions", "organization"))
+_ESSENTIAL = frozenset(("project", "permissions", "organization", "references"))
 
 
 @dataclass(frozen=True)

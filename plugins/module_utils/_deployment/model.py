@@ -32,6 +32,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.require
     reading,
     requirements,
 )
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import cloudsql
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets import TARGETS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import Server, Target, number
 
@@ -168,8 +169,10 @@ def compute(given: Mapping[str, Any], observed: Observed, *, action: str = "depl
     sized = _size(context, target)
     if action == "destroy":
         problems = removal.problems(context) + [item for item in problems if item.variable in _NAMING]
-    elif action == "deploy" and not problems:
-        problems = _conflicts(context) + target.problems(context, sized)
+    elif action == "deploy":
+        refused, doubted = _flags(context) if target.google else ([], [])
+        problems, warnings = [*problems, *refused], [*warnings, *doubted]
+        problems = problems or _conflicts(context) + target.problems(context, sized)
     return Computed(_deployment(context, target, sized, observed, action), problems, warnings)
 
 
@@ -211,6 +214,13 @@ def _size(context: Context, target: Target) -> sizing.Sizing:
         pool_size=context["mlflow_pool_size"],
         overflow=context["mlflow_pool_overflow"],
     )
+
+
+def _flags(context: Context) -> tuple[list[Problem], list[str]]:
+    """Return problems and warnings about database flags. Those of an instance that is only used are not set."""
+    listed = context.existing.resource("sql_flags", context.database_version) or {}
+    given = {} if context.uses("database") else context["cloudsql_flags"]
+    return cloudsql.check_listed(given, listed.get("flags") or {}, context.database_version)
 
 
 def _conflicts(context: Context) -> list[Problem]:

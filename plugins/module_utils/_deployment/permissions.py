@@ -156,6 +156,16 @@ IMAGE = Table(
         **_DELETE_BUCKET,  # the source and the logs of builds
     },
 )
+#: On the repository of a custom image. Preflight does not test them on the project: a deployer without them gets a
+#: warning.
+CUSTOM_IMAGE = Table(
+    deploy={
+        "artifactregistry.repositories.downloadArtifacts": "",
+        "artifactregistry.repositories.get": "artifactregistry.projects.locations.repositories.get",
+        "artifactregistry.tags.get": "artifactregistry.projects.locations.repositories.packages.tags.get",
+        "artifactregistry.versions.get": "artifactregistry.projects.locations.repositories.packages.versions.get",
+    }
+)
 CLOUD_BUILD = Table(
     deploy={
         "cloudbuild.builds.create": "cloudbuild.projects.locations.builds.create",
@@ -306,6 +316,7 @@ def rows(
     *,
     builds: bool = True,
     engine: str = "cloud_build",
+    custom_image: bool = False,
     iap: bool = False,
     login: bool = False,
     custom_client: bool = False,
@@ -324,6 +335,7 @@ def rows(
     :param target: the table of a target.
     :param builds: whether the image is built. A removal includes the image of an earlier build in any case.
     :param engine: a key of :data:`ENGINES`, or a container engine of the controller.
+    :param custom_image: whether the image is one of the user's own in Artifact Registry, for the documentation.
     :param iap: whether Identity-Aware Proxy protects MLflow; for a removal, and for a change from a target that it
         protected, whether its API is enabled.
     :param login: whether MLflow has its own login. Verification reads its password.
@@ -347,6 +359,7 @@ def rows(
         target,
         IMAGE if builds or action != "deploy" else None,
         ENGINES.get(engine, PUSH) if builds else None,
+        CUSTOM_IMAGE if custom_image else None,
         IAP if iap else None,
         CREDENTIALS if login or custom_client else None,
         ENABLE_APIS if enables else None,
@@ -364,7 +377,7 @@ def rows(
 
 def everything(targets: Iterable[Table]) -> tuple[str, ...]:
     """Return all permissions that any action on any of the targets needs, sorted."""
-    alone = (PROJECT, ENABLE_APIS, SERVICE_ACCOUNTS, IMAGE, PUSH, IAP, CREDENTIALS, APPLICATION)
+    alone = (PROJECT, ENABLE_APIS, SERVICE_ACCOUNTS, IMAGE, CUSTOM_IMAGE, PUSH, IAP, CREDENTIALS, APPLICATION)
     choices = (ENGINES, DATABASES, MIGRATIONS, SECRET_STORES, ARTIFACTS)
     tables = [*targets, *alone, *(table for choice in choices for table in choice.values())]
     found = {name for table in tables for action in (*ACTIONS, "retire", "client") for name in table.rows(action)}

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import references
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import requirements as _requirements
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
@@ -84,9 +85,15 @@ def resources(context: Context, target: Target) -> list[dict[str, Any]]:
         item("storage_bucket", names.bucket, anywhere),
         item("storage_bucket", names.build_bucket, anywhere),
         item("artifact_repository", names.repository),
-        *(item("secret", name) for name in _requirements.secret_names(context, all_of_them=True)),
+        *(item("secret", name) for name in _secret_names(context)),
         *(item("service_account", name) for name in (names.server_account, names.client_account, names.build_account)),
     ]
+
+
+def _secret_names(context: Context) -> list[str]:
+    """Return the ids of all secrets to which a deployment's account may have access, its own first."""
+    names = [*_requirements.secret_names(context, all_of_them=True), *references.read_secrets(context)]
+    return list(dict.fromkeys(names))
 
 
 def removal(context: Context, more: Iterable[tuple[str, str]] = ()) -> Removal:
@@ -95,6 +102,7 @@ def removal(context: Context, more: Iterable[tuple[str, str]] = ()) -> Removal:
     secrets = _requirements.secret_names(context, all_of_them=True)
     own_secrets = [name for name in secrets if existing.owned("secret", name)]
     adopted_secrets = [name for name in secrets if context.adopted("secrets", "secret", name)]
+    referenced = [name for name in references.read_secrets(context) if existing.foreign("secret", name)]
     server = existing.owned("service_account", names.server_account)
     client = existing.owned("service_account", names.client_account)
     database, bucket = existing.owned("sql_instance", names.instance), existing.owned("storage_bucket", names.bucket)
@@ -122,7 +130,8 @@ def removal(context: Context, more: Iterable[tuple[str, str]] = ()) -> Removal:
         bucket=bucket and data,
         bucket_access=bucket and not data,
         foreign_bucket_access=context.adopted("bucket", "storage_bucket", names.bucket) and (server or client),
-        secret_access=([] if data else own_secrets) + (adopted_secrets if server else []),
+        secret_access=([] if data else own_secrets)
+        + (list(dict.fromkeys([*adopted_secrets, *referenced])) if server else []),
         secrets=[{"name": name} for name in own_secrets] if data else [],
         image=bool(own_builds),
         repository_access=(

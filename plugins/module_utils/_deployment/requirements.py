@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import permissions as _permissions
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import references
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.data import Image
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import MANAGED
@@ -102,7 +103,16 @@ def resources(context: Context, target: Target, retired: Iterable[Target], image
     found += [dict(resource, adopt=context["mlflow_adopt"]) for resource in target.resources(context)]
     for other in retired:
         found += [dict(resource, adopt=True) for resource in other.resources(context)]
-    return found
+    return found + _references(context, target)
+
+
+def _references(context: Context, target: Target) -> list[dict[str, Any]]:
+    """Return what the variables refer to, which must exist, and the flags of the database where some are set."""
+    created = [] if context.uses("secrets") else secret_names(context, all_of_them=False)
+    found = references.secrets(context, created) + references.image(context, target.pullers(context))
+    if context["cloudsql_flags"] and not context.uses("database"):
+        found.append({"type": "sql_flags", "name": context.database_version, "referenced_by": "cloudsql_flags"})
+    return [{"location": "", "adopt": True, "read": []} | item for item in found]
 
 
 def secret_names(context: Context, *, all_of_them: bool) -> list[str]:

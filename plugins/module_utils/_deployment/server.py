@@ -13,6 +13,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.sizing import Sizing
 
 LATEST = "latest"
+SECRET_ENV = "mlflow_server_secret_env"
 
 
 def _flag(value: bool) -> str:
@@ -72,7 +73,7 @@ def secret_env(context: Context, *, own: bool = True) -> dict[str, str]:
             "MLFLOW_AUTH_ADMIN_PASSWORD": version(names.login_password_secret),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": version(names.login_key_secret),
         }
-    return found | (user_secret_env(context["mlflow_server_secret_env"], names.project) if own else {})
+    return found | (user_secret_env(context[SECRET_ENV], names.project) if own else {})
 
 
 def user_secret_env(given: Mapping[str, Any], project: str) -> dict[str, str]:

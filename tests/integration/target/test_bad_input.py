@@ -38,14 +38,14 @@ CASES = {
         {"cloudrun_mlflow_max_instances": "many"},
     ),
     "text": Case(
-        ("1. ", "mlflow_database_tier", "db-custom-4-3840", "2. ", "cloudsql_flags", "Did you mean max_connections?"),
+        ("1. ", "mlflow_database_tier", "db-custom-4-3840", "2. ", "cloudsql_flags", "without hyphens"),
         {
             "mlflow_access_members": "user:alice@example.com\ngroup:ml@example.com",
             "mlflow_labels": "team=ml",
             "mlflow_max_instances": "2",
             "mlflow_adopt": "no",
             "mlflow_database_tier": "db-custom-3-1000",
-            "cloudsql_flags": "max_conections=100",
+            "cloudsql_flags": "max-connections=100",
         },
     ),
     "types": Case(
@@ -145,6 +145,35 @@ CASES = {
         ("carries the name of this deployment, but not the label managed-by=mlplatform-gcp", "mlflow_adopt=true"),
         {"mlflow_bucket": "made-here"},
     ),
+    # What the variables refer to.
+    "no-secret": Case(
+        (
+            "mlflow_server_secret_env.TOKEN refers to",
+            "no-such-secret/versions/latest, which does not exist",
+            "gcloud secrets create no-such-secret",
+            "mlflow_server_secret_env.OLD refers to",
+            "and this version is DISABLED",
+            "gcloud secrets versions enable 1 --secret=disabled",
+            "mlflow_oauth_client_id_secret refers to",
+            "empty/versions/latest, which does not exist",
+        ),
+        {
+            "mlflow_server_secret_env": {"TOKEN": "no-such-secret", "OLD": "disabled", "GOOD": "enabled"},
+            "mlflow_oauth_client_id_secret": "projects/{project}/secrets/empty",
+            "mlflow_oauth_client_secret_secret": "projects/{project}/secrets/enabled",
+        },
+        project="references",
+    ),
+    "no-image": Case(
+        ("mlflow_image refers to", "mlflow:1, which does not exist", "Correct mlflow_image"),
+        {"mlflow_image": "europe-west1-docker.pkg.dev/{project}/images/mlflow:1"},
+        project="references",
+    ),
+    "no-flag": Case(
+        ("cloudsql_flags has max_conections", "Did you mean max_connections?", "work_mem", "without a unit"),
+        {"cloudsql_flags": "max_conections=100\nwork_mem=64MB"},
+        project="references",
+    ),
     "elsewhere": Case(
         ("is in europe-north1, not in europe-west1", "cannot be moved", "Set its location to europe-north1"),
         {"mlflow_bucket": "made-elsewhere", "mlflow_bucket_location": "europe-west1"},
@@ -158,9 +187,9 @@ def labels(deployment):
 
 @pytest.fixture(scope="module")
 def projects(box, see, new_project):
-    """Create `good`, with conflicting buckets; two projects without billing; one without an organization."""
+    """Create `good`, with conflicting buckets, two projects without billing, one without organization, and secrets."""
     box.latency("instant")
-    good, unpaid, unseen = new_project(), new_project(), new_project()
+    good, unpaid, unseen, references = (new_project() for _ in range(4))
     unpaid.enable("cloudbilling")
     deployer, admin = box.session(), box.session("admin@example.com")
     for project in (unpaid, unseen):
@@ -180,7 +209,32 @@ def projects(box, see, new_project):
     admin.headers["X-Goog-User-Project"] = "project-of-another-owner"
     _make_bucket(admin, "project-of-another-owner", TAKEN, location="EU")
     _make_project(deployer, "without-organization", None)
-    return {"good": good, "unpaid": unpaid, "unseen": unseen, "unorganized": see("without-organization")}
+    _make_references(references)
+    return {
+        "good": good,
+        "unpaid": unpaid,
+        "unseen": unseen,
+        "unorganized": see("without-organization"),
+        "references": references,
+    }
+
+
+def _make_references(project):
+    """Make a secret in each state, and a repository without images."""
+    project.enable("secretmanager", "artifactregistry", "sqladmin")
+    project.make_secret("enabled", "a value that is in use")
+    project.make_secret("disabled", "a value that was in use")
+    secrets = f"{_cloud.SECRETS}/{project.home}/secrets"
+    project.ask("POST", f"{secrets}/disabled/versions/1:disable", {})
+    project.make(secrets, {"replication": {"automatic": {}}}, secretId="empty")
+    project.make_repository("images")
+
+
+def _filled(value, project):
+    """Return a value of variables with the project's id in place of `{project}`."""
+    if isinstance(value, dict):
+        return {key: _filled(item, project) for key, item in value.items()}
+    return value.replace("{project}", project) if isinstance(value, str) else value
 
 
 def _make_bucket(session, project, name, **settings):
@@ -204,7 +258,10 @@ def refused(projects, controller, box, tmp_path_factory):
     key = tmp_path_factory.mktemp("viewer") / "key.json"
     key.write_text(json.dumps(_viewer(good)))
     key.chmod(0o600)
-    hosts = {name: projects[case.project].variables | case.variables for name, case in CASES.items()}
+    hosts = {
+        name: projects[case.project].variables | _filled(case.variables, projects[case.project].project)
+        for name, case in CASES.items()
+    }
     for name in ("viewer", "viewer-and-value"):
         hosts[name] |= {"gcp_service_account_file": str(key), "gcp_quota_project": ""}
     before = box.everything()

@@ -103,7 +103,8 @@ ROLE = RoleSpec(
             "cloudsql_flags",
             "dict",
             (
-                "Database flags by name, for example C(max_connections).",
+                "Database flags by name, for example C(max_connections). In a deployment, preflight compares them with"
+                " the flags that Cloud SQL has for the version.",
                 "With MySQL and binary logs C(log_bin_trust_function_creators) is on unless it is set here, or the"
                 " instance is adopted.",
             ),

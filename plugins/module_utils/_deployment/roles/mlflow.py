@@ -194,6 +194,11 @@ _SERVER = (
         (
             "A custom image, with its tag or digest. No image is built then.",
             "It must read the environment variables that the entrypoint of the role C(mlflow_image) documents.",
+            "Preflight checks that it exists if it is in Artifact Registry (C(REGION-docker.pkg.dev)). Images of other"
+            " registries, and those of remote and virtual repositories that were not pulled before, cannot be checked.",
+            "Cloud Run takes images of Artifact Registry and Docker Hub. In another project, its service agent"
+            " C(service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com) needs C(roles/artifactregistry.reader) on"
+            " the repository. On C(appengine) the server's account needs it in any project. You grant these roles.",
         ),
         default="",
         rule="image",
@@ -294,6 +299,8 @@ _SERVER = (
         (
             "Further environment variables of the server with values in Secret Manager: the secret of each, as"
             " C(projects/P/secrets/S), with or without C(/versions/V), or C(S) alone for one of this project.",
+            "Each must exist, and the version must be enabled. The deployment grants the server's account access to"
+            " secrets of its own project. You grant it access to secrets of other projects.",
         ),
         default={},
         elements="str",

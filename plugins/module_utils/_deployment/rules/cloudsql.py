@@ -11,7 +11,7 @@ https://cloud.google.com/sql/docs/postgres/machine-series-overview, and the vers
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem, shown
@@ -43,6 +43,8 @@ _CUSTOM = re.compile(r"db-custom-(?:([A-Z][0-9][A-Z]?)-)?([0-9]{1,6})-([0-9]{1,9
 _SHARED_CORE_DISK = 3062
 # Least and most of max_connections, see the pages of the flags.
 _CONNECTIONS = {"POSTGRES": (14, 262142), "MYSQL": (10, 100000)}
+_FLAG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
+_LIST = "All flags are listed by: gcloud sql flags list --database-version={}"
 # Connections for the migration and for Cloud SQL.
 _RESERVED_CONNECTIONS = 10
 
@@ -107,22 +109,60 @@ def _memory_for(cpus: int, memory: int) -> int:
 
 
 def database_flags(value: Any) -> Fault | None:
-    """Flags that one of the two engines has; which one is for `check`."""
+    """Names that a flag can have. Which flags a version has is for `check` and `check_listed`."""
     for name in value:
-        if name in flags.POSTGRES or name in flags.MYSQL:
-            continue
-        return unknown_flag(name, flags.POSTGRES | flags.MYSQL, "Cloud SQL")
+        if not _FLAG.fullmatch(name):
+            return (
+                f"and {shown(name)} cannot be the name of a database flag",
+                "Write a flag of `gcloud sql flags list`, with underscores and without hyphens.",
+            )
     return None
 
 
-def unknown_flag(name: str, known: frozenset[str], where: str) -> Fault:
-    """Return the fault for a flag that does not exist there."""
-    like_it = nearest(name, known)
-    hint = f"Did you mean {like_it}? " if like_it else ""
-    return (
-        f"and {where} has no database flag {shown(name)}",
-        f"{hint}Use a flag of `gcloud sql flags list`, or remove it.",
-    )
+def check_listed(
+    given: Mapping[str, str], listed: Mapping[str, Mapping[str, Any]], version: str
+) -> tuple[list[Problem], list[str]]:
+    """Return what is wrong with database flags according to Cloud SQL, and warnings about the rest.
+
+    :param listed: the flags of the version, as the kind ``sql_flags`` reports them; empty where they were not read.
+    """
+    known: Iterable[str] = listed or (flags.MYSQL if version.startswith("MYSQL_") else flags.POSTGRES)
+    problems, warnings = [], []
+    for name, text in given.items():
+        if name not in known:
+            like_it = nearest(name, known)
+            what = f"cloudsql_flags has {name}, which is not a known database flag of {version}."
+            next = f"{f'Did you mean {like_it}? ' if like_it else ''}{_LIST.format(version)}"
+            if listed:
+                problems.append(Problem("cloudsql_flags", what, next))
+            else:
+                warnings.append(f"{what} {next}")
+        elif listed and (fault := _flag_value(listed[name], text)):
+            what = f"cloudsql_flags sets {name} to {shown(text)}, {fault[0]}."
+            problems.append(Problem("cloudsql_flags", what, fault[1]))
+        elif listed and listed[name].get("type") == "BOOLEAN" and text.lower() not in ("on", "off"):
+            warnings.append(
+                f"cloudsql_flags sets {name} to {shown(text)}. Write on or off in quotes, as Cloud SQL does."
+            )
+    return problems, warnings
+
+
+def _flag_value(flag: Mapping[str, Any], text: str) -> Fault | None:
+    """Return what is wrong with the value of a flag that the service has described."""
+    words = flag.get("allowedStringValues") or []
+    if flag.get("type") == "STRING" and words and text.lower() not in (word.lower() for word in words):
+        return "which is not one of its values", f"Set it to one of {', '.join(words)}."
+    if flag.get("type") != "INTEGER":
+        return None
+    if not re.fullmatch(r"-?[0-9]{1,19}", text):
+        return "which is not a whole number", "Set it to a whole number, without a unit."
+    least, most = flag.get("minValue"), flag.get("maxValue")
+    single = [int(number) for number in flag.get("allowedIntValues") or []]
+    limited = least is not None and most is not None
+    if int(text) in single or (int(least) <= int(text) <= int(most) if limited else not single):
+        return None
+    ranges = [f"{least} to {most}"] if limited else []
+    return "which is not one of its values", f"Set it to {' or '.join([*ranges, *map(str, single)])}."
 
 
 def engine(values: Mapping[str, Any], derived: Mapping[str, str]) -> str:
@@ -223,12 +263,17 @@ def _backup(values: Mapping[str, Any], kind: str) -> Iterator[Problem]:
 
 
 def _flags(given: Mapping[str, str], kind: str) -> Iterator[Problem]:
-    known = {"POSTGRES": flags.POSTGRES, "MYSQL": flags.MYSQL}.get(kind)
-    engine_name = {"POSTGRES": "PostgreSQL in Cloud SQL", "MYSQL": "MySQL in Cloud SQL"}.get(kind, "")
+    own, others, title = {
+        "POSTGRES": (flags.POSTGRES, flags.MYSQL, "PostgreSQL"),
+        "MYSQL": (flags.MYSQL, flags.POSTGRES, "MySQL"),
+    }.get(kind, (frozenset(), frozenset(), ""))
     for name in given:
-        if known and name not in known:
-            why, next = unknown_flag(name, known, engine_name)
-            yield Problem("cloudsql_flags", f"cloudsql_flags is {shown(dict(given))}, {why}.", next)
+        if name in others and name not in own:
+            yield Problem(
+                "cloudsql_flags",
+                f"cloudsql_flags has {name}, which is no database flag of {title}.",
+                "Remove it, or use a flag of `gcloud sql flags list` with the version of your database.",
+            )
     text = given.get("max_connections")
     if text is None:
         return

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Names of the database flags of Cloud SQL.
+"""Names of database flags of Cloud SQL, all versions together.
 
-Sources: https://cloud.google.com/sql/docs/postgres/flags and https://cloud.google.com/sql/docs/mysql/flags, all
-versions together: whether a flag exists in one version is for the service to say.
+Sources: https://cloud.google.com/sql/docs/postgres/flags and https://cloud.google.com/sql/docs/mysql/flags. The names
+need not be complete. The service has the list of a version, which preflight reads where it can. Without that list, a
+name that is missing here is a warning.
 """
 
 from __future__ import annotations

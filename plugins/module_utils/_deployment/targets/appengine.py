@@ -309,4 +309,5 @@ TARGET = Target(
     problems=problems,
     bindings=bindings,
     clients=_default_accounts,
+    pullers=lambda context: [context.names.member(context.names.server_account)],
 )

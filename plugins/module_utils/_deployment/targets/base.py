@@ -77,6 +77,7 @@ class Target:
     problems     (context, sizing) -> what would fail in view of what exists
     bindings     context -> further roles on the bucket of artifacts
     clients      context -> further members that may connect to the database
+    pullers      context -> members besides Cloud Run's service agent that pull a custom image
     """
 
     name: str
@@ -96,6 +97,7 @@ class Target:
     google: bool = True
     bindings: Callable[[Context], list[Item]] = _nothing
     clients: Callable[[Context], list[str]] = _nothing
+    pullers: Callable[[Context], list[str]] = _nothing
 
 
 def number(value: Any, default: int) -> int:

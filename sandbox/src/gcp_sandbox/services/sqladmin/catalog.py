@@ -174,6 +174,19 @@ def fits(name: str, edition: str, version: str) -> bool:
 _CONNECTIONS = ((120, 1000), (60, 800), (30, 600), (15, 500), (7.5, 400), (6, 200), (3.75, 100), (1.7, 50), (0, 25))
 
 
+# Flags of extensions and of Cloud SQL itself -> (type, whether the database restarts). The servers here keep them
+# without a meaning (cloud.google.com/sql/docs/postgres/flags#list-flags-postgres).
+EXTENSION_FLAGS = {
+    "cloudsql.enable_pg_cron": ("BOOLEAN", True),
+    "cloudsql.enable_pgaudit": ("BOOLEAN", True),
+    "cloudsql.enable_pglogical": ("BOOLEAN", True),
+    "cloudsql.iam_authentication": ("BOOLEAN", False),
+    "cloudsql.logical_decoding": ("BOOLEAN", True),
+    "cron.database_name": ("STRING", True),
+    "pgaudit.log": ("STRING", False),
+}
+
+
 # Those of MySQL on machines that share their CPU, and on all others (cloud.google.com/sql/docs/mysql/flags#mysql-m).
 _MYSQL_CONNECTIONS = {"db-f1-micro": 250, "db-g1-small": 1000}
 _MYSQL_MAX = 4000

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gcp_sandbox.backends.sql import Flag
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.denials import IamFacts
 from gcp_sandbox.gateway.service import method
@@ -50,9 +51,12 @@ class SqlAdmin(Instances, Databases, Users, Backups):
     def list_flags(self, call: Call) -> dict[str, Any]:
         """What the servers here take. MySQL's flags are not known before the first such server was made."""
         version = call.query.get("databaseVersion") or "POSTGRES_16"
-        known = self.sandbox.sql.engine(version).flags(version) or {}
+        known = list((self.sandbox.sql.engine(version).flags(version) or {}).values())
+        if known and catalog.is_postgres(version):
+            own = {name: Flag(name, kind, restart) for name, (kind, restart) in catalog.EXTENSION_FLAGS.items()}
+            known += [own[name] for name in own.keys() - {flag.name for flag in known}]
         items = []
-        for flag in known.values():
+        for flag in sorted(known, key=lambda flag: flag.name):
             item = {
                 "kind": "sql#flag",
                 "appliesTo": [version],

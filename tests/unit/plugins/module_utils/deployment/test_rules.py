@@ -121,8 +121,7 @@ BAD = [
     ("cloudsql_maintenance_window", {"hour": 24}, ("23",)),
     ("cloudsql_maintenance_window", {"update_track": "early"}, ("canary, stable or week5",)),
     ("cloudsql_maintenance_window", {"minute": 5}, ("minute", "day, hour, update_track")),
-    ("cloudsql_flags", {"max_conections": 100}, ("Did you mean max_connections?",)),
-    ("cloudsql_flags", {"no_such_flag_at_all": 1}, ("no_such_flag_at_all", "gcloud sql flags list")),
+    ("cloudsql_flags", {"max-connections": 100}, ("max-connections", "without hyphens", "gcloud sql flags list")),
     ("cloudsql_flags", {"work_mem": 1}, ("MySQL", "work_mem"), {"mlflow_database_version": "MYSQL_8_0"}),
     ("cloudsql_flags", {"slow_query_log": "on"}, ("PostgreSQL",), {"mlflow_database_version": "POSTGRES_16"}),
     ("cloudsql_flags", {"max_connections": "many"}, ('"many"', "14 to 100000")),
@@ -531,6 +530,48 @@ def test_amounts():
     assert cloudrun.mebibytes("1G") == pytest.approx(953.67, 0.001)
     assert (cloudrun.mebibytes("1Ki"), cloudrun.mebibytes("x"), cloudrun.mebibytes(None)) == (1 / 1024, None, None)
     assert (cloudrun.cpus("500m"), cloudrun.cpus(2), cloudrun.cpus("x")) == (0.5, 2.0, None)
+
+
+LISTED = {
+    "max_connections": {"type": "INTEGER", "minValue": "14", "maxValue": "262143"},
+    "io_threads": {"type": "INTEGER", "allowedIntValues": ["4", "8"]},
+    "wal_compression": {"type": "STRING", "allowedStringValues": ["lz4", "zstd"]},
+    "jit": {"type": "BOOLEAN"},
+    "cost": {"type": "FLOAT"},
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"max_conections": "9"}, ("max_conections", "POSTGRES_16", "Did you mean max_connections?", "flags list")),
+        ({"work_mem": "9"}, ("work_mem", "not a known database flag of POSTGRES_16")),
+        ({"max_connections": "9"}, ('"9"', "14 to 262143")),
+        ({"max_connections": "64MB"}, ("64MB", "without a unit")),
+        ({"io_threads": "5"}, ("4 or 8",)),
+        ({"wal_compression": "gzip"}, ("gzip", "lz4, zstd")),
+    ],
+)
+def test_flags_are_checked_with_the_list_of_the_service(given, words):
+    (problem,), warnings = cloudsql.check_listed(given, LISTED, "POSTGRES_16")
+    assert problem.variable == "cloudsql_flags" and warnings == []
+    assert not [word for word in words if word not in f"{problem.what} {problem.next}"], problem
+
+
+def test_flags_that_the_service_takes():
+    given = {"max_connections": "14", "io_threads": "8", "wal_compression": "LZ4", "jit": "on", "cost": "0.5"}
+    assert cloudsql.check_listed(given, LISTED, "POSTGRES_16") == ([], [])
+    problems, (warning,) = cloudsql.check_listed({"jit": "true"}, LISTED, "POSTGRES_16")
+    assert problems == [] and "on or off" in warning
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "like"), [("MYSQL_8_0", "innodb_new_flag_2027", ""), ("POSTGRES_16", "work_men", "work_mem?")]
+)
+def test_an_unknown_flag_is_a_warning_without_the_list_of_the_service(version, name, like):
+    problems, (warning,) = cloudsql.check_listed({name: "1"}, {}, version)
+    assert problems == []
+    assert name in warning and version in warning and like in warning
 
 
 def test_flags_of_the_product_are_known():

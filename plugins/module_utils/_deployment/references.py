@@ -1,0 +1,98 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Secrets and a custom image that variables refer to and that the deployment does not create."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.server import (
+    LATEST,
+    SECRET_ENV,
+    user_secret_env,
+)
+
+_ARTIFACT_REGISTRY = re.compile(r"[a-z0-9-]+-docker\.pkg\.dev/(?P<project>([^/]*\.[^/]*/)?[^/]+)/[^/]+/.+")
+# Pulls the images of services and jobs: https://cloud.google.com/run/docs/deploying#other-projects
+_PULLER = "serviceAccount:service-{number}@serverless-robot-prod.iam.gserviceaccount.com"
+
+
+def _read_by_server(context: Context) -> Iterator[tuple[str, str]]:
+    """Yield (variable, full name of a version) of the secrets that the server reads."""
+    for name, version in user_secret_env(context[SECRET_ENV], context.project).items():
+        yield f"{SECRET_ENV}.{name}", version
+    if context.uses("secrets"):
+        names = context.names
+        used = {"mlflow_database_password_secret": names.password_secret}
+        if context.login:
+            used["mlflow_login_username_secret"] = names.login_username_secret
+            used["mlflow_login_password_secret"] = names.login_password_secret
+            used["mlflow_login_key_secret"] = names.login_key_secret
+        for variable, secret_id in used.items():
+            yield variable, f"{names.secret(secret_id)}/versions/{LATEST}"
+
+
+def _read_by_deployer(context: Context) -> Iterator[tuple[str, str]]:
+    if context.iap and context.custom_client:
+        for variable in ("mlflow_oauth_client_id_secret", "mlflow_oauth_client_secret_secret"):
+            if context[variable]:
+                yield variable, context[variable]
+    for user in context["cloudsql_users"]:
+        if user.get("password_secret"):
+            yield f"cloudsql_users ({user['name']})", user["password_secret"]
+
+
+def _own_secret(context: Context, name: str) -> str:
+    """Return the id of a secret of the project; empty for one of another project."""
+    _projects, project, _secrets, secret_id = name.split("/")[:4]
+    return secret_id if project in (context.project, context.number) else ""
+
+
+def read_secrets(context: Context) -> list[str]:
+    """Return the ids of the project's secrets that the variables refer to and that the server reads."""
+    found = (_own_secret(context, name) for _variable, name in _read_by_server(context))
+    return list(dict.fromkeys(secret_id for secret_id in found if secret_id))
+
+
+def secrets(context: Context, created: Collection[str]) -> list[dict[str, Any]]:
+    """Return the versions that must exist, as ``preflight_info`` takes them.
+
+    :param created: ids of the secrets that the deployment itself creates.
+    """
+    variables: dict[str, list[str]] = {}
+    server = context.names.member(context.names.server_account)
+    by_server = [*_read_by_server(context)]
+    for variable, name in (*by_server, *_read_by_deployer(context)):
+        version = name if "/versions/" in name else f"{name}/versions/{LATEST}"
+        own = _own_secret(context, version)
+        if not own or own not in created:
+            variables.setdefault(version, []).append(variable)
+    # The deployment grants access to the secrets of its own project.
+    others = {version for _variable, version in by_server if not _own_secret(context, version)}
+    return [
+        _item("secret_version", version, ", ".join(names), [server] if version in others else [])
+        for version, names in variables.items()
+    ]
+
+
+def image(context: Context, pullers: Iterable[str]) -> list[dict[str, Any]]:
+    """Return a custom image of Artifact Registry. Other registries have no API for it.
+
+    :param pullers: members besides Cloud Run's service agent that pull images.
+    """
+    reference = context["mlflow_image"]
+    found = _ARTIFACT_REGISTRY.fullmatch(reference)
+    if not found:
+        return []
+    other = found["project"].replace("/", ":") != context.project
+    readers = [*([_PULLER] if other else []), *pullers]
+    return [_item("docker_image" if "@" in reference else "image_tag", reference, "mlflow_image", readers)]
+
+
+def _item(kind: str, name: str, variable: str, readers: list[str]) -> dict[str, Any]:
+    return {"type": kind, "name": name, "location": "", "referenced_by": variable, "readers": readers}

@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, the mlplatform.gcp authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Judge resources that a variable refers to and that the deployment does not create: secrets and images."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A problem or a warning about a reference.
+
+    certain  whether the deployment would fail; otherwise it is a warning
+    what     the variable, what it refers to, and why that does not work
+    next     what to do
+    """
+
+    certain: bool
+    what: str
+    next: str
+
+
+@dataclass(frozen=True)
+class _Advice:
+    """What to do about a kind of resource. In the commands ``{name}`` stands for one of the resource's names.
+
+    create     when it does not exist
+    states     its state -> what to do then
+    grant      the command that lets ``{member}`` read it with ``{role}``
+    role       role that reads it
+    role_info  role that reads what preflight needs
+    """
+
+    create: str
+    grant: str
+    role: str
+    role_info: str
+    states: Any = None
+
+
+_ADD = "gcloud secrets versions add {secret} --project={project} --data-file=FILE"
+_SECRET = _Advice(
+    create=f"create it (gcloud secrets create {{secret}} --project={{project}}), and add a version ({_ADD}).",
+    states={
+        "DISABLED": "Enable it (gcloud secrets versions enable {number} --secret={secret} --project={project}), or add"
+        f" a version ({_ADD}).",
+        "DESTROYED": f"Add a version ({_ADD}).",
+    },
+    grant="gcloud secrets add-iam-policy-binding {secret} --project={project} --member={member} --role={role}",
+    role="roles/secretmanager.secretAccessor",
+    role_info="roles/secretmanager.viewer",
+)
+_IMAGE = _Advice(
+    create="push it. List the existing images with: gcloud artifacts docker images list"
+    " {location}-docker.pkg.dev/{project}/{repository} --include-tags",
+    grant="gcloud artifacts repositories add-iam-policy-binding {repository} --location={location}"
+    " --project={project} --member={member} --role={role}",
+    role="roles/artifactregistry.reader",
+    role_info="roles/artifactregistry.reader",
+)
+_ADVICE = {"secret_version": _SECRET, "image_tag": _IMAGE, "docker_image": _IMAGE}
+
+
+def judge(found, caller):
+    """Return the judgements of one :class:`Found` of an enabled API.
+
+    :param caller: the deployer as IAM policies name it.
+    """
+    variable, name = found.asked["referenced_by"], found.asked["name"]
+    advice, subject = _ADVICE.get(found.asked["type"]), f"{variable} refers to {name}"
+    if advice is None:
+        return []
+
+    def text(template, **more):
+        return template.format(**found.remote.names, **more)
+
+    def grant(member, role):
+        return text(advice.grant, member=shlex.quote(member), role=role)
+
+    if found.exists:
+        state, bad = found.kind.state(found.body)
+        if bad:
+            number = str(found.body.get("name")).rsplit("/", 1)[-1]
+            way = (advice.states or {}).get(state) or "Wait until it is enabled, or refer to another one."
+            return [Judgement(True, f"{subject}, and this version is {state}.", text(way, number=number))]
+        return [
+            Judgement(
+                False,
+                f"{subject}, and no role lets {member} read it.",
+                "Unless a group or an organization grants one, the server will not start. Once the account exists,"
+                f" grant it: {grant(member, advice.role)}",
+            )
+            for member in found.unread
+        ]
+    error = found.error or found.absent
+    if isinstance(error, _errors.PermissionDenied):
+        check = f"Check that it exists, or let preflight check it: {grant(caller, advice.role_info)}"
+        return [Judgement(False, f"{subject}, which is not readable: {error.text}", check)]
+    if isinstance(error, _errors.ApiDisabled):
+        check = f"Check that it exists. Preflight needs the API: gcloud services enable {error.service}"
+        return [Judgement(False, f"{subject}, which is not readable: {error.text}", check)]
+    if found.unlisted:
+        return [Judgement(False, f"{subject}, which was not found, and {found.unlisted}.", "Check that it exists.")]
+    if isinstance(error, _errors.NotFound):
+        return [
+            Judgement(
+                True, f"{subject}, which does not exist: {error.text}", f"Correct {variable}, or {text(advice.create)}"
+            )
+        ]
+    return [Judgement(True, f"{subject}, which could not be read: {error.message}", error.hint)]

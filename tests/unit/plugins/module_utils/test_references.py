@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Test what preflight reports of secrets and images that a variable refers to."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _survey
+from ansible_collections.mlplatform.gcp.plugins.modules import preflight_info
+
+SECRET = "https://secretmanager.googleapis.com/v1/projects/p/secrets/s"
+VERSION = "projects/p/secrets/s/versions/latest"
+REGISTRY = "https://artifactregistry.googleapis.com/v1/projects/q/locations/europe-west1/repositories/r"
+IMAGE = "europe-west1-docker.pkg.dev/q/r/team/mlflow"
+TAG, DIGEST = f"{IMAGE}:1", f"{IMAGE}@sha256:{'a' * 64}"
+AT_TAG = f"{REGISTRY}/packages/team%2Fmlflow/tags/1"
+AT_DIGEST = f"{REGISTRY}/packages/team%2Fmlflow/versions/sha256:{'a' * 64}"
+AGENT = "serviceAccount:service-{number}@serverless-robot-prod.iam.gserviceaccount.com"
+BINDING = {"role": "roles/artifactregistry.reader", "members": [AGENT.format(number=1)]}
+
+
+@pytest.fixture(autouse=True)
+def _in_order(monkeypatch):
+    """Ask one question after another: the script has an order."""
+    monkeypatch.setattr(_survey, "SIDE_BY_SIDE", 1)
+
+
+def ask(cloud, kind, name, *requests, enabled=True, **more):
+    """Run preflight for one reference; ``requests`` are (address, status, body or error's message)."""
+    api = {"secret_version": "secretmanager", "sql_flags": "sqladmin"}.get(kind, "artifactregistry")
+    service = f"{api}.googleapis.com"
+    state = {"name": f"projects/1/services/{service}", "state": "ENABLED" if enabled else "DISABLED"}
+    cloud.expect("GET", "...services:batchGet", body={"services": [state]})
+    active = {"name": "projects/1", "projectId": "p", "state": "ACTIVE", "parent": "organizations/9"}
+    cloud.expect("GET", "...v3/projects/p", body=active)
+    cloud.expect("GET", "...billingInfo", body={"billingEnabled": True})
+    if not enabled:
+        allowed = ["services.enable", "services.list", "operations.get"]
+        granted = [f"serviceusage.{name}" for name in allowed]
+        cloud.expect("POST", "...:testIamPermissions", body={"permissions": granted})
+    for address, status, answer in requests:
+        if status == 200:
+            cloud.expect("POST" if "v3/projects" in address else "GET", address, body=answer)
+        else:
+            code = {403: "PERMISSION_DENIED", 404: "NOT_FOUND"}[status]
+            cloud.expect_error("GET", address, status, code=code, message=answer)
+    variable = {"secret_version": "mlflow_server_secret_env.TOKEN", "sql_flags": "cloudsql_flags"}
+    asked = {"type": kind, "name": name, "referenced_by": variable.get(kind, "mlflow_image"), **more}
+    return cloud.run(preflight_info, services=[service], resources=[asked])
+
+
+AT_VERSION = f"{SECRET}/versions/latest"
+MISSING = [
+    ("secret_version", VERSION, [(AT_VERSION, 404, "Secret [s] not found")], ("gcloud secrets create s --project=p",)),
+    (
+        "secret_version",
+        VERSION,
+        [(AT_VERSION, 200, {"name": "projects/1/secrets/s/versions/3", "state": "DISABLED"})],
+        ("is DISABLED", "gcloud secrets versions enable 3 --secret=s --project=p"),
+    ),
+    (
+        "secret_version",
+        VERSION,
+        [(AT_VERSION, 200, {"name": "projects/1/secrets/s/versions/3", "state": "DESTROYED"})],
+        ("is DESTROYED", "gcloud secrets versions add s --project=p"),
+    ),
+    (
+        "image_tag",
+        TAG,
+        [(AT_TAG, 404, "no such tag"), (REGISTRY, 200, {"mode": "STANDARD_REPOSITORY"})],
+        ("no such tag", "Correct mlflow_image", "images list europe-west1-docker.pkg.dev/q/r"),
+    ),
+    ("image_tag", TAG, [(AT_TAG, 404, "nothing"), (REGISTRY, 404, "nothing")], ("does not exist: nothing",)),
+    ("docker_image", DIGEST, [(AT_DIGEST, 404, "nothing"), (REGISTRY, 200, {})], ("does not exist: nothing",)),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "requests", "words"), MISSING)
+def test_what_does_not_work_is_a_problem(cloud, kind, name, requests, words):
+    (problem,) = ask(cloud, kind, name, *requests)["problems"]
+    assert problem["check"] == "references"
+    variable = "mlflow_server_secret_env.TOKEN" if kind == "secret_version" else "mlflow_image"
+    assert problem["what"].startswith(f"{variable} refers to {name}, ")
+    assert not [word for word in words if word not in f"{problem['what']} {problem['next']}"], problem
+    assert cloud.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "requests", "words"),
+    [
+        ("secret_version", VERSION, [(AT_VERSION, 403, "no")], ("not readable: no", "roles/secretmanager.viewer")),
+        (
+            "image_tag",
+            TAG,
+            [(AT_TAG, 403, "no")],
+            (
+                "mlflow_image refers to",
+                "gcloud artifacts repositories add-iam-policy-binding r --location=europe-west1 --project=q"
+                " --member=serviceAccount:me@p.iam.gserviceaccount.com --role=roles/artifactregistry.reader",
+            ),
+        ),
+        (
+            "image_tag",
+            TAG,
+            [(AT_TAG, 404, "no such tag"), (REGISTRY, 200, {"mode": "REMOTE_REPOSITORY"})],
+            ("REMOTE_REPOSITORY", "were pulled before"),
+        ),
+        ("image_tag", TAG, [(AT_TAG, 404, "no such tag"), (REGISTRY, 403, "no")], ("its repository is not readable",)),
+    ],
+)
+def test_what_cannot_be_known_is_a_warning(cloud, kind, name, requests, words):
+    assert ask(cloud, kind, name, *requests)["problems"] == []
+    (warning,) = cloud.warnings
+    assert not [word for word in words if word not in warning], warning
+
+
+OWN_POLICY = ("https://cloudresourcemanager.googleapis.com/v3/projects/q:getIamPolicy", 200)
+
+
+@pytest.mark.parametrize(
+    ("policies", "warned"),
+    [
+        ([(f"{REGISTRY}:getIamPolicy", 200, {"bindings": [BINDING]})], False),
+        ([(f"{REGISTRY}:getIamPolicy", 200, {}), (*OWN_POLICY, {"bindings": [BINDING]})], False),
+        ([(f"{REGISTRY}:getIamPolicy", 200, {"bindings": [dict(BINDING, role="projects/q/roles/custom")]})], False),
+        ([(f"{REGISTRY}:getIamPolicy", 200, {}), (*OWN_POLICY, {})], True),
+        (
+            [
+                (f"{REGISTRY}:getIamPolicy", 200, {"bindings": [dict(BINDING, role="roles/run.invoker")]}),
+                (*OWN_POLICY, {}),
+            ],
+            True,
+        ),
+        ([(f"{REGISTRY}:getIamPolicy", 403, "no")], False),
+    ],
+)
+def test_what_pulls_the_image_must_have_a_role(cloud, policies, warned):
+    found = ask(cloud, "image_tag", TAG, (AT_TAG, 200, {"name": "t"}), *policies, readers=[AGENT])
+    assert found["problems"] == []
+    assert len(cloud.warnings) == warned
+    if warned:
+        assert f"no role lets {AGENT.format(number=1)} read it" in cloud.warnings[0]
+        assert "--role=roles/artifactregistry.reader" in cloud.warnings[0]
+
+
+def test_what_works_is_neither_a_problem_nor_a_warning(cloud):
+    body = {"name": "projects/1/secrets/s/versions/3", "state": "ENABLED"}
+    result = ask(cloud, "secret_version", VERSION, (AT_VERSION, 200, body))
+    assert (result["problems"], cloud.warnings, result["unanswered"]) == ([], [], [])
+    assert result["resources"][0]["state"] == "ENABLED" and result["resources"][0]["relation"] == "shared"
+
+
+def test_a_disabled_api_leaves_the_question_open(cloud):
+    result = ask(cloud, "secret_version", VERSION, enabled=False)
+    assert (result["problems"], cloud.warnings, result["unanswered"]) == ([], [], ["references"])
+
+
+def test_an_api_that_the_deployment_does_not_need_can_be_disabled(cloud):
+    cloud.expect("GET", "...services:batchGet", body={"services": []})
+    cloud.expect("GET", "...v3/projects/p", body={"name": "projects/1", "projectId": "p", "state": "ACTIVE"})
+    cloud.expect("GET", "...billingInfo", body={"billingEnabled": True})
+    cloud.expect_disabled(AT_TAG, "artifactregistry.googleapis.com")
+    asked = {"type": "image_tag", "name": TAG, "referenced_by": "mlflow_image"}
+    assert cloud.run(preflight_info, resources=[asked])["problems"] == []
+    (warning,) = cloud.warnings
+    assert "gcloud services enable artifactregistry.googleapis.com" in warning
+
+
+def test_the_flags_of_a_version(cloud):
+    items = [{"name": "jit", "type": "BOOLEAN"}, {"name": "n", "type": "INTEGER", "minValue": "1", "maxValue": "2"}]
+    body = {"items": items}
+    result = ask(cloud, "sql_flags", "POSTGRES_16", ("https://sqladmin.googleapis.com/v1/flags", 200, body))
+    assert cloud.requests[-1].query == {"databaseVersion": "POSTGRES_16"}
+    assert result["problems"] == []
+    assert result["resources"][0]["flags"]["n"]["maxValue"] == "2"

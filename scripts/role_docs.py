@@ -54,10 +54,6 @@ def paragraph(description: Iterable[str]) -> str:
     return prose(" ".join(description))
 
 
-def kind(variable: Variable) -> str:
-    return variable.type + (f" of {variable.elements}" if variable.elements else "")
-
-
 def value(default: Any) -> str:
     if default is None:
         return "unset"
@@ -87,7 +83,7 @@ def keys(variable: Variable, at: str) -> Iterator[str]:
     for inner in variable.options:
         needed = "" if inner.required else ", optional"
         text = " ".join([paragraph(inner.description), *limits(inner)])
-        yield f"<br>`{at}{inner.name}` ({kind(inner)}{needed}): {text}"
+        yield f"<br>`{at}{inner.name}` ({inner.kind}{needed}): {text}"
         yield from keys(inner, f"{at}{inner.name}.")
 
 
@@ -97,7 +93,7 @@ def row(*cells: str) -> str:
 
 def table(role: RoleSpec) -> str:
     rows = [
-        row(f"`{item.name}`", kind(item), "required" if item.required else value(item.default), meaning(item))
+        row(f"`{item.name}`", item.kind, "required" if item.required else value(item.default), meaning(item))
         for item in role.variables
     ]
     return "\n".join(["| variable | type | default | meaning |", "|---|---|---|---|", *rows])

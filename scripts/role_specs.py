@@ -58,17 +58,12 @@ def dumped(role: str, document: dict) -> str:
     return HEAD.format(role=role) + text
 
 
-def kind(variable: Variable) -> str:
-    """Return the type in words: "list of str"."""
-    return variable.type + (f" of {variable.elements}" if variable.elements else "")
-
-
 def option(variable: Variable, *, text: bool) -> dict[str, Any]:
     """Return a variable as an argument spec has it. With `text` its value may be text whatever its type."""
     raw = text and variable.type in RAW
     described = list(variable.description)
     if raw:
-        described.append(f"The type is {kind(variable)}, or text that can be read as that.")
+        described.append(f"The type is {variable.kind}, or text that can be read as that.")
     found: dict[str, Any] = {"type": "raw" if raw else variable.type}
     if variable.elements and variable.type == "list" and not raw:
         found["elements"] = variable.elements

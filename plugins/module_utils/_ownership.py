@@ -14,7 +14,7 @@ import copy
 import re
 from dataclasses import dataclass
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _plan
 
 CREATED, MANAGED, ADOPTED = "created", "managed", "adopted"
 _PAIR = re.compile(r"([a-z0-9_-]+)=([a-z0-9_-]+)")
@@ -34,11 +34,11 @@ class Labels:
 
     def read(self, remote, body):
         """Return the labels that an existing resource carries."""
-        return _at(body, self.path) or {}
+        return _plan.value_at(body, self.path.split(".")) or {}
 
     def put(self, desired, owner, new):
         """Return the desired resource with the mark: always on a new one, else where the task sets labels at all."""
-        labels = _at(desired, self.path)
+        labels = _plan.value_at(desired, self.path.split("."))
         return desired if labels is None and not new else _with(desired, self.path, dict(labels or {}, **owner))
 
     def adopted(self, desired):
@@ -183,12 +183,6 @@ def whose(labels, owner):
         return f"belongs to the deployment {other}"
     lost = ", ".join(f"{key}={value}" for key, value in owner.items() if str(labels.get(key)) != str(value))
     return f"carries the name of this deployment, but not the label {lost}"
-
-
-def _at(tree, dotted):
-    for key in dotted.split("."):
-        tree = tree.get(key) if isinstance(tree, dict) else None
-    return tree
 
 
 def _with(tree, dotted, value):

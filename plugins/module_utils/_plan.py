@@ -110,7 +110,7 @@ class Plan:
                 source, target = source[key], target.setdefault(key, {})
             value = source[path[-1]]
             if nulls and _dotted(path) in self.rules.whole:
-                value = dict(dict.fromkeys(_at(self.existing, path) or {}), **value)
+                value = dict(dict.fromkeys(value_at(self.existing, path) or {}), **value)
             target[path[-1]] = value
         return body
 
@@ -205,7 +205,8 @@ def _dotted(path):
     return ".".join(path)
 
 
-def _at(tree, path):
+def value_at(tree, path):
+    """Return the value that a sequence of keys leads to; None where a key is missing."""
     for key in path:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree

@@ -519,7 +519,7 @@ class Remote:
         if plan.action == "delete":
             query = _fill_all(resource.delete_query, self.names)
             if resource.delete_guard:
-                query[resource.delete_guard] = _value_at(plan.existing, resource.version)
+                query[resource.delete_guard] = _plan.value_at(plan.existing, resource.version.split("."))
             return client.request("DELETE", self.url, query=query or None, permission=self._permission("delete"))
         if plan.action == "create":
             query = _fill_all(resource.create_query, self.names)
@@ -546,13 +546,13 @@ class Remote:
         mask = plan.changed_paths(update.depth)
         body = plan.after if update.style == "put" else plan.patch(update.depth, nulls=update.style == "merge")
         if resource.version:
-            guard = _value_at(plan.existing, resource.version)
+            guard = _plan.value_at(plan.existing, resource.version.split("."))
             if resource.version_query:
                 query[resource.version_query] = guard
             elif guard is not None:
                 _set_at(body, resource.version, guard)
         if update.guard:
-            _set_at(body, update.guard, _value_at(plan.existing, update.guard))
+            _set_at(body, update.guard, _plan.value_at(plan.existing, update.guard.split(".")))
         if update.rewrite:
             body, mask = update.rewrite(plan, body, mask)
         if update.wrap:
@@ -592,12 +592,6 @@ def _fill(template, names, encode=True):
 
 def _fill_all(templates, names):
     return {key: _fill(value, names, encode=False) for key, value in templates.items()}
-
-
-def _value_at(tree, dotted):
-    for key in dotted.split("."):
-        tree = tree.get(key) if isinstance(tree, dict) else None
-    return tree
 
 
 def _set_at(tree, dotted, value):

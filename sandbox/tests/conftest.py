@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from gcp_sandbox.backends import mariadbbuilds
@@ -25,6 +26,9 @@ from gcp_sandbox.config import Settings
 from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.store import Store
 from gcp_sandbox.testing import Client
+from gcp_sandbox.testing import appengine as appengine_testing
+from gcp_sandbox.testing import run as run_testing
+from gcp_sandbox.testing.web import Workbench
 
 
 @pytest.fixture(scope="session")
@@ -120,6 +124,24 @@ def sandbox(settings) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
+def run(sandbox, tmp_path) -> Iterator[Workbench]:
+    """What deploys to Cloud Run, with an image."""
+    yield from _with_image(run_testing.Deployments(sandbox), tmp_path)
+
+
+@pytest.fixture
+def engine(sandbox, tmp_path) -> Iterator[Workbench]:
+    """What deploys to App Engine, with an image."""
+    yield from _with_image(appengine_testing.Deployments(sandbox), tmp_path)
+
+
+def _with_image(workbench: Workbench, folder: Path) -> Iterator[Workbench]:
+    workbench.make_image(folder / "context")
+    yield workbench
+    workbench.close()
+
+
+@pytest.fixture
 def client(sandbox) -> Client:
     """Asks the sandbox as the deployer."""
     return Client(sandbox)
@@ -139,12 +161,12 @@ class Cloud:
         subprocess.run([*self.command, "up"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     @property
-    def pid(self) -> int:
-        return json.loads(self.run("status", "--json"))["pid"]
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.run("status", "--json"))
 
     def kill(self) -> None:
         """End it without warning; `up` continues with the same state."""
-        pid = self.pid
+        pid = self.status["pid"]
         os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + 60
         while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:

@@ -15,14 +15,6 @@ BOB = "bob@example.com"
 
 
 @pytest.fixture
-def engine(sandbox, tmp_path):
-    deployments = Deployments(sandbox)
-    deployments.make_image(tmp_path / "context")
-    yield deployments
-    deployments.close()
-
-
-@pytest.fixture
 def app(engine):
     """With an application."""
     engine.create_application()

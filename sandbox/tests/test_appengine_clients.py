@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -84,7 +83,7 @@ def test_an_application_is_at_its_real_address(api, project):
 
 
 def test_the_browser_port_and_the_command_line(api, project, cloud):
-    status = json.loads(cloud.run("status", "--json"))
+    status = cloud.status
     assert {project, f"mlflow-dot-{project}"} <= set(status["deployed"])
     port = status["ports"]["browser"]
     index = requests.get(f"http://127.0.0.1:{port}/", timeout=30).text

@@ -10,7 +10,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from gcp_sandbox.gateway import tokens
 from gcp_sandbox.serving.web import WebRequest
-from gcp_sandbox.testing.appengine import Deployments
 
 ROOT = "https://iap.googleapis.com/v1"
 ACCESSOR = "roles/iap.httpsResourceAccessor"
@@ -20,12 +19,10 @@ OURS = "203.0.113.7"  # where the tests' requests come from
 
 
 @pytest.fixture
-def engine(sandbox, tmp_path):
-    deployments = Deployments(sandbox)
-    deployments.make_image(tmp_path / "context")
-    deployments.create_application()
-    yield deployments
-    deployments.close()
+def engine(engine):
+    """With an application."""
+    engine.create_application()
+    return engine
 
 
 @pytest.fixture
@@ -324,9 +321,7 @@ def enable(engine, **iap):
 
 @pytest.fixture
 def program(engine):
-    email = f"program@{engine.project.id}.iam.gserviceaccount.com"
-    engine.sandbox.identities.create_account(engine.project, email)
-    return email
+    return engine.create_account("program")
 
 
 def self_signed(engine, email, url, **claims):

@@ -9,19 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from gcp_sandbox.gateway import tokens
-from gcp_sandbox.testing.run import Deployments
 
 ROOT = "https://iap.googleapis.com/v1"
 ACCESSOR = "roles/iap.httpsResourceAccessor"
 HTML = {"Accept": "text/html,*/*"}
-
-
-@pytest.fixture
-def run(sandbox, tmp_path):
-    deployments = Deployments(sandbox)
-    deployments.make_image(tmp_path / "context")
-    yield deployments
-    deployments.close()
 
 
 @pytest.fixture
@@ -243,9 +234,7 @@ def self_signed(run, email, url, **claims):
 
 @pytest.fixture
 def program(run):
-    email = f"program@{run.project.id}.iam.gserviceaccount.com"
-    run.sandbox.identities.create_account(run.project, email)
-    return email
+    return run.create_account("program")
 
 
 def test_a_self_signed_jwt_for_the_url_lets_a_program_in(run, protected, program):

@@ -15,6 +15,7 @@ import pytest
 from gcp_sandbox.backends import mariadbbuilds
 from gcp_sandbox.backends.mariadb import MariaDb
 from gcp_sandbox.backends.sql import Configuration, Missing, SqlError, Stopped, User
+from gcp_sandbox.testing.sql import ask
 
 NAME = "proj:europe-west1:orders"
 UNPRIVILEGED = 65534
@@ -41,12 +42,6 @@ def connect(server, user="app", password=PASSWORD, database="shop", **where):
     return pymysql.connect(user=user, password=password.encode(), database=database, autocommit=True, **where)
 
 
-def ask(connection, statement):
-    with connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall()
-
-
 def test_what_serves_says_what_it_is(server, mariadb):
     (version,) = ask(connect(server), "SELECT VERSION()")[0]
     assert version == mariadb.version and "MariaDB" in version
@@ -63,7 +58,7 @@ def test_a_server_is_made_when_it_is_needed(servers):
     with pytest.raises(Missing):
         made.drop_user("root", "%")
     assert made.pid is None and made.installed_version == "MYSQL_8_0"
-    assert ask(connect(made, database=None), "SELECT 1") == ((1,),), "a connection wakes it"
+    assert ask(connect(made, database=None), "SELECT 1") == [(1,)], "a connection wakes it"
     assert made.pid and [user.name for user in made.users()] == ["app"]
     with pytest.raises(Refusal, match="Access denied"):
         connect(made, "root", "root's", None)
@@ -74,7 +69,7 @@ def test_users_come_from_hosts(parts, servers, server, settings):
     server.create_user(User("near", "127.0.0.1"), MariaDb.hash_password("x"))
     server.create_user(User("far", "10.1.2.3"), MariaDb.hash_password("x"))
     server.create_user(User("here", "localhost"), MariaDb.hash_password("x"))
-    assert ask(connect(server, "near", "x"), "SELECT USER(), CURRENT_USER()") == (("near@127.0.0.1",) * 2,)
+    assert ask(connect(server, "near", "x"), "SELECT USER(), CURRENT_USER()") == [("near@127.0.0.1",) * 2]
     with pytest.raises(Refusal, match=r"Access denied for user 'far'@'127\.0\.0\.1'"):
         connect(server, "far", "x")
     parts.iam.allowed.add("a@b")
@@ -94,7 +89,7 @@ def test_users_may_do_all_but_reach_around_the_server(server, tmp_path):
     ask(connect(server), "GRANT SELECT ON own.* TO theirs@'%'")
     for statement in "SELECT LOAD_FILE('/etc/hostname')", "SELECT 1 INTO OUTFILE '/tmp/x'", "SHUTDOWN":
         with contextlib.suppress(Refusal):
-            assert ask(connect(server), statement) == ((None,),)
+            assert ask(connect(server), statement) == [(None,)]
     assert server.pid and not Path("/tmp/x").exists()
     assert {"shop", "own"} <= {database.name for database in server.databases()}
 
@@ -128,7 +123,7 @@ def test_database_roles(server):
     ask(connect(server), "CREATE TABLE shop.t (a int)")
     ask(connect(server), "GRANT SELECT ON shop.* TO reader")
     server.create_user(User("r", "%", roles=("reader",)), MariaDb.hash_password("x"))
-    assert ask(connect(server, "r", "x"), "SELECT * FROM t") == ()
+    assert ask(connect(server, "r", "x"), "SELECT * FROM t") == []
     with pytest.raises(Refusal, match="command denied"):
         ask(connect(server, "r", "x"), "DROP TABLE t")
     assert next(user for user in server.users() if user.name == "r").roles == ("reader",)
@@ -170,7 +165,7 @@ def test_databases_are_made_changed_and_dropped(server):
     with pytest.raises(SqlError, match="Unknown collation"):
         server.create_database("d", "utf8mb4", "utf8mb4_nonsense")
     server.update_database("shop", "utf8mb4", "utf8mb4_bin")
-    assert ask(connect(server), "SELECT @@collation_database") == (("utf8mb4_bin",),)
+    assert ask(connect(server), "SELECT @@collation_database") == [("utf8mb4_bin",)]
     server.drop_database("shop")
     for change in (server.drop_database, lambda name: server.update_database(name, "utf8mb4", "utf8mb4_bin")):
         with pytest.raises(Missing):
@@ -178,9 +173,9 @@ def test_databases_are_made_changed_and_dropped(server):
 
 
 def test_a_binary_log_is_written_when_it_is_asked_for(server):
-    assert ask(connect(server), "SELECT @@log_bin") == ((0,),)
+    assert ask(connect(server), "SELECT @@log_bin") == [(0,)]
     server.configure(Configuration("MYSQL_8_0", networks=OPEN.networks, binary_log=True))
-    assert ask(connect(server), "SELECT @@log_bin, @@binlog_format") == ((1, "ROW"),)
+    assert ask(connect(server), "SELECT @@log_bin, @@binlog_format") == [(1, "ROW")]
     ask(connect(server), "CREATE TABLE t (a int)")
     assert ask(connect(server), "SHOW MASTER STATUS")[0][1] > 0
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import socket
@@ -18,6 +17,7 @@ from gcp_sandbox.backends.pgbuilds import installed, nearest
 from gcp_sandbox.backends.postgres import Postgres
 from gcp_sandbox.backends.sql import Configuration, Missing, SqlError, User
 from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.testing.sql import ask
 
 NAME = "proj:europe-west1:orders"
 UNPRIVILEGED = 65534
@@ -34,12 +34,6 @@ def server(servers) -> Postgres:
 
 def connect(server, user="app", password="pässwort 'x' %s", database="shop", host="127.0.0.1", port=None):
     return psycopg2.connect(host=host, port=port or server.port, user=user, password=password, dbname=database)
-
-
-def ask(connection, statement):
-    with contextlib.closing(connection), connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else None
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,9 @@ import threading
 import time
 
 import pytest
-from gcp_sandbox.testing.run import BASE, Deployments
+from gcp_sandbox.testing.run import BASE
 
 RUN = "//run.googleapis.com"
-
-
-@pytest.fixture
-def run(sandbox, tmp_path):
-    deployments = Deployments(sandbox)
-    deployments.make_image(tmp_path / "context")
-    yield deployments
-    deployments.close()
 
 
 def patch(run, name, body, query=""):

@@ -2,11 +2,9 @@
 """Cloud Run over the network: unmodified google-cloud-run (REST), requests, the browser port, and kill -9."""
 
 import contextlib
-import json
 import os
 import re
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -29,45 +27,8 @@ APIS = [
 HELLO, JOB = "gcr.io/cloudrun/hello", "us-docker.pkg.dev/cloudrun/container/job"
 
 
-class Daemon:
-    """A sandbox driven by its command line."""
-
-    def __init__(self, state):
-        self.command = [str(Path(sys.executable).parent / "gcp-sandbox"), "--state", str(state)]
-
-    def run(self, *arguments):
-        return subprocess.run([*self.command, *arguments], check=True, capture_output=True, text=True).stdout
-
-    def up(self):
-        # The daemon keeps its parent's pipes open: it must not get any.
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run([*self.command, "up"], check=True, **quiet)
-
-    @property
-    def status(self):
-        done = subprocess.run([*self.command, "status", "--json"], capture_output=True, text=True, check=False)
-        return json.loads(done.stdout)
-
-    def kill(self):
-        os.kill(self.status["pid"], signal.SIGKILL)
-        while self.status["running"]:
-            time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory):
-    daemon = Daemon(tmp_path_factory.mktemp("daemon") / "state")
-    daemon.up()
-    before = dict(os.environ)
-    os.environ.update(json.loads(daemon.run("env", "--json")))
-    yield daemon
-    os.environ.clear()
-    os.environ.update(before)
-    daemon.run("down")
-
-
-@pytest.fixture(scope="module")
-def session(daemon):
+def session(cloud):
     credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
     session = AuthorizedSession(credentials)
     usage = "https://serviceusage.googleapis.com/v1"
@@ -161,7 +122,7 @@ def test_an_identity_token_of_the_deployer_gets_in(services, session, parent):
     assert requests.get(service.uri, headers={"Authorization": f"Bearer {token}"}, timeout=30).status_code == 200
 
 
-def test_a_browser_without_a_proxy_signs_in_at_the_browser_port(daemon, services, session, parent):
+def test_a_browser_without_a_proxy_signs_in_at_the_browser_port(cloud, services, session, parent):
     service = deploy(services, parent, "guarded", iap_enabled=True)
     number = service.urls[0].partition("guarded-")[2].partition(".")[0]
     usage = f"https://serviceusage.googleapis.com/v1beta1/projects/{number}/services/iap.googleapis.com"
@@ -178,7 +139,7 @@ def test_a_browser_without_a_proxy_signs_in_at_the_browser_port(daemon, services
     for url, role, member in grants:
         policy = {"bindings": [{"role": role, "members": [member]}]}
         session.post(f"{url}:setIamPolicy", json={"policy": policy}).raise_for_status()
-    port = daemon.status["ports"]["browser"]
+    port = cloud.status["ports"]["browser"]
     cookies = {}
 
     def ask(method, url, **more):
@@ -206,19 +167,19 @@ def test_a_browser_without_a_proxy_signs_in_at_the_browser_port(daemon, services
     assert page.status_code == 200 and "It's running!" in page.text
 
 
-def test_instances_outlive_the_daemon_and_are_taken_over(daemon, services, parent):
+def test_instances_outlive_the_daemon_and_are_taken_over(cloud, services, parent):
     service = deploy(services, parent, "durable", invoker_iam_disabled=True)
     assert requests.get(service.uri, timeout=30).status_code == 200
     before = containers()
-    daemon.kill()
+    cloud.kill()
     assert containers() == before
-    daemon.up()
+    cloud.up()
     assert requests.get(service.uri, timeout=30).status_code == 200
     assert containers() == before
     assert services.get_service(name=service.name).terminal_condition.state.name == "CONDITION_SUCCEEDED"
 
 
-def test_a_service_reads_what_its_account_was_granted(daemon, services, session, parent):
+def test_a_service_reads_what_its_account_was_granted(cloud, services, session, parent):
     """Asked from here with what the process has: its environment and its metadata server."""
     project = os.environ["GOOGLE_CLOUD_PROJECT"]
     accounts = f"https://iam.googleapis.com/v1/projects/{project}/serviceAccounts"
@@ -265,16 +226,16 @@ def test_a_service_reads_what_its_account_was_granted(daemon, services, session,
         assert answers[0].json()["payload"]["data"] == "b3Blbg==" and answers[1].content == b"text"
 
 
-def test_the_log_of_a_service_is_shown(daemon, services, parent):
+def test_the_log_of_a_service_is_shown(cloud, services, parent):
     service = deploy(services, parent, "talking", invoker_iam_disabled=True)
     for path in ("first", "second"):
         requests.get(f"{service.uri}/{path}", timeout=30)
-    shown = daemon.run("logs", "talking")
+    shown = cloud.run("logs", "talking")
     assert "GET /first" in shown and "GET /second" in shown
-    last = daemon.run("logs", "talking", "-n", "1")
+    last = cloud.run("logs", "talking", "-n", "1")
     assert len(last.splitlines()) == 1 and "/second" in last
     following = subprocess.Popen(
-        [*daemon.command, "logs", "talking", "-f", "-n", "0"], stdout=subprocess.PIPE, text=True
+        [*cloud.command, "logs", "talking", "-f", "-n", "0"], stdout=subprocess.PIPE, text=True
     )
     try:
         deadline = time.monotonic() + 60
@@ -289,17 +250,17 @@ def test_the_log_of_a_service_is_shown(daemon, services, parent):
         following.communicate()
 
 
-def test_requests_to_services_are_listed_as_ingress(daemon, services, parent):
+def test_requests_to_services_are_listed_as_ingress(cloud, services, parent):
     service = deploy(services, parent, "counted", invoker_iam_disabled=True)
     since = str(time.time())
     for _ in range(2):
         requests.get(service.uri, timeout=30)
-    assert daemon.run("requests", "--service", "ingress", "--since", since, "--count") == "2\n"
-    assert "run.app" in daemon.run("requests", "--service", "ingress", "--since", "5m")
+    assert cloud.run("requests", "--service", "ingress", "--since", since, "--count") == "2\n"
+    assert "run.app" in cloud.run("requests", "--service", "ingress", "--since", "5m")
 
 
-def test_everything_listens_on_this_machine_only(daemon, services, session, parent):
-    """The daemon, an instance of a service with its metadata server, and a database that is open to all addresses."""
+def test_everything_listens_on_this_machine_only(cloud, services, session, parent):
+    """The cloud, an instance of a service with its metadata server, and a database that is open to all addresses."""
     service = deploy(services, parent, "listening", invoker_iam_disabled=True)
     assert requests.get(service.uri, timeout=30).status_code == 200
     project = os.environ["GOOGLE_CLOUD_PROJECT"]
@@ -310,9 +271,9 @@ def test_everything_listens_on_this_machine_only(daemon, services, session, pare
     session.post(instances, json=body).raise_for_status()
     while session.get(f"{instances}/db").json().get("state") != "RUNNABLE":
         time.sleep(0.2)
-    (database,) = daemon.status["databases"]
-    known = {*daemon.status["ports"].values(), database["port"]}
-    addresses = listening(daemon.status["state"], known)
+    (database,) = cloud.status["databases"]
+    known = {*cloud.status["ports"].values(), database["port"]}
+    addresses = listening(cloud.status["state"], known)
     assert known <= {port for _, port in addresses}
     assert len(addresses) >= len(known) + 2, "an instance and its metadata server"
     assert {address for address, _ in addresses} == {"127.0.0.1"}

@@ -6,16 +6,7 @@ from __future__ import annotations
 import json
 import time
 
-import pytest
-from gcp_sandbox.testing.run import BASE, Deployments
-
-
-@pytest.fixture
-def run(sandbox, tmp_path):
-    deployments = Deployments(sandbox)
-    deployments.make_image(tmp_path / "context")
-    yield deployments
-    deployments.close()
+from gcp_sandbox.testing.run import BASE
 
 
 def job(run, env=None, *, tasks=1, **template):

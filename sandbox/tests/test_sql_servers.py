@@ -28,6 +28,7 @@ from gcp_sandbox.backends.servers import SqlServers
 from gcp_sandbox.backends.sql import Configuration, SqlError, Stopped, User
 from gcp_sandbox.config import Settings
 from gcp_sandbox.store import Store
+from gcp_sandbox.testing.sql import ask
 
 NAME = "proj:europe-west1:orders"
 PASSWORD = "pässwort 'x' %s"
@@ -60,12 +61,6 @@ class PostgresEngine:
         return connection
 
     @staticmethod
-    def ask(connection, statement) -> list[tuple]:
-        with contextlib.closing(connection), connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-    @staticmethod
     def mounted(path: Path) -> Path:
         return path / ".s.PGSQL.5432"
 
@@ -92,12 +87,6 @@ class MariaDbEngine:
         where = {"unix_socket": str(folder)} if folder else {"host": "127.0.0.1", "port": server.port}
         # As bytes: PyMySQL takes text for Latin-1, other clients send UTF-8.
         return pymysql.connect(user=user, password=password.encode(), database=database, autocommit=True, **where)
-
-    @staticmethod
-    def ask(connection, statement) -> list[tuple]:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(statement)
-            return list(cursor.fetchall())
 
     @staticmethod
     def mounted(path: Path) -> Path:
@@ -154,7 +143,7 @@ def shared(engine, running) -> Iterator[SimpleNamespace]:
         if user.name not in ("app", engine.root):
             server.drop_user(user.name, user.host)
     server.update_user(User("app", engine.host), engine.cls.hash_password(PASSWORD))
-    engine.ask(engine.connect(server), "DROP TABLE IF EXISTS t")
+    ask(engine.connect(server), "DROP TABLE IF EXISTS t")
 
 
 @pytest.fixture
@@ -195,9 +184,9 @@ def test_networks_decide_about_tcp_without_a_restart(engine, shared):
 def test_flags_are_set_and_restart_only_where_they_must(engine, shared):
     server, pid = shared.server, shared.server.pid
     server.configure(opened(engine, **engine.live))
-    assert engine.ask(engine.connect(server), engine.shown) == [engine.live_shown] and server.pid == pid
+    assert ask(engine.connect(server), engine.shown) == [engine.live_shown] and server.pid == pid
     server.configure(opened(engine, **engine.restarting))
-    assert engine.ask(engine.connect(server), engine.shown) == [engine.restarting_shown] and server.pid != pid
+    assert ask(engine.connect(server), engine.shown) == [engine.restarting_shown] and server.pid != pid
 
 
 def test_a_configuration_that_does_not_start_is_taken_back(engine, shared):
@@ -242,18 +231,18 @@ def test_stopping_and_starting_an_instance(engine, shared):
     shared.servers.restart_dead()
     assert server.pid is None, "a server that its owner has stopped is left alone"
     server.configure(opened(engine))
-    assert engine.ask(engine.connect(server), "SELECT 1") == [(1,)]
+    assert ask(engine.connect(server), "SELECT 1") == [(1,)]
 
 
 def test_a_server_that_dies_is_started_again(engine, shared):
     server = shared.server
-    engine.ask(engine.connect(server), "CREATE TABLE t (a int)")
-    engine.ask(engine.connect(server), "INSERT INTO t VALUES (7)")
+    ask(engine.connect(server), "CREATE TABLE t (a int)")
+    ask(engine.connect(server), "INSERT INTO t VALUES (7)")
     os.kill(server.pid, signal.SIGKILL)
     deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(engine.error, psycopg2.Error, pymysql.err.MySQLError):
-            assert engine.ask(engine.connect(server), "SELECT a FROM t") == [(7,)]
+            assert ask(engine.connect(server), "SELECT a FROM t") == [(7,)]
             return
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -261,13 +250,13 @@ def test_a_server_that_dies_is_started_again(engine, shared):
 
 def test_a_backup_restores_databases_and_users(engine, shared):
     server = shared.server
-    engine.ask(engine.connect(server), "CREATE TABLE t AS SELECT 7 AS a")
+    ask(engine.connect(server), "CREATE TABLE t AS SELECT 7 AS a")
     folder = shared.servers.backups("b1")
     assert server.backup(folder) > 100_000
-    engine.ask(engine.connect(server), "UPDATE t SET a = 8")
+    ask(engine.connect(server), "UPDATE t SET a = 8")
     server.create_database("later", engine.charset, engine.other_collation)
     server.restore(folder)
-    assert engine.ask(engine.connect(server), "SELECT a FROM t") == [(7,)]
+    assert ask(engine.connect(server), "SELECT a FROM t") == [(7,)]
     names = {database.name for database in server.databases()}
     assert "shop" in names and "later" not in names
     with pytest.raises(SqlError, match="does not exist"):
@@ -305,13 +294,13 @@ def test_servers_outlive_the_daemon_and_are_adopted(engine, parts, servers, serv
     second.start()
     try:
         assert second.server(NAME).pid == pid
-        assert engine.ask(engine.connect(second.server(NAME)), "SELECT 1") == [(1,)]
+        assert ask(engine.connect(second.server(NAME)), "SELECT 1") == [(1,)]
     finally:
         second.stop()
     assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
     third = SqlServers(parts)
     third.start()
-    assert engine.ask(engine.connect(third.server(NAME)), engine.current_database) == [("shop",)]
+    assert ask(engine.connect(third.server(NAME)), engine.current_database) == [("shop",)]
     third.stop()
 
 
@@ -322,7 +311,7 @@ def test_a_creation_that_was_cut_short_is_begun_again(engine, parts, servers):
     (folder / "data" / "half").write_text("")
     again = servers.create(NAME, opened(engine), engine.cls.hash_password("root's"))
     connection = engine.connect(again, engine.root, "root's", engine.first_database)
-    assert engine.ask(connection, "SELECT 1") == [(1,)]
+    assert ask(connection, "SELECT 1") == [(1,)]
 
 
 def test_a_port_that_is_taken_meanwhile_is_changed(engine, shared):
@@ -334,7 +323,7 @@ def test_a_port_that_is_taken_meanwhile_is_changed(engine, shared):
         taken.listen()
         server.ensure()
         assert server.port != old == taken.getsockname()[1]
-        assert engine.ask(engine.connect(server), "SELECT 1") == [(1,)]
+        assert ask(engine.connect(server), "SELECT 1") == [(1,)]
         assert shared.servers.endpoint(NAME)[1] == server.port
 
 
@@ -355,12 +344,12 @@ def test_destroying_leaves_nothing(engine, parts, servers, server):
 
 
 def test_an_upgrade_keeps_the_data(engine, server):
-    engine.ask(engine.connect(server), "CREATE TABLE t AS SELECT 7 AS a")
+    ask(engine.connect(server), "CREATE TABLE t AS SELECT 7 AS a")
     server.configure(Configuration(engine.newer, networks=NETWORKS))
-    assert engine.ask(engine.connect(server), "SELECT a FROM t") == [(7,)]
+    assert ask(engine.connect(server), "SELECT a FROM t") == [(7,)]
     if engine is PostgresEngine:
         assert server.installed_version.startswith("POSTGRES_18_")
-        assert engine.ask(engine.connect(server), "SHOW server_version_num")[0][0].startswith("18")
+        assert ask(engine.connect(server), "SHOW server_version_num")[0][0].startswith("18")
 
 
 def as_unprivileged(engine, place: Path, answers) -> None:
@@ -377,7 +366,7 @@ def as_unprivileged(engine, place: Path, answers) -> None:
     try:
         server = servers.create(NAME, opened(engine), engine.cls.hash_password("root's"))
         connection = engine.connect(server, engine.root, "root's", engine.first_database)
-        found = engine.ask(connection, "SELECT VERSION()")
+        found = ask(connection, "SELECT VERSION()")
         answers.put((found, Path(f"/proc/{server.pid}").stat().st_uid, servers.home.data))
     except Exception as error:
         answers.put((repr(error), None, None))
@@ -388,7 +377,7 @@ def as_unprivileged(engine, place: Path, answers) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="without root all other tests show this")
 def test_without_root_everything_is_in_the_folders_of_the_user(engine, running):
     """That includes getting MariaDB's packages, which this user's cache does not have yet."""
-    version = engine.ask(engine.connect(running.server), "SELECT VERSION()")
+    version = ask(engine.connect(running.server), "SELECT VERSION()")
     place = Path(tempfile.mkdtemp(dir="/tmp"))
     os.chown(place, UNPRIVILEGED, UNPRIVILEGED)
     fork = multiprocessing.get_context("fork")  # the interpreter may lie where that user cannot start it again
@@ -430,7 +419,7 @@ class TestMounts:
         mounted = mount()
         assert mounted.path == engine.mounted(folder / NAME) and mounted.path.is_socket()
         through = engine.connect(shared.server, folder=folder / NAME)
-        assert len(engine.ask(through, "SELECT REPEAT('x', 5000000)")[0][0]) == 5_000_000
+        assert len(ask(through, "SELECT REPEAT('x', 5000000)")[0][0]) == 5_000_000
         resource = "//sqladmin.googleapis.com/projects/proj/instances/orders"
         assert shared.parts.iam.asked == [(self.MEMBER.email, resource, ("cloudsql.instances.connect",))]
         mounted.close()
@@ -456,7 +445,7 @@ class TestMounts:
         held = [engine.connect(shared.server, folder=folder / NAME) for _ in range(30)]
         assert len(held) == 30
         shared.server.restart()
-        assert engine.ask(engine.connect(shared.server, folder=folder / NAME), "SELECT 1") == [(1,)]
+        assert ask(engine.connect(shared.server, folder=folder / NAME), "SELECT 1") == [(1,)]
 
     def test_an_instance_may_come_later_and_its_engine_with_it(self, engine, parts, servers, settings):
         folder, said = settings.runtime / "m", []

@@ -13,6 +13,7 @@ from gcp_sandbox.backends import mariadbbuilds
 from gcp_sandbox.backends.sql import SqlError
 from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.testing import Client
+from gcp_sandbox.testing.sql import ask
 
 BASE = "https://sqladmin.googleapis.com/v1/projects/mlflow-sandbox"
 BETA = "https://sqladmin.googleapis.com/sql/v1beta4/projects/mlflow-sandbox"
@@ -67,12 +68,6 @@ class Api:
 def connect(sandbox, user, password, database="postgres", instance="db"):
     _, port = sandbox.sql.endpoint(f"mlflow-sandbox:europe-west1:{instance}")
     return psycopg2.connect(host="127.0.0.1", port=port, user=user, password=password, dbname=database)
-
-
-def ask(connection, statement):
-    with contextlib.closing(connection), connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else None
 
 
 def test_an_instance_from_creation_to_deletion(sandbox, api):
@@ -447,12 +442,6 @@ def mysql_of(sandbox, user, password, database="shop", instance="my"):
     return pymysql.connect(host="127.0.0.1", port=port, user=user, password=password, database=database)
 
 
-def ask_mysql(connection, statement):
-    with connection, connection.cursor() as cursor:  # the connection's context closes it
-        cursor.execute(statement)
-        return cursor.fetchall()
-
-
 class TestMysql:
     """Instances that MariaDB serves."""
 
@@ -466,12 +455,12 @@ class TestMysql:
         api.do("POST", "/instances/my/users", {"name": "app", "password": "pw"})
         users = [(item["name"], item["host"]) for item in api.ok("GET", BASE + "/instances/my/users")["items"]]
         assert users == [("root", "%"), ("app", "%")]
-        (said,) = ask_mysql(mysql_of(sandbox, "app", "pw"), "SELECT VERSION()")[0]
+        (said,) = ask(mysql_of(sandbox, "app", "pw"), "SELECT VERSION()")[0]
         assert "MariaDB" in said and said.startswith(version.removeprefix("MARIADB_").replace("_", "."))
         api.do("PUT", "/instances/my/users?name=app&host=%25", {"name": "app", "password": "new"})
         with pytest.raises(pymysql.err.OperationalError, match="Access denied for user 'app'"):
             mysql_of(sandbox, "app", "pw")
-        assert ask_mysql(mysql_of(sandbox, "app", "new"), "SELECT 1") == ((1,),)
+        assert ask(mysql_of(sandbox, "app", "new"), "SELECT 1") == [(1,)]
         api.do("DELETE", "/instances/my/users?name=app&host=%25")
         api.do("DELETE", "/instances/my/databases/shop")
         assert api.fails("DELETE", "/instances/my/databases/shop")[0] == 404
@@ -482,14 +471,14 @@ class TestMysql:
         flags = [{"name": "max_connections", "value": "77"}, {"name": "cloudsql_iam_authentication", "value": "on"}]
         api.insert("my", "MYSQL_8_0", ipConfiguration=OPEN, backupConfiguration=backup, databaseFlags=flags)
         api.do("POST", "/instances/my/users", {"name": "app", "password": "pw"})
-        shown = ask_mysql(mysql_of(sandbox, "app", "pw", None), "SELECT @@log_bin, @@max_connections")
-        assert shown == ((1, 77),)
+        shown = ask(mysql_of(sandbox, "app", "pw", None), "SELECT @@log_bin, @@max_connections")
+        assert shown == [(1, 77)]
         answer = api.fails("PATCH", "/instances/my", {"settings": {"databaseFlags": [{"name": "nix", "value": "1"}]}})
         assert answer[:2] == (400, "invalidFlagName")
         wrong = {"settings": {"databaseFlags": [{"name": "binlog_row_image", "value": "some"}]}}
         assert api.fails("PATCH", "/instances/my", wrong)[:2] == (400, "invalidFlagValue")
         api.do("PATCH", "/instances/my", {"settings": {"backupConfiguration": {"binaryLogEnabled": False}}})
-        assert ask_mysql(mysql_of(sandbox, "app", "pw", None), "SELECT @@log_bin") == ((0,),)
+        assert ask(mysql_of(sandbox, "app", "pw", None), "SELECT @@log_bin") == [(0,)]
 
     def test_a_standby_needs_the_binary_log(self, api):
         settings = {**ENTERPRISE, "availabilityType": "REGIONAL", "backupConfiguration": {"enabled": True}}
@@ -516,13 +505,13 @@ class TestMysql:
         api.insert("my", "MYSQL_8_0", ipConfiguration=OPEN)
         api.do("POST", "/instances/my/users", {"name": "app", "password": "pw"})
         api.do("POST", "/instances/my/databases", {"name": "shop"})
-        ask_mysql(mysql_of(sandbox, "app", "pw"), "CREATE TABLE t AS SELECT 7 AS a")
+        ask(mysql_of(sandbox, "app", "pw"), "CREATE TABLE t AS SELECT 7 AS a")
         operation = api.do("POST", "/instances/my/backupRuns", {})
         id = operation["backupContext"]["backupId"]
         api.do("DELETE", "/instances/my/databases/shop")
         context = {"restoreBackupContext": {"backupRunId": id, "instanceId": "my"}}
         api.do("POST", "/instances/my/restoreBackup", context)
-        assert ask_mysql(mysql_of(sandbox, "app", "pw"), "SELECT a FROM t") == ((7,),)
+        assert ask(mysql_of(sandbox, "app", "pw"), "SELECT a FROM t") == [(7,)]
         api.do("DELETE", "/instances/my?enableFinalBackup=true")
         (kept,) = api.ok("GET", BASE + "/backups")["backups"]
         assert int(kept["maxChargeableBytes"]) > 100_000 and kept["databaseVersion"] == "MYSQL_8_0"

@@ -89,7 +89,7 @@ def memory(pid, what):
 
 
 def test_300_mb_pass_through_without_staying_in_memory(cloud, bucket):
-    pid, source = cloud.pid, Pattern(300 * MIB)
+    pid, source = cloud.status["pid"], Pattern(300 * MIB)
     blob = bucket.blob("model.bin", chunk_size=100 * MIB)
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak starts again from here
     before = memory(pid, "VmRSS")

@@ -40,6 +40,11 @@ class Variable:
     rule: str = ""
 
     @property
+    def kind(self) -> str:
+        """Return the type in words: "list of str"."""
+        return self.type + (f" of {self.elements}" if self.elements else "")
+
+    @property
     def hidden(self) -> bool:
         """Whether values hold credentials or payloads."""
         return bool(self.no_log) or any(option.hidden for option in self.options)

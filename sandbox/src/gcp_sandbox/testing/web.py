@@ -160,6 +160,12 @@ class Workbench:
         (folder / "program.py").write_text(PROGRAM)
         self.sandbox.images.tag(self.image, self.sandbox.images.build(folder).digest)
 
+    def create_account(self, account_id: str) -> str:
+        """Create a service account in the project and return its address."""
+        email = f"{account_id}@{self.project.id}.iam.gserviceaccount.com"
+        self.sandbox.identities.create_account(self.project, email)
+        return email
+
     def close(self) -> None:
         """End the client."""
         self.web.close()

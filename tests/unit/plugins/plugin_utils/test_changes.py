@@ -5,11 +5,12 @@ import stat
 
 import pytest
 from ansible.plugins.loader import lookup_loader
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _plan
 from ansible_collections.mlplatform.gcp.plugins.plugin_utils import changes
 
 
 def entry(action="change", name="projects/p/secrets/s", fields=(), implies=(), kind="secret"):
-    return {"kind": kind, "name": name, "action": action, "fields": list(fields), "implies": list(implies)}
+    return _plan.entry(kind, name, action, fields, implies)
 
 
 def row(path, before=None, after=None):

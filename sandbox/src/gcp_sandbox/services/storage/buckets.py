@@ -30,6 +30,7 @@ from gcp_sandbox.services.storage.common import (
     condition_not_met,
     invalid,
     not_found,
+    projection_of,
     uniform,
 )
 from gcp_sandbox.services.storage.locations import MULTI_REGIONS, location_type
@@ -133,7 +134,7 @@ class Buckets(AccessControls):
         bucket = self._make(project, name, query.get("enableObjectRetention", False), body)
         self._lists(call, bucket)
         return self._render(
-            bucket, _projection(call, "full" if "acl" in body or "defaultObjectAcl" in body else "noAcl")
+            bucket, projection_of(call, "full" if "acl" in body or "defaultObjectAcl" in body else "noAcl")
         )
 
     def provide_bucket(self, project: Project, name: str, location: str) -> None:
@@ -174,7 +175,7 @@ class Buckets(AccessControls):
             return self._get_deleted(call)
         bucket = self.find_bucket(call.params["bucket"])
         self.allow(call, "storage.buckets.get", bucket)
-        projection = _projection(call, "noAcl")
+        projection = projection_of(call, "noAcl")
         if projection == "full":
             self.allow(call, "storage.buckets.getIamPolicy", bucket)
         generation = call.query.get("generation")
@@ -186,7 +187,7 @@ class Buckets(AccessControls):
     def list_buckets(self, call: Call) -> dict:
         project = self.allow_project(call, "storage.buckets.list", call.query["project"])
         kind = DELETED if call.query.get("softDeleted") else BUCKET
-        prefix, projection = call.query.get("prefix", ""), _projection(call, "noAcl")
+        prefix, projection = call.query.get("prefix", ""), projection_of(call, "noAcl")
         rows = [b for _, b in self.store.list(kind, parent=project.number, prefix=prefix) if not _expired(b)]
         page = call.page(rows, key="items", default=1000, maximum=1000)
         if "items" in page:
@@ -236,7 +237,7 @@ class Buckets(AccessControls):
         del bucket["softDeleteTime"], bucket["hardDeleteTime"]
         self._save(bucket, timestamp())
         self.sandbox.iam.set_policy(bucket_name(name), {"bindings": policy.get("bindings", [])})
-        return self._render(bucket, _projection(call, "full"))
+        return self._render(bucket, projection_of(call, "full"))
 
     @api("buckets.lockRetentionPolicy")
     def lock_retention_policy(self, call: Call) -> dict:
@@ -330,7 +331,7 @@ class Buckets(AccessControls):
         self._settle(bucket, before, now)
         self._save(bucket, now)
         self._lists(call, bucket)
-        return self._render(bucket, _projection(call, "full"))
+        return self._render(bucket, projection_of(call, "full"))
 
     def _touch(self, bucket: dict) -> None:
         self._save(bucket, timestamp())
@@ -552,10 +553,6 @@ def _taken(by_caller: bool) -> str:
         "The requested bucket name is not available. The bucket namespace is shared by all users of the system. "
         "Please select a different name and try again."
     )
-
-
-def _projection(call: Call, default: str) -> str:
-    return call.query.get("projection") or default
 
 
 def _expired(bucket: dict) -> bool:

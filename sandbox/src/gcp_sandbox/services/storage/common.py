@@ -79,6 +79,11 @@ def bucket_name(name: str) -> str:
     return f"//storage.googleapis.com/projects/_/buckets/{name}"
 
 
+def projection_of(call: Call, default: str) -> str:
+    """Return the part of a resource that the caller asks for: noAcl or full."""
+    return call.query.get("projection") or default
+
+
 def uniform(bucket: dict) -> bool:
     return bucket["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"]
 

@@ -24,6 +24,7 @@ from gcp_sandbox.services.storage.common import (
     api,
     check_conditions,
     invalid,
+    projection_of,
     uniform,
     uniform_refusal,
 )
@@ -72,7 +73,7 @@ class Objects(Access):
     def get_object(self, call: Call) -> dict | Response:
         bucket, name, query = self.find_bucket(call.params["bucket"]), call.params["object"], call.query
         if query.get("softDeleted"):
-            return self.render_object(bucket, self._soft_deleted(call, bucket), _projection(call, "noAcl"))
+            return self.render_object(bucket, self._soft_deleted(call, bucket), projection_of(call, "noAcl"))
         row = self.find_object(call, bucket, name, query.get("generation"))
         if query.get("projection") == "full":
             self.allow(call, "storage.objects.getIamPolicy", bucket, name, row)
@@ -81,7 +82,7 @@ class Objects(Access):
             return unchanged
         if query.get("alt") == "media":
             return download(call, row, self.objects.path(row))
-        return self.render_object(bucket, row, _projection(call, "noAcl"))
+        return self.render_object(bucket, row, projection_of(call, "noAcl"))
 
     @api("objects.list")
     def list_objects(self, call: Call) -> dict:
@@ -115,7 +116,7 @@ class Objects(Access):
         if page.prefixes:
             answer["prefixes"] = page.prefixes
         if page.items:
-            projection = _projection(call, "noAcl")
+            projection = projection_of(call, "noAcl")
             answer["items"] = [self.render_object(bucket, row, projection) for row in page.items]
         return answer
 
@@ -164,7 +165,7 @@ class Objects(Access):
     @api("objects.copy")
     def copy_object(self, call: Call) -> dict:
         row, bucket = self._copy(call)
-        return self.render_object(bucket, row, _projection(call, "full" if call.body.get("acl") else "noAcl"))
+        return self.render_object(bucket, row, projection_of(call, "full" if call.body.get("acl") else "noAcl"))
 
     @api("objects.rewrite")
     def rewrite_object(self, call: Call) -> dict:
@@ -179,7 +180,7 @@ class Objects(Access):
             answer["rewriteToken"] = base64.urlsafe_b64encode(token.encode()).decode()
             return answer
         row, bucket = self._copy(call)
-        projection = _projection(call, "full" if call.body.get("acl") else "noAcl")
+        projection = projection_of(call, "full" if call.body.get("acl") else "noAcl")
         resource = self.render_object(bucket, row, projection)
         return {**answer, "totalBytesRewritten": str(size), "done": True, "resource": resource}
 
@@ -192,7 +193,7 @@ class Objects(Access):
         self._refuse_held(bucket, source)
         row, _ = self._copy(call)
         self.objects.remove(bucket, source, permanently=False)
-        return self.render_object(bucket, row, _projection(call, "noAcl"))
+        return self.render_object(bucket, row, projection_of(call, "noAcl"))
 
     @api("objects.restore")
     def restore_object(self, call: Call) -> dict:
@@ -203,7 +204,7 @@ class Objects(Access):
         check_conditions(call.query, current and current["object"])
         if not call.query.get("copySourceAcl"):
             row["acl"] = self._acl(call, bucket, {}, {})
-        return self.render_object(bucket, self.objects.restore(bucket, row), _projection(call, "full"))
+        return self.render_object(bucket, self.objects.restore(bucket, row), projection_of(call, "full"))
 
     @api("objects.testIamPermissions")
     def test_object_permissions(self, call: Call) -> dict:
@@ -313,7 +314,7 @@ class Objects(Access):
             if not uniform(bucket):
                 row["acl"] = self._acl(call, bucket, body, query)
         self.objects.update(bucket, row)
-        return self.render_object(bucket, row, _projection(call, "full"))
+        return self.render_object(bucket, row, projection_of(call, "full"))
 
     def _delete_sources(self, call: Call, bucket: dict, rows: list[dict], kept: str) -> None:
         with self.store.transaction():
@@ -426,10 +427,6 @@ class Objects(Access):
             if row.get("acl"):
                 out["acl"] = [object_entry(out, entry) for entry in row["acl"]]
         return out
-
-
-def _projection(call: Call, default: str) -> str:
-    return call.query.get("projection") or default
 
 
 def _owner(call: Call) -> str:

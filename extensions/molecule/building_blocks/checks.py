@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check the resources of the building-block roles with Google's clients: verify.py PROJECT present|absent"""
-
-import sys
+"""Check the resources of the building-block roles with Google's clients."""
 
 import google.auth
 from google.api_core.exceptions import NotFound
@@ -9,11 +7,6 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import secretmanager_v1, storage
 
 NAME = "blocks-dev"
-
-
-def check(what, good):
-    print(f"{'ok    ' if good else 'FAILED'} {what}")
-    return bool(good)
 
 
 def bindings(policy):
@@ -82,12 +75,6 @@ def absent(project, session):
     )
 
 
-def main(project, state):
+def checks(project, state):
     credentials, _project = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-    session = AuthorizedSession(credentials)
-    results = [check(*item) for item in {"present": present, "absent": absent}[state](project, session)]
-    return 0 if results and all(results) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    yield from {"present": present, "absent": absent}[state](project, AuthorizedSession(credentials))

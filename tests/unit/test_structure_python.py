@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The structure of all Python of the repository: a function is written once."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import pathlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FOLDERS = (
+    "plugins",
+    "roles",
+    "scripts",
+    "extensions",
+    "clients/python/src",
+    "clients/python/tests",
+    "sandbox/src",
+    "sandbox/tests",
+    "tests",
+)
+# Nodes of the syntax tree of a body. A smaller one is one short call, such as `super().__init__(x)` and an assignment.
+LEAST = 20
+# Functions that are the same and stay so: the places, and why.
+ALLOWED = {
+    (
+        "plugins/module_utils/_deployment/rules/cloudrun.py:_memory_of",
+        "sandbox/src/gcp_sandbox/services/run/template.py:memory_of",
+    ): "Neither package can import the other, and the sandbox must not have the collection's mistakes.",
+    (
+        "tests/integration/target/test_adoption.py:TestAppEngineGuide.test_again_changes_nothing",
+        "tests/integration/target/test_adoption.py:TestCloudRunGuide.test_again_changes_nothing",
+    ): "Each uses the fixtures of its own class, which adopt different resources.",
+}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, Function]]:
+    """Yield every function with its name, which begins with the names of the classes and functions around it."""
+    for node in ast.iter_child_nodes(tree):
+        name = f"{inside}{node.name}" if isinstance(node, Function | ast.ClassDef) else ""
+        if isinstance(node, Function):
+            yield name, node
+        yield from functions(node, f"{name}." if name else inside)
+
+
+def constants(tree: ast.Module) -> dict[str, str]:
+    """Return the values that a module gives to its names, as text."""
+    return {
+        target.id: ast.dump(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+class Plain(ast.NodeTransformer):
+    """Replace a body's local names by numbers in their order, the module's constants by their values."""
+
+    def __init__(self, local: Iterable[str], values: dict[str, str]) -> None:
+        self.local, self.values = set(local), values
+        self.numbers: dict[str, str] = {}
+
+    def name(self, name: str) -> str:
+        if name in self.local:
+            return self.numbers.setdefault(name, str(len(self.numbers)))
+        return self.values.get(name, name)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Name(self.name(node.id), node.ctx)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        return ast.arg(self.name(node.arg), node.annotation)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
+        if node.name:
+            node.name = self.name(node.name)
+        return self.generic_visit(node)
+
+
+def nodes(statements: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    for statement in statements:
+        yield from ast.walk(statement)
+
+
+def statements(function: Function) -> list[ast.stmt]:
+    """Return the body without its docstring."""
+    return function.body[ast.get_docstring(function) is not None :]
+
+
+def local_names(function: Function) -> set[str]:
+    """Return the names that only the function knows: parameters, variables, and those of inner functions."""
+    found = set()
+    for node in nodes([function.args, *statements(function)]):
+        if isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            found.add(node.name)
+    return found
+
+
+def shape(function: Function, values: dict[str, str]) -> str:
+    """Return the body as text that is equal for functions that differ only in local names."""
+    plain = Plain(local_names(function), values)
+    return "\n".join(ast.dump(plain.visit(copy.deepcopy(statement))) for statement in statements(function))
+
+
+def repeated(root: pathlib.Path, folders: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return the places of each function that stands more than once: `FILE:NAME`, in order."""
+    alike = defaultdict(list)  # by the kinds of their nodes, which is cheaper than to compare all shapes
+    for path in sorted(path for folder in folders for path in (root / folder).rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        values = constants(tree)
+        for name, function in functions(tree):
+            kinds = tuple(type(node) for node in nodes(statements(function)))
+            if len(kinds) >= LEAST:
+                alike[kinds].append((f"{path.relative_to(root)}:{name}", function, values))
+    places = defaultdict(list)
+    for group in alike.values():
+        if len(group) > 1:
+            for place, function, values in group:
+                places[shape(function, values)].append(place)
+    return sorted(tuple(sorted(found)) for found in places.values() if len(found) > 1)
+
+
+def test_a_function_is_written_once():
+    found = repeated(ROOT, FOLDERS)
+    new = [" and ".join(places) for places in found if places not in ALLOWED]
+    assert not new, "the same function in two places; move it to a module that both import:\n" + "\n".join(new)
+    assert not set(ALLOWED) - set(found), "entries of ALLOWED that no longer stand twice"
+
+
+def test_every_folder_is_searched():
+    assert [folder for folder in FOLDERS if not any((ROOT / folder).rglob("*.py"))] == []
+
+
+FIRST = '''
+def first(tree, dotted):
+    """Return a value."""
+    for key in dotted.split("."):
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+'''
+METHOD = """
+class Reader:
+    def read(self, path: str, size: int = 3):
+        for part in path.split("."):
+            self = self.get(part) if isinstance(self, dict) else None
+        return self
+"""
+
+
+@pytest.mark.parametrize(
+    ("second", "again"),
+    [
+        pytest.param(FIRST, "first", id="the same"),
+        pytest.param(METHOD, "Reader.read", id="a method with other names, types and no docstring"),
+        pytest.param(f"def outer():{METHOD}".replace("\n", "\n    "), "outer.Reader.read", id="in a function"),
+        pytest.param(FIRST.replace('"."', '"/"'), "", id="another text"),
+        pytest.param(FIRST.replace("dict", "list"), "", id="another name that is not local"),
+        pytest.param(FIRST.replace("return tree", "return key"), "", id="another variable"),
+    ],
+)
+def test_a_planted_duplicate_is_found(tmp_path, second, again):
+    for name, text in (("a", FIRST), ("b", second)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "module.py").write_text(text)
+    assert repeated(tmp_path, ("a", "b")) == ([("a/module.py:first", f"b/module.py:{again}")] if again else [])
+
+
+def test_constants_count_by_their_value(tmp_path):
+    body = "def read(cloud):\n    return cloud.get(cloud.address, NAME, cloud.place, cloud.zone, cloud.home)\n"
+    for name, value in (("a", "one"), ("b", "two"), ("c", "one")):
+        (tmp_path / f"{name}.py").write_text(f"NAME = {value!r}\n{body}")
+    assert repeated(tmp_path, (".",)) == [("a.py:read", "c.py:read")]
+
+
+def test_short_functions_do_not_count(tmp_path):
+    body = "def __init__(self, sandbox, runtime):\n    super().__init__(sandbox)\n    self.runtime = runtime\n"
+    (tmp_path / "a.py").write_text(body + body)
+    assert repeated(tmp_path, (".",)) == []

@@ -20,7 +20,7 @@ demo:  ## deploy MLflow into the sandbox and verify it (target=cloudrun or targe
 down: ## stop the sandbox; its data is kept
 	@if [ -x $(BIN)/gcp-sandbox ]; then $(BIN)/gcp-sandbox down; fi
 
-clean:  ## delete the sandbox, the virtual environment and all build results
+clean:  ## delete the sandbox, the virtual environment and all build results; print the caches that are kept
 	@if [ -x $(BIN)/gcp-sandbox ]; then $(BIN)/gcp-sandbox reset; fi
 	rm -rf .sandbox $(VENV) build .cache tests/output .pytest_cache .ruff_cache .coverage .ansible collections
 	@scripts/caches.sh

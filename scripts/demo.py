@@ -104,7 +104,7 @@ Inspect          {command} status
                  {command} requests --table
                  {command} logs {how.log(deployment)}
 Change           edit {INVENTORY}, then run `{again(target)}` again
-Stop             make down     (keeps the data; `make clean` deletes everything)
+Stop             make down     (keeps the data; `make clean` deletes it)
 """
 
 

@@ -21,6 +21,7 @@ READ = ("resourcemanager.projects.get", "serviceusage.services.get")
 WAYS_OUT = {
     "SYSTEM_DISABLED": "Google has disabled it, for example for want of billing. The console says why.",
     "DISABLED": "Enable it again.",
+    "DESTROYED": "Add a version to the secret.",
     "PENDING_DELETE": "Wait until it is deleted, and run again.",
     "SUSPENDED": "Google has suspended it, for example because billing is disabled. The console has the reason.",
     "FAILED": "It does not recover. Restore its last backup into an instance of another name, or delete it"

@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import re
+
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Resource
@@ -48,8 +51,13 @@ _READERS = ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin", "
 
 def _version_names(project, name, location):
     """Return the names of a version ``projects/P/secrets/S/versions/V``, where V can be an alias or ``latest``."""
-    _projects, project, _secrets, secret, _versions, version = name.split("/")
-    return {"project": project, "secret": secret, "version": version}
+    match = re.fullmatch("projects/(?P<project>[^/]+)/secrets/(?P<secret>[^/]+)/versions/(?P<version>[^/]+)", name)
+    if not match:
+        raise UserError(
+            f"{name} is not the full name of a secret's version.",
+            "Write it as projects/PROJECT/secrets/SECRET/versions/VERSION.",
+        )
+    return match.groupdict()
 
 
 KINDS = {

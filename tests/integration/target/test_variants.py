@@ -76,7 +76,8 @@ def test_a_custom_image_runs_without_a_build(variants, controller):
     project = variants.project
     (image,) = project.list(f"{_cloud.REGISTRY}/{project.region}/repositories/wide-dev/dockerImages", "dockerImages")
     reference = f"{image['uri'].split('@')[0]}:{image['tags'][0]}"
-    own = project.variables | {"mlflow_image": reference}
+    secret = project.make_secret("own-token", "a token that only this test has")
+    own = project.variables | {"mlflow_image": reference, "mlflow_server_secret_env": {"TOKEN": "own-token"}}
     controller.run(DEPLOY, hosts={"own": own}).check()
     assert project.service("own-dev")["template"]["containers"][0]["image"].startswith(reference.split(":")[0])
     made = project.owned("own")
@@ -85,6 +86,11 @@ def test_a_custom_image_runs_without_a_build(variants, controller):
     page = project.anonymous.get(project.address("own-dev"), headers={"Authorization": f"Bearer {token}"})
     assert page.text.startswith("own-dev-0000")
     assert controller.run(DEPLOY, hosts={"own": own}).check().changed == 0
+    server = f"serviceAccount:{project.email('own-dev-server')}"
+    readers = {"roles/secretmanager.secretAccessor": [server]}
+    assert project.bindings(f"{_cloud.SECRETS}/{secret}") == readers
+    controller.run(DESTROY, hosts={"own": own}).check()
+    assert project.bindings(f"{_cloud.SECRETS}/{secret}") == {}
 
 
 def test_production_is_destroyed_with_a_final_backup_after_confirmation(variants, controller):

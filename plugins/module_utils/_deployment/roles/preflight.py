@@ -60,6 +60,8 @@ ROLE = RoleSpec(
                 Variable("adopt", "bool", ("Whether it may belong to another owner.",)),
                 Variable("read", "list", ("What to read of it besides, such as its V(policy).",), elements="str"),
                 Variable("host", "str", ("The host of a database user of MySQL.",)),
+                Variable("referenced_by", "str", ("The variable that refers to it, so that it must exist.",)),
+                Variable("readers", "list", ("Members that must be able to read it then.",), elements="str"),
             ),
         ),
         Variable(

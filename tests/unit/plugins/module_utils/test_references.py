@@ -172,3 +172,23 @@ def test_the_flags_of_a_version(cloud):
     assert cloud.requests[-1].query == {"databaseVersion": "POSTGRES_16"}
     assert result["problems"] == []
     assert result["resources"][0]["flags"]["n"]["maxValue"] == "2"
+
+
+def test_a_version_without_a_variable_is_a_resource_like_any_other(cloud):
+    body = {"name": "projects/1/secrets/s/versions/3", "state": "DESTROYED"}
+    (problem,) = ask(cloud, "secret_version", VERSION, (AT_VERSION, 200, body), referenced_by=None)["problems"]
+    assert problem["check"] == "state" and "Add a version" in problem["next"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("secret_version", "s"),
+        ("docker_image", TAG),
+        ("image_tag", f"{TAG}@sha256:{'a' * 64}"),
+        ("docker_image", "ghcr.io/a/b@sha256:0"),
+    ],
+)
+def test_what_cannot_be_a_name_is_not_read(cloud, kind, name):
+    result = ask(cloud, kind, name)
+    assert result["resources"] == [] and result["problems"] == []

@@ -128,6 +128,21 @@ def test_images(client, push):
     assert version["relatedTags"] == [tag]
 
 
+def test_a_tag_and_a_version_are_read_with_their_permissions(client, push):
+    digest = push()
+    repository = f"{API}/{PARENT}/repositories/repo"
+    package, bob = f"{repository}/packages/app", "bob@example.com"
+    denied = {"tags/v1": "artifactregistry.tags.get", f"versions/{digest}": "artifactregistry.versions.get"}
+    for path, permission in denied.items():
+        answer = client.get(f"{package}/{path}", as_=bob)
+        assert answer.status == 403 and permission in answer.json["error"]["message"]
+    policy = {"bindings": [{"role": "roles/artifactregistry.reader", "members": [f"user:{bob}"]}]}
+    client.ok("POST", f"{repository}:setIamPolicy", {"policy": policy})
+    assert [client.get(f"{package}/{path}", as_=bob).status for path in denied] == [200, 200]
+    for missing in ("tags/v2", f"versions/sha256:{'0' * 64}"):
+        assert client.get(f"{package}/{missing}", as_=bob).status == 404
+
+
 def test_tags_move_unless_the_repository_says_otherwise(client, push):
     old = push()
     new = push(image="europe-west1-docker.pkg.dev/mlflow-sandbox/repo/app:v2", name="b")

@@ -299,6 +299,17 @@ def test_replication_of_versions(make, add):
     }
 
 
+def test_the_latest_version_is_the_newest_one_in_any_state(client, base, make, add, account):
+    make()
+    add()
+    add()
+    client.ok("POST", f"{base}/secrets/s/versions/2:disable", {})
+    latest = client.ok("GET", f"{base}/secrets/s/versions/latest")
+    assert latest["name"].endswith("/versions/2") and latest["state"] == "DISABLED"
+    answer = client.get(f"{base}/secrets/s/versions/latest", as_=account)
+    assert answer.status == 403 and "secretmanager.versions.get" in answer.json["error"]["message"]
+
+
 def test_policies_decide_who_reads(client, base, make, add, account, project, sandbox):
     make()
     add()

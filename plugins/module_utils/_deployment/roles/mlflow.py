@@ -301,6 +301,8 @@ _SERVER = (
             " C(projects/P/secrets/S), with or without C(/versions/V), or C(S) alone for one of this project.",
             "Each must exist, and the version must be enabled. The deployment grants the server's account access to"
             " secrets of its own project. You grant it access to secrets of other projects.",
+            "App Engine mounts no secrets: on C(appengine) the server gets C(NAME_SECRET_NAME) with the name of the"
+            " version, and the program in the image has to read it.",
         ),
         default={},
         elements="str",

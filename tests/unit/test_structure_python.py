@@ -31,22 +31,27 @@ ALLOWED = {
         "plugins/module_utils/_deployment/rules/cloudrun.py:_memory_of",
         "sandbox/src/gcp_sandbox/services/run/template.py:memory_of",
     ): "Neither package can import the other, and the sandbox must not have the collection's mistakes.",
-    (
-        "tests/integration/target/test_adoption.py:TestAppEngineGuide.test_again_changes_nothing",
-        "tests/integration/target/test_adoption.py:TestCloudRunGuide.test_again_changes_nothing",
-    ): "Each uses the fixtures of its own class, which adopt different resources.",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, Function]]:
-    """Yield every function with its name, which begins with the names of the classes and functions around it."""
+def functions(
+    tree: ast.AST, values: dict[str, str], inside: str = ""
+) -> Iterator[tuple[str, Function, dict[str, str]]]:
+    """Yield every function with its name, which begins with the names around it, and the values of names outside."""
     for node in ast.iter_child_nodes(tree):
         name = f"{inside}{node.name}" if isinstance(node, Function | ast.ClassDef) else ""
         if isinstance(node, Function):
-            yield name, node
-        yield from functions(node, f"{name}." if name else inside)
+            yield name, node, values | (fixtures(tree) if node.name.startswith("test_") else {})
+        yield from functions(node, values, f"{name}." if name else inside)
+
+
+def fixtures(tree: ast.AST) -> dict[str, str]:
+    """Return the fixtures of a class of tests, as text: a test of another class has others under the same names."""
+    if not isinstance(tree, ast.ClassDef):
+        return {}
+    return {node.name: ast.dump(node) for node in tree.body if isinstance(node, Function) and node.decorator_list}
 
 
 def constants(tree: ast.Module) -> dict[str, str]:
@@ -61,7 +66,7 @@ def constants(tree: ast.Module) -> dict[str, str]:
 
 
 class Plain(ast.NodeTransformer):
-    """Replace a body's local names by numbers in their order, the module's constants by their values."""
+    """Replace a body's local names by numbers in their order, and names from outside by their values."""
 
     def __init__(self, local: Iterable[str], values: dict[str, str]) -> None:
         self.local, self.values = set(local), values
@@ -109,7 +114,9 @@ def local_names(function: Function) -> set[str]:
 
 def shape(function: Function, values: dict[str, str]) -> str:
     """Return the body as text that is equal for functions that differ only in local names."""
-    plain = Plain(local_names(function), values)
+    given = values.keys() & {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
+    fixed = given if function.name.startswith("test_") else set()
+    plain = Plain(local_names(function) - fixed, values)
     return "\n".join(ast.dump(plain.visit(copy.deepcopy(statement))) for statement in statements(function))
 
 
@@ -118,8 +125,7 @@ def repeated(root: pathlib.Path, folders: Iterable[str]) -> list[tuple[str, ...]
     alike = defaultdict(list)  # by the kinds of their nodes, which is cheaper than to compare all shapes
     for path in sorted(path for folder in folders for path in (root / folder).rglob("*.py")):
         tree = ast.parse(path.read_text())
-        values = constants(tree)
-        for name, function in functions(tree):
+        for name, function, values in functions(tree, constants(tree)):
             kinds = tuple(type(node) for node in nodes(statements(function)))
             if len(kinds) >= LEAST:
                 alike[kinds].append((f"{path.relative_to(root)}:{name}", function, values))
@@ -181,6 +187,14 @@ def test_constants_count_by_their_value(tmp_path):
     for name, value in (("a", "one"), ("b", "two"), ("c", "one")):
         (tmp_path / f"{name}.py").write_text(f"NAME = {value!r}\n{body}")
     assert repeated(tmp_path, (".",)) == [("a.py:read", "c.py:read")]
+
+
+def test_tests_differ_by_the_fixtures_of_their_class(tmp_path):
+    body = "    def test_again(self, deployed, run):\n        assert run(deployed.name, deployed.place, deployed.zone).changed == 0\n"
+    fixture = "    @pytest.fixture\n    def deployed(self):\n        return {}\n"
+    for name, value in (("a", 1), ("b", 2), ("c", 1)):
+        (tmp_path / f"{name}.py").write_text(f"class Test{name}:\n{fixture.format(value)}\n{body}")
+    assert repeated(tmp_path, (".",)) == [("a.py:Testa.test_again", "c.py:Testc.test_again")]
 
 
 def test_short_functions_do_not_count(tmp_path):

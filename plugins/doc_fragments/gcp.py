@@ -68,6 +68,7 @@ requirements:
   - google-auth
   - requests
 notes:
+  - An empty option of project and credentials counts as not given.
   - With a local connection the module runs inside Ansible's own process, which saves starting an interpreter for each
     task. The variable C(gcp_in_controller) set to V(false), C(become), C(async), another connection or another
     C(ansible_python_interpreter) make it run as an ordinary module.

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
+from ansible.template import Templar, trust_as_template
 from ansible.utils.display import Display
 from ansible.utils.vars import merge_hash
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _http, _shared
@@ -30,6 +32,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._module import (
     missing_library,
     public_values,
 )
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP
 from ansible_collections.mlplatform.gcp.plugins.plugin_utils import changes
 
 COLLECTION = "mlplatform.gcp"
@@ -41,6 +44,8 @@ display = Display()
 def _prepare():
     """Prepare data that all forks inherit: shared memory, TLS settings, and the modules."""
     _shared.share()
+    # The first template of a process loads all filters and tests of Ansible.
+    Templar(DataLoader()).template(trust_as_template("{{ '' | default('', true) }}"))
     if missing_library():
         return
     _http.warm_up()
@@ -63,6 +68,7 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         result = super().run(tmp, task_vars)
         name = self._task.action.rsplit(".", 1)[-1]
+        self._task.args = _given(self._task.args)
         if not self._in_controller(task_vars):
             result = merge_hash(result, self._as_module(name, task_vars))
         else:
@@ -149,6 +155,11 @@ class ActionModule(ActionBase):
         finally:
             os.environ.clear()
             os.environ.update(before)
+
+
+def _given(arguments):
+    """Return the options without empty ones of project and credentials, for which the module's fallbacks apply."""
+    return {key: value for key, value in arguments.items() if key not in GCP.arguments or value not in (None, "")}
 
 
 def reads_only(name):

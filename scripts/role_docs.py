@@ -116,7 +116,8 @@ def readme(role: RoleSpec, text: str) -> str:
         links = " and ".join(f"[{name}](../{name}/README.md)" for name in shared)
         parts += ["", f"And those of {links}, which all roles share."]
     if role.entry_points:
-        parts += ["", "## Entry points", "", "Besides `main`, for `tasks_from`; they take the same variables:", ""]
+        which = "Besides `main`, for" if role.main else "For"
+        parts += ["", "## Entry points", "", f"{which} `tasks_from`; they take the same variables:", ""]
         parts += [f"- `{entry.name}`: {paragraph(entry.description)}" for entry in role.entry_points]
     return "\n".join(parts) + "\n"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import ROLES
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import RoleSpec, Variable
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import EntryPoint, RoleSpec, Variable
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEAD = """\
@@ -83,20 +83,17 @@ def option(variable: Variable, *, text: bool) -> dict[str, Any]:
 
 
 def specs(role: RoleSpec) -> str:
-    main = {
-        "short_description": role.short_description,
-        "description": list(role.description),
-        "options": {variable.name: option(variable, text=role.text) for variable in role.variables},
-    }
-    others = {
-        entry.name: {
+    """Return the argument specs of a role. The first entry point, which is `main` if there is one, lists the variables."""
+    main = [EntryPoint("main", role.short_description, role.description)] if role.main else []
+    found = {}
+    for entry in (*main, *role.entry_points):
+        options = {} if found else {item.name: option(item, text=role.text) for item in role.variables}
+        found[entry.name] = {
             "short_description": entry.short_description,
             "description": list(entry.description),
-            "options": {},
+            "options": options,
         }
-        for entry in role.entry_points
-    }
-    return dumped(role.name, {"argument_specs": {"main": main, **others}})
+    return dumped(role.name, {"argument_specs": found})
 
 
 def defaults(role: RoleSpec) -> str:

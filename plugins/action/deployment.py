@@ -13,6 +13,8 @@ from ansible.errors import AnsibleError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import variables
 from ansible_collections.mlplatform.gcp.plugins.plugin_utils import controller
 
+controller.load("deployment")
+
 _IMAGE_CONTEXT = Path(__file__).parents[2] / "roles" / "mlflow_image" / "files"
 
 

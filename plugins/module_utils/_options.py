@@ -85,6 +85,9 @@ LABELS = Options({"labels": {"type": "dict"}})
 # Documented in the fragment mlplatform.gcp.owner.
 OWNER = Options({"owner": {"type": "dict"}, "adopt": {"type": "bool", "default": False}})
 
+# Documented in the fragment mlplatform.gcp.use.
+USE = Options({"use": {"type": "bool", "default": False}})
+
 # Documented in the fragment mlplatform.gcp.bindings.
 BINDINGS = {
     "role": {"type": "str", "required": True},
@@ -98,3 +101,11 @@ BINDINGS = {
         },
     },
 }
+
+# Documented in the fragments mlplatform.gcp.bindings and mlplatform.gcp.policy.
+POLICY = Options(
+    {
+        "bindings": {"type": "list", "elements": "dict", "options": BINDINGS},
+        "bindings_authoritative": {"type": "bool", "default": False},
+    }
+)

@@ -5,7 +5,8 @@
 """The owner of a resource: the marks of an owner on resources, and their effect on a task.
 
 A task that names an ``owner`` changes and deletes only what carries the owner's mark (*managed*), or what it may
-*adopt*. A resource without marks, such as a project, is not checked.
+*adopt*. A resource that is only *used* is neither changed nor deleted, and its owner is not asked. A resource without
+marks, such as a project, is not checked.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from dataclasses import dataclass
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _plan
 
-CREATED, MANAGED, ADOPTED = "created", "managed", "adopted"
+CREATED, MANAGED, ADOPTED, USED = "created", "managed", "adopted", "used"
+# Relations to a resource of another owner, on which no member loses a role.
+FOREIGN = (ADOPTED, USED)
 _PAIR = re.compile(r"([a-z0-9_-]+)=([a-z0-9_-]+)")
 # The values of mlflow_env in the roles.
 _ENVIRONMENTS = ("dev", "staging", "prod")

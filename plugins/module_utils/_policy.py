@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _iap
-from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import ADOPTED
+from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import FOREIGN
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
 # How long a service account that exists may be unknown to policies after it was made.
@@ -231,18 +231,18 @@ class PolicyPlan:
         return self.before != self.after
 
 
-def plan(policy, wanted, *, authoritative=False, absent=False, adopted=False):
+def plan(policy, wanted, *, authoritative=False, absent=False, foreign=False):
     """Compare bindings with a policy: pure.
 
     ``wanted`` is a list of ``{role, members, condition}``. Additive unless ``authoritative``, where the members of
     each named role (with its condition) become exactly these; a role is not touched unless it is named. ``absent``
     takes the members away, or the whole binding when it names none (or with ``authoritative``). A deleted account in
     a policy (``deleted:serviceAccount:..?uid=..``) is not the account of the same name that was made later. On an
-    ``adopted`` resource members of others stay: nothing is authoritative, and only named members are removed.
+    ``foreign`` resource members of others stay: nothing is authoritative, and only named members are removed.
     """
-    named, authoritative = {}, authoritative and not adopted
+    named, authoritative = {}, authoritative and not foreign
     for binding in wanted:
-        if absent and adopted and not binding.get("members"):
+        if absent and foreign and not binding.get("members"):
             continue
         members = named.setdefault(_key(binding), {})
         members.update({member(text): None for text in binding.get("members") or []})
@@ -295,7 +295,7 @@ def ensure(task, resource, wanted, *, authoritative=False, absent=False, relatio
     began = None
     for attempt in range(_CONFLICTS):
         policy = _read(task, address, absent)
-        step = plan(policy, wanted, authoritative=authoritative, absent=absent, adopted=relation == ADOPTED)
+        step = plan(policy, wanted, authoritative=authoritative, absent=absent, foreign=relation in FOREIGN)
         began = began or step
         result = Result.of(address.kind, address.name, began.before, began.after, title=resource)
         if relation:

@@ -354,6 +354,8 @@ class Remote:
         Joins operations in progress: of another run, of a resource that is being created or deleted, or of a
         concurrent create. ``guard(plan)`` may refuse a plan by raising. In check mode nothing is sent.
         """
+        if self.task.params.get("use"):
+            return self.used()
         first, attempt = None, 0
         while attempt < _CONFLICTS:
             existing = self.read()
@@ -384,6 +386,25 @@ class Remote:
             attempt += 1
         raise failure
 
+    def used(self):
+        """Return the :class:`Result` of a resource that is only used: neither compared nor changed.
+
+        Errors: :class:`UserError` when it does not exist, :class:`GcpError` when it is in a failed state.
+        """
+        self.relation = _ownership.USED
+        existing = self.read()
+        if existing is None:
+            raise _errors.UserError(
+                f"{self.title} does not exist, and with use: true it is not created.",
+                "Check its name and location, or set use: false (in the roles, mlflow_ownership) to have it created.",
+            )
+        self.refuse_failed(existing)
+        if self.is_pending(existing) and self.task.wait and not self.task.check_mode:
+            existing = self.settle(existing)
+        result = Result(False, {"before": {}, "after": {}}, existing)
+        result.extra["relation"] = self.relation
+        return result
+
     def _refuse_taken(self, error):
         """Raise an error for a name that exists but is not readable: it has another owner."""
         try:
@@ -405,6 +426,10 @@ class Remote:
 
     def ensure_absent(self, *, guard=None):
         """Delete the resource if it exists and return a :class:`Result`."""
+        if self.task.params.get("use"):
+            return Result(
+                False, {"before": {}, "after": {}}, extra={"msg": f"{self.title} is only used, so it stays as it is."}
+            )
         self.removing = True
         for attempt in range(_CONFLICTS):
             existing = self.read()

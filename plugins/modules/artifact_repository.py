@@ -85,12 +85,15 @@ options:
             type: list
             elements: str
 extends_documentation_fragment:
+  - mlplatform.gcp.bindings
   - mlplatform.gcp.owner
+  - mlplatform.gcp.policy
   - mlplatform.gcp.gcp
   - mlplatform.gcp.labels
   - mlplatform.gcp.state
   - mlplatform.gcp.wait
   - mlplatform.gcp.attributes
+  - mlplatform.gcp.use
 notes:
   - Needs C(artifactregistry.repositories.get), C(artifactregistry.repositories.create),
     C(artifactregistry.repositories.update) and C(artifactregistry.repositories.delete); all are in
@@ -143,9 +146,19 @@ operation:
   type: str
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _bindings
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.registry import REPOSITORY
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import (
+    GCP,
+    LABELS,
+    OWNER,
+    POLICY,
+    STATE,
+    USE,
+    WAIT,
+    Options,
+)
 
 _PREFIXES = {"type": "list", "elements": "str"}
 
@@ -153,8 +166,10 @@ OPTIONS = (
     GCP
     + LABELS
     + OWNER
+    + POLICY
     + STATE
     + WAIT
+    + USE
     + Options(
         {
             "name": {"type": "str", "required": True},
@@ -226,7 +241,10 @@ def cleanup_policy(policy):
 
 
 def run(task):
-    return task.ensure(REPOSITORY, desired(task.params), location=task.params["location"], name=task.params["name"])
+    remote = task.remote(REPOSITORY, location=task.params["location"], name=task.params["name"])
+    if task.params["state"] == "absent":
+        return remote.ensure_absent()
+    return _bindings.ensure(task, remote, remote.ensure(desired(task.params)))
 
 
 def main():

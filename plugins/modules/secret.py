@@ -79,6 +79,7 @@ options:
 extends_documentation_fragment:
   - mlplatform.gcp.owner
   - mlplatform.gcp.bindings
+  - mlplatform.gcp.policy
   - mlplatform.gcp.gcp
   - mlplatform.gcp.labels
   - mlplatform.gcp.state
@@ -91,9 +92,7 @@ notes:
   - Needs C(secretmanager.secrets.get), C(secretmanager.secrets.create), C(secretmanager.secrets.update) and
     C(secretmanager.secrets.delete); to make versions C(secretmanager.versions.add), C(secretmanager.versions.get),
     C(secretmanager.versions.list), C(secretmanager.versions.disable) and C(secretmanager.versions.destroy); to compose
-    them C(secretmanager.versions.access); for O(bindings) C(secretmanager.secrets.getIamPolicy) and
-    C(secretmanager.secrets.setIamPolicy). All are in C(roles/secretmanager.admin).
-  - O(bindings) are added to the secret's policy; use M(mlplatform.gcp.iam_bindings) for more.
+    them C(secretmanager.versions.access). All are in C(roles/secretmanager.admin).
 """
 
 EXAMPLES = r"""
@@ -149,14 +148,14 @@ version:
   sample: projects/my-project/secrets/mlflow-db-password/versions/1
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _policy
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _bindings
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import MADE_OF, SECRET
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import (
-    BINDINGS,
     GCP,
     LABELS,
     OWNER,
+    POLICY,
     STATE,
     Options,
 )
@@ -167,6 +166,7 @@ OPTIONS = (
     GCP
     + LABELS
     + OWNER
+    + POLICY
     + STATE
     + Options(
         {
@@ -184,7 +184,6 @@ OPTIONS = (
             "old_versions": {"type": "str", "choices": ["keep", "disable", "destroy"], "default": "keep"},
             "keep_versions": {"type": "int", "default": 2},
             "verify": {"type": "bool", "default": False},
-            "bindings": {"type": "list", "elements": "dict", "options": BINDINGS},
         },
         mutually_exclusive=(("payload", "payload_file", "generate", "template"),),
         required_by={"template_secrets": ("template",)},
@@ -217,9 +216,7 @@ def run(task):
         value = ensure_value(task, remote, result.resource, source, fresh=created)
         result.resource = value.resource or result.resource
         result.add(value)
-    if params["bindings"]:
-        full = f"//secretmanager.googleapis.com/{remote.path}"
-        result.add(_policy.ensure(task, full, params["bindings"], relation=remote.relation))
+    _bindings.ensure(task, remote, result)
     # Results are logged, and even a slow hash of a weak password must not be.
     annotations = result.resource.get("annotations") or {}
     kept = {name: value for name, value in annotations.items() if name != MADE_OF}

@@ -29,10 +29,13 @@ options:
     description: Whether the account is disabled.
     type: bool
 extends_documentation_fragment:
+  - mlplatform.gcp.bindings
   - mlplatform.gcp.owner
+  - mlplatform.gcp.policy
   - mlplatform.gcp.gcp
   - mlplatform.gcp.state
   - mlplatform.gcp.attributes
+  - mlplatform.gcp.use
 notes:
   - Needs C(iam.serviceAccounts.get), C(iam.serviceAccounts.create), C(iam.serviceAccounts.update),
     C(iam.serviceAccounts.delete), C(iam.serviceAccounts.enable) and C(iam.serviceAccounts.disable), which are in
@@ -76,16 +79,18 @@ member:
   sample: serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _bindings, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.accounts import ACCOUNT, address
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, OWNER, STATE, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, OWNER, POLICY, STATE, USE, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
 OPTIONS = (
     GCP
     + OWNER
+    + POLICY
     + STATE
+    + USE
     + Options(
         {
             "account_id": {"type": "str", "required": True},
@@ -118,8 +123,10 @@ def run(task):
         result = remote.ensure_absent()
     else:
         result = remote.ensure(desired)
-        result.add(switch(task, remote, result.resource))
+        if not params["use"]:
+            result.add(switch(task, remote, result.resource))
         result.resource.setdefault("email", email)
+        _bindings.ensure(task, remote, result)
     result.extra.update({"email": email, "member": f"serviceAccount:{email}"})
     return result
 

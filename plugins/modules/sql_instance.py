@@ -147,6 +147,7 @@ extends_documentation_fragment:
   - mlplatform.gcp.state
   - mlplatform.gcp.wait
   - mlplatform.gcp.attributes
+  - mlplatform.gcp.use
 notes:
   - Needs C(cloudsql.instances.get), C(cloudsql.instances.create), C(cloudsql.instances.update) and
     C(cloudsql.instances.delete); all are in C(roles/cloudsql.admin).
@@ -229,7 +230,15 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import INSTANCE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, WAIT, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import (
+    GCP,
+    LABELS,
+    OWNER,
+    STATE,
+    USE,
+    WAIT,
+    Options,
+)
 from ansible_collections.mlplatform.gcp.plugins.module_utils._sql_instances import desired, refuse
 
 OPTIONS = (
@@ -237,6 +246,7 @@ OPTIONS = (
     + LABELS
     + OWNER
     + STATE
+    + USE
     + WAIT
     + Options(
         {

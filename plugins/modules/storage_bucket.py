@@ -85,11 +85,14 @@ options:
     type: bool
     default: false
 extends_documentation_fragment:
+  - mlplatform.gcp.bindings
   - mlplatform.gcp.owner
+  - mlplatform.gcp.policy
   - mlplatform.gcp.gcp
   - mlplatform.gcp.labels
   - mlplatform.gcp.state
   - mlplatform.gcp.attributes
+  - mlplatform.gcp.use
 notes:
   - Needs C(storage.buckets.get), C(storage.buckets.create), C(storage.buckets.update), C(storage.buckets.delete), and
     for O(force) C(storage.objects.list) and C(storage.objects.delete); all are in C(roles/storage.admin).
@@ -136,11 +139,19 @@ resource:
 """
 
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _bindings, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.storage import BUCKET
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import (
+    GCP,
+    LABELS,
+    OWNER,
+    POLICY,
+    STATE,
+    USE,
+    Options,
+)
 
 # The last three are older names (https://cloud.google.com/storage/docs/storage-classes#legacy).
 STORAGE_CLASSES = [
@@ -157,7 +168,9 @@ OPTIONS = (
     GCP
     + LABELS
     + OWNER
+    + POLICY
     + STATE
+    + USE
     + Options(
         {
             "name": {"type": "str", "required": True},
@@ -213,10 +226,10 @@ def desired(params):
 
 
 def run(task):
-    names = {"name": task.params["name"]}
+    remote = task.remote(BUCKET, name=task.params["name"])
     if task.params["state"] == "absent":
-        return task.ensure(BUCKET, None, guard=lambda plan: empty(task), **names)
-    return task.ensure(BUCKET, desired(task.params), **names)
+        return remote.ensure_absent(guard=lambda plan: empty(task))
+    return _bindings.ensure(task, remote, remote.ensure(desired(task.params)))
 
 
 def empty(task):

@@ -4,12 +4,14 @@
 
 """The action plugin of every module; the files in plugins/action are links to this one.
 
-Ansible loads each link as a plugin of the module's name. The class is imported, so that all of them are one class and
-the preparation in ``controller`` runs once.
+Ansible loads each link as a plugin of the module's name, in its parent process. The class is imported, so that all of
+them are one class and the preparation in ``controller`` runs once.
 """
 
 from __future__ import annotations
 
-from ansible_collections.mlplatform.gcp.plugins.plugin_utils.controller import ActionModule
+from ansible_collections.mlplatform.gcp.plugins.plugin_utils.controller import ActionModule, load
+
+load(__name__.rpartition(".")[2])
 
 __all__ = ["ActionModule"]

@@ -16,7 +16,6 @@ import contextlib
 import importlib
 import os
 import sys
-from pathlib import Path
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
@@ -42,17 +41,22 @@ display = Display()
 
 
 def _prepare():
-    """Prepare data that all forks inherit: shared memory, TLS settings, and the modules."""
+    """Prepare what all forks inherit: shared memory, Ansible's filters, and TLS settings."""
     _shared.share()
     # The first template of a process loads all filters and tests of Ansible.
     Templar(DataLoader()).template(trust_as_template("{{ '' | default('', true) }}"))
     if missing_library():
         return
     _http.warm_up()
-    for path in sorted(Path(__file__).parents[1].joinpath("modules").glob("*.py")):
-        # A module that cannot be imported is reported by the task that uses it.
-        with contextlib.suppress(ImportError, SyntaxError):
-            importlib.import_module(f"{MODULES}.{path.stem}")
+
+
+def load(name):
+    """Import a module before the forks of its tasks start."""
+    if missing_library():
+        return
+    # A module that cannot be imported is reported by the task that uses it.
+    with contextlib.suppress(ImportError, SyntaxError):
+        importlib.import_module(f"{MODULES}.{name}")
 
 
 _prepare()

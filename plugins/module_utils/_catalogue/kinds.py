@@ -26,6 +26,12 @@ KINDS = {
 }
 
 
+def policy_name(remote):
+    """Return the full resource name by which the IAM policy of a resource is found."""
+    kind = next(kind for kind in KINDS.values() if kind.policy and kind.resource.path == remote.resource.path)
+    return kind.policy_name("policy", remote.names)
+
+
 def find(task, full_name):
     """Return the ``Remote`` of the resource with a full resource name; None for what the catalogue does not have."""
     for kind in KINDS.values():

@@ -17,7 +17,9 @@ TEXT = {"int": "1", "float": "0.5", "bool": "yes", "list": "a\nb", "dict": "a=b"
 
 
 def options(role):
-    return yaml.safe_load(role_specs.specs(role))["argument_specs"]["main"]["options"]
+    """Return the options of the first entry point."""
+    first, *_ = yaml.safe_load(role_specs.specs(role))["argument_specs"].values()
+    return first["options"]
 
 
 def errors(role, variables):
@@ -27,8 +29,15 @@ def errors(role, variables):
 @EVERY
 def test_every_variable_and_entry_point_is_in_the_spec(role):
     spec = yaml.safe_load(role_specs.specs(role))["argument_specs"]
-    assert list(spec) == ["main", *(entry.name for entry in role.entry_points)]
-    assert list(spec["main"]["options"]) == [variable.name for variable in role.variables]
+    assert list(spec) == ["main"] * role.main + [entry.name for entry in role.entry_points]
+    assert list(options(role)) == [variable.name for variable in role.variables]
+
+
+@EVERY
+def test_a_role_has_the_entry_point_main_when_it_has_tasks_of_its_own(role):
+    # A role has at least one entry point, so that ansible-doc shows its variables.
+    tasks = (role_specs.ROOT / "roles" / role.name / "tasks/main.yml").exists()
+    assert role.main == (tasks or not role.entry_points)
 
 
 @EVERY

@@ -16,6 +16,7 @@ ROLE = RoleSpec(
         "For targets that keep their data on Google Cloud. By itself the role does nothing.",
     ),
     variables=(),
+    main=False,
     entry_points=(
         EntryPoint(
             "start",

@@ -526,6 +526,7 @@ ROLE = RoleSpec(
     registers=("mlflow_hostname", "mlflow_status"),
     text=True,
     variables=_TARGET + _ACCESS + _SERVER + _ARTIFACTS + _DATABASE + _ACCOUNTS + _SECRETS + _DESTROY,
+    main=False,
     entry_points=(
         EntryPoint(
             "prepare",

@@ -125,6 +125,16 @@ def test_runs_as_a_module(act, probe, how):
     assert bool(act.as_module.call_args.kwargs["wrap_async"]) is ("async_val" in how)
 
 
+@pytest.mark.parametrize("empty", ["", None])
+def test_an_empty_option_of_project_and_credentials_is_not_given(act, probe, monkeypatch, empty):
+    monkeypatch.setenv("GCP_PROJECT", "from-the-environment")
+    act({"name": "x", "project": empty, "auth_kind": empty, "access_token": empty})
+    assert probe.task.params["project"] == "from-the-environment"
+    assert probe.task.params["auth_kind"] is None
+    act({"name": "", "project": empty}, transport="ssh")
+    assert act.as_module.call_args.kwargs["module_args"] == {"name": ""}
+
+
 @pytest.mark.parametrize("interpreter", [sys.executable, trust_as_template("{{ mine }}"), "auto", "", "auto_silent"])
 def test_this_interpreter_is_here(act, probe, interpreter):
     act({"name": "x"}, variables={"ansible_python_interpreter": interpreter, "mine": sys.executable})

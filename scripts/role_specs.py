@@ -83,7 +83,7 @@ def option(variable: Variable, *, text: bool) -> dict[str, Any]:
 
 
 def specs(role: RoleSpec) -> str:
-    """Return the argument specs of a role. The first entry point, which is `main` if there is one, lists the variables."""
+    """Return the argument specs of a role. The first entry point lists the variables: `main` if there is one."""
     main = [EntryPoint("main", role.short_description, role.description)] if role.main else []
     found = {}
     for entry in (*main, *role.entry_points):

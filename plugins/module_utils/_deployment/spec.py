@@ -68,8 +68,8 @@ class EntryPoint:
 class RoleSpec:
     """One role.
 
-    main         whether the role has the entry point ``main``. Ansible validates the argument spec of that entry point with
-                 a task in each run, also of a role that only others depend on.
+    main         whether the role has the entry point ``main``. Ansible validates the argument spec of that entry point
+                 with a task in each run, also of a role that only others depend on.
     registers    names of results that the role leaves for others
     target       the value of mlflow_target that this role carries out
     text         whether users set the variables, possibly as text, and preflight reads them. Ansible's own check of

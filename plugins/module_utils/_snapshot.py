@@ -27,6 +27,8 @@ SECONDS = 300
 _READING = (":getIamPolicy", ":testIamPermissions")
 # Answers with secrets in them.
 _SECRET = (":access",)
+# The kept answer about a resource that does not exist.
+_MISSING = json.dumps([False, None]).encode()
 
 
 class Stale(Exception):
@@ -45,6 +47,16 @@ def place(url):
     return parts.netloc + head + slash + (last.partition(":")[0] or last)
 
 
+def _outer(url):
+    """Return the addresses of the resource that a request concerns and of those that it is inside."""
+    scheme, _slashes, path = url.partition("//")
+    found = f"{scheme}//{place(url)}" if path else url
+    while found.count("/") > 3:
+        if found != url:
+            yield found
+        found = found.rpartition("/")[0]
+
+
 class Snapshot:
     """Kept answers as one task sees them.
 
@@ -61,14 +73,21 @@ class Snapshot:
         self.used = False
 
     def find(self, method, url, query, body):
-        """Return ``(found, body)`` of a kept answer, ``body`` None for a resource that did not exist; or None."""
+        """Return ``(found, body)`` of a kept answer, ``body`` None for a resource that did not exist; or None.
+
+        Where a resource did not exist, neither did its policy, nor what would be inside it.
+        """
         if not self.consult or self._heap is None or not is_read(method, url):
             return None
         kept = self._heap.get(self._key(method, url, query, body))
-        if kept is None:
+        if kept is not None:
+            answer = json.loads(kept)
+        elif any(self._heap.get(self._key("GET", outer, {}, None)) == _MISSING for outer in _outer(url)):
+            answer = [False, None]
+        else:
             return None
         self.used = True
-        return json.loads(kept)
+        return answer
 
     def begin(self):
         """Return what :meth:`add` needs to know of the time at which a request was sent."""
@@ -78,7 +97,7 @@ class Snapshot:
         """Keep the answer to a reading request; None for a resource that does not exist."""
         if began is None or not is_read(method, url) or url.endswith(_SECRET):
             return
-        value = json.dumps([answer is not None, answer]).encode()
+        value = _MISSING if answer is None else json.dumps([True, answer]).encode()
         self._heap.put(self._key(method, url, query, body), place(url), value, SECONDS, began)
 
     def changing(self, url):

@@ -299,6 +299,30 @@ def test_a_query_is_compared_as_it_is_sent():
     assert snapshot.find("GET", "https://a.com/p", {"v": "4"}, None) is None
 
 
+@pytest.mark.parametrize(
+    ("method", "url", "known"),
+    [
+        ("GET", BUCKET, True),
+        ("GET", f"{BUCKET}/iam", True),
+        ("POST", f"{SECRET}:getIamPolicy", True),
+        ("GET", f"{SECRET}/versions/latest", True),
+        ("GET", f"{SECRET}2", False),
+        ("GET", f"{BUCKET}2/iam", False),
+        ("GET", SECRET.rpartition("/")[0], False),
+    ],
+)
+def test_what_does_not_exist_has_no_policy_and_nothing_in_it(method, url, known):
+    keeper = Snapshot("key", shared=True)
+    keeper.keep = True
+    for missing in (BUCKET, SECRET):
+        keeper.add("GET", missing, None, None, None, keeper.begin())
+    reader = Snapshot("key", consult=True, shared=True)
+    assert reader.find(method, url, {"version": 3}, None) == ([False, None] if known and url != BUCKET else None)
+    assert reader.find(method, url, None, None) == ([False, None] if known else None)
+    reader.afresh()
+    assert reader.find(method, url, None, None) is None
+
+
 def test_values_of_secrets_are_not_kept():
     kept("https://a.com/v1/p/secrets/s/versions/1:access")
     assert known("https://a.com/v1/p/secrets/s/versions/1:access") is None

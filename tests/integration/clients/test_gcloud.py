@@ -84,15 +84,15 @@ def run(cloud, sandbox):
 
 
 @pytest.fixture(scope="module")
-def ask(run):
+def run_json(run):
     """Run gcloud and return its JSON output."""
     return lambda *arguments, **more: json.loads(run(*arguments, "--format=json", **more))
 
 
-def test_run_services(ask, cloud):
-    (listed,) = ask("run", "services", "list")
-    (regional,) = ask("run", "services", "list", f"--region={REGION}")
-    reported = ask("run", "services", "describe", "hello", f"--region={REGION}")
+def test_run_services(run_json, cloud):
+    (listed,) = run_json("run", "services", "list")
+    (regional,) = run_json("run", "services", "list", f"--region={REGION}")
+    reported = run_json("run", "services", "describe", "hello", f"--region={REGION}")
     uri = cloud.get(f"{RUN}/{cloud.region}/services/hello")["uri"]
     assert listed["status"]["url"] == regional["status"]["url"] == reported["status"]["url"] == uri
     (container,) = reported["spec"]["template"]["spec"]["containers"]
@@ -107,13 +107,13 @@ def test_run_services_as_a_table(run):
     assert "hello" in run("run", "revisions", "list", f"--region={REGION}")
 
 
-def test_sql_instances(ask, run, cloud):
-    (listed,) = ask("sql", "instances", "list")
-    reported = ask("sql", "instances", "describe", "db")
+def test_sql_instances(run_json, run, cloud):
+    (listed,) = run_json("sql", "instances", "list")
+    reported = run_json("sql", "instances", "describe", "db")
     assert listed["name"] == reported["name"] == "db"
     assert reported["connectionName"] == f"{cloud.project}:{REGION}:db"
     assert reported["state"] == "RUNNABLE"
-    assert [item["name"] for item in ask("sql", "databases", "list", "--instance=db")] == ["postgres"]
+    assert [item["name"] for item in run_json("sql", "databases", "list", "--instance=db")] == ["postgres"]
     run("sql", "databases", "create", "data", "--instance=db")
     assert cloud.get(f"{SQL}/{cloud.home}/instances/db/databases/data")
     run("sql", "instances", "patch", "db", "--database-flags=log_connections=on", "--quiet")
@@ -137,9 +137,9 @@ def test_objects(run, cloud, tmp_path):
     assert "items" not in cloud.get(f"{STORAGE}/b/{cloud.project}-objects/o")
 
 
-def test_secrets(run, ask, cloud):
+def test_secrets(run, run_json, cloud):
     assert run("secrets", "versions", "access", "latest", "--secret=word") == "the value of the secret"
-    assert [item["name"].rsplit("/", 1)[-1] for item in ask("secrets", "list")] == ["word"]
+    assert [item["name"].rsplit("/", 1)[-1] for item in run_json("secrets", "list")] == ["word"]
     cloud.grant(f"{SECRETS}/{cloud.home}/secrets/word", "roles/secretmanager.secretAccessor", "user:alice@example.com")
     cloud.grant(f"{MANAGER}/v3/{cloud.home}", "roles/serviceusage.serviceUsageConsumer", "user:alice@example.com")
     assert run("secrets", "versions", "access", "1", "--secret=word", principal="bob@example.com", fails=True)
@@ -147,10 +147,10 @@ def test_secrets(run, ask, cloud):
     assert seen == "the value of the secret"
 
 
-def test_service_accounts_and_policies(run, ask, cloud):
-    accounts = {item["email"] for item in ask("iam", "service-accounts", "list")}
+def test_service_accounts_and_policies(run, run_json, cloud):
+    accounts = {item["email"] for item in run_json("iam", "service-accounts", "list")}
     assert cloud.email("reader") in accounts
-    policy = ask("projects", "get-iam-policy", cloud.project)
+    policy = run_json("projects", "get-iam-policy", cloud.project)
     assert {"role": "roles/viewer", "members": ["user:alice@example.com"]} in policy["bindings"]
     member = f"--member=serviceAccount:{cloud.email('reader')}"
     run("projects", "add-iam-policy-binding", cloud.project, member, "--role=roles/browser", "--condition=None")
@@ -159,12 +159,12 @@ def test_service_accounts_and_policies(run, ask, cloud):
     assert bindings["roles/viewer"] == ["user:alice@example.com"]
 
 
-def test_repositories_and_builds(run, ask, cloud):
-    (repository,) = ask("artifacts", "repositories", "list")
+def test_repositories_and_builds(run, run_json, cloud):
+    (repository,) = run_json("artifacts", "repositories", "list")
     assert repository["name"] == f"{cloud.region}/repositories/images"
     place = f"{REGION}-docker.pkg.dev/{cloud.project}/images"
-    assert ask("artifacts", "docker", "images", "list", place) == []
-    assert ask("builds", "list", f"--region={REGION}") == []
+    assert run_json("artifacts", "docker", "images", "list", place) == []
+    assert run_json("builds", "list", f"--region={REGION}") == []
     context = cloud.folder / "context"
     context.mkdir()
     (context / "Dockerfile").write_text("FROM python:3-slim\nENV A=b\n")
@@ -183,34 +183,34 @@ def test_repositories_and_builds(run, ask, cloud):
             "--quiet",
         )
     assert "ENV A=b" in log and "SUCCESS" in log
-    (built,) = ask("builds", "list", f"--region={REGION}")
+    (built,) = run_json("builds", "list", f"--region={REGION}")
     assert cloud.get(f"{BUILD}/{cloud.region}/builds/{built['id']}")["status"] == "SUCCESS"
-    (image,) = ask("artifacts", "docker", "images", "list", place, "--include-tags")
+    (image,) = run_json("artifacts", "docker", "images", "list", place, "--include-tags")
     assert image["package"] == f"{place}/app"
     assert image["version"] == built["results"]["images"][0]["digest"]
 
 
-def test_app_engine(run, ask, cloud, tmp_path):
+def test_app_engine(run, run_json, cloud, tmp_path):
     run("app", "create", "--region=europe-west")
     host = f"{cloud.project}.ew.r.appspot.com"
-    shown = ask("app", "describe")
+    shown = run_json("app", "describe")
     assert shown["locationId"] == "europe-west" and shown["defaultHostname"] == host
     (tmp_path / "app.yaml").write_text(APP_YAML)
     deploy = ("app", "deploy", str(tmp_path / "app.yaml"), f"--image-url={HELLO}:latest", "--quiet")
     run(*deploy, "--version=v1")
     run(*deploy, "--version=v2", "--no-promote")
-    versions = {item["id"]: item for item in ask("app", "versions", "list")}
+    versions = {item["id"]: item for item in run_json("app", "versions", "list")}
     assert {id: item["traffic_split"] for id, item in versions.items()} == {"v1": 1.0, "v2": 0.0}
     assert versions["v1"]["environment"]["name"] == "FLEX"
     run("app", "services", "set-traffic", "default", "--splits=v1=0.25,v2=0.75", "--split-by=cookie", "--quiet")
-    split = ask("app", "services", "describe", "default")["split"]
+    split = run_json("app", "services", "describe", "default")["split"]
     assert split == {"allocations": {"v1": 0.25, "v2": 0.75}, "shardBy": "COOKIE"}
     assert run("app", "browse", "--no-launch-browser").strip() == f"https://{host}"
     page = cloud.anonymous.get(f"https://v2-dot-{host}/")
     assert page.status_code == 200 and "<code>v2</code>" in page.text
 
 
-def test_the_steps_of_the_cloud_run_guide(run, ask, cloud, tmp_path):
+def test_the_steps_of_the_cloud_run_guide(run, run_json, cloud, tmp_path):
     """Test the commands and settings of the Cloud Run guide without Terraform."""
     email = cloud.email("by-hand")
     run("iam", "service-accounts", "create", "by-hand", "--display-name=Service Account for Cloud Run running ML Flow")
@@ -238,7 +238,7 @@ def test_the_steps_of_the_cloud_run_guide(run, ask, cloud, tmp_path):
     disk = ("--storage-type=HDD", "--storage-size=10", "--no-storage-auto-increase")
     server = ("--database-version=POSTGRES_14", "--tier=db-custom-1-3840", f"--region={REGION}")
     run("sql", "instances", "create", "by-hand", *server, *disk)
-    reported = ask("sql", "instances", "describe", "by-hand")
+    reported = run_json("sql", "instances", "describe", "by-hand")
     assert (reported["state"], reported["databaseVersion"]) == ("RUNNABLE", "POSTGRES_14")
     settings = reported["settings"]
     assert (settings["tier"], settings["dataDiskType"], settings["storageAutoResize"]) == (
@@ -248,7 +248,7 @@ def test_the_steps_of_the_cloud_run_guide(run, ask, cloud, tmp_path):
     )
 
 
-def test_a_service_is_deployed_updated_and_deleted(run, ask, cloud):
+def test_a_service_is_deployed_updated_and_deleted(run, run_json, cloud):
     cloud.make_secret("handed", "to the service")
     service = f"{RUN}/{cloud.region}/services/by-hand"
     email = cloud.make_account("server-by-hand")
@@ -281,7 +281,7 @@ def test_a_service_is_deployed_updated_and_deleted(run, ask, cloud):
     assert cloud.anonymous.get(made["uri"]).ok
 
     run("run", "services", "update", "by-hand", region, "--update-env-vars=A=c")
-    reported = ask("run", "services", "describe", "by-hand", region)
+    reported = run_json("run", "services", "describe", "by-hand", region)
     assert reported["status"]["latestReadyRevisionName"] != made["latestReadyRevision"].rpartition("/")[2]
     changed = cloud.get(service)["template"]
     assert changed["containers"][0]["env"] == [{"name": "A", "value": "c"}, {"name": "B", "valueSource": source}]

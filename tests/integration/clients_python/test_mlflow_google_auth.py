@@ -111,7 +111,7 @@ def _grant_access(project: Project, invoked: str, proxied: str) -> None:
     resource = f"projects/{project.number}/iap_web/cloud_run-{REGION}/services/{proxied}"
     project.grant(f"{IAP}/{resource}", "roles/iap.httpsResourceAccessor", client)
     oauth = {"clientId": CLIENT_ID, "clientSecret": "GOCSPX-of-the-tests"}
-    project.ask("PATCH", f"{IAP}/{resource}:iapSettings", {"accessSettings": {"oauthSettings": oauth}})
+    project.request("PATCH", f"{IAP}/{resource}:iapSettings", {"accessSettings": {"oauthSettings": oauth}})
 
 
 def environment(box, deployed, guard, *, principal=None, impersonate=True, **more):
@@ -170,25 +170,25 @@ def runs(box, deployed):
 
 @each_guard
 def test_a_run_is_longer_than_the_lifetime_of_tokens(runs, deployed, guard):
-    said, printed = runs[guard]
-    assert said["error"] == ""
-    assert said["logged"] >= 2 * 3 + 2, "three threads, at the start and at the end, and two forked workers"
+    document, printed = runs[guard]
+    assert document["error"] == ""
+    assert document["logged"] >= 2 * 3 + 2, "three threads, at the start and at the end, and two forked workers"
     assert "Encountered unexpected error" not in printed
 
 
 @each_guard
 def test_the_server_has_all_logged_values(runs, box, deployed, guard):
     """Read with a signed JWT and without MLflow's client: `invoker` rejects JWTs, and `managed` has its database."""
-    server, said = deployed["managed" if guard == "invoker" else guard], runs[guard][0]
+    server, document = deployed["managed" if guard == "invoker" else guard], runs[guard][0]
     token = server.project.signed(server.account.partition("@")[0], f"{server.address}/*")
     answer = box.anonymous().get(
         f"{server.address}/api/2.0/mlflow/metrics/get-history",
-        params={"run_id": said["run"], "metric_key": "loss", "max_results": 10000},
+        params={"run_id": document["run"], "metric_key": "loss", "max_results": 10000},
         headers={"Authorization": f"Bearer {token}"},
     )
     metrics = answer.json()["metrics"]
     steps = {int(metric["step"]) for metric in metrics}
-    assert len(steps) == said["logged"]
+    assert len(steps) == document["logged"]
     times = [int(metric["timestamp"]) / 1000 for metric in metrics]
     assert max(times) - min(times) > 2 * LIFETIME
     assert {2_000_000, 2_000_001} <= steps, "the forked workers have logged as well"
@@ -206,11 +206,11 @@ def test_a_token_in_a_variable_expires(runs):
 def test_only_the_probe_of_the_guard_is_rejected(runs, box, deployed, guard):
     """The server `invoker` also receives the requests of the program `static`."""
     host = deployed[guard].address.removeprefix("https://")
-    asked = [r for r in box.requests("--service", "ingress") if r["host"] == host and r["time"] > runs["began"]]
-    refused = [(r["verb"], r["path"], r["status"]) for r in asked if r["status"] in (302, 401, 403)]
+    received = [r for r in box.requests("--service", "ingress") if r["host"] == host and r["time"] > runs["began"]]
+    refused = [(r["verb"], r["path"], r["status"]) for r in received if r["status"] in (302, 401, 403)]
     probes = [entry for entry in refused if entry[:2] == ("GET", "/health")]
     others = [entry for entry in refused if entry not in probes]
-    assert len(asked) > runs[guard][0]["logged"]
+    assert len(received) > runs[guard][0]["logged"]
     if guard == "invoker":
         assert 1 <= len(probes) <= 2
         # requests of the program `static` with its expired token; the first one ends the program
@@ -223,22 +223,22 @@ def test_only_the_probe_of_the_guard_is_rejected(runs, box, deployed, guard):
 
 def test_tokens_are_created_shortly_before_expiry_and_not_for_each_request(runs, box):
     """Each program creates a token every 24 s, and each of its two forked workers may create one."""
-    asked = {"signJwt": 0, "generateIdToken": 0}
+    counts = {"signJwt": 0, "generateIdToken": 0}
     for request in box.requests("--service", "iamcredentials"):
         name = request["method"].rpartition(".")[2]
-        if name in asked and runs["began"] < request["time"] < runs["ended"]:
-            asked[name] += 1
+        if name in counts and runs["began"] < request["time"] < runs["ended"]:
+            counts[name] += 1
     every = LIFETIME * 0.8
     least, most = SECONDS // every, (runs["ended"] - runs["began"]) // every + 1 + 2
-    assert least <= asked["signJwt"] <= most, "managed"
+    assert least <= counts["signJwt"] <= most, "managed"
     # and one to find out that the managed client accepts none, and one for the program `static`
-    assert 3 * least <= asked["generateIdToken"] <= 3 * most + 2, "custom, invoker, appengine"
+    assert 3 * least <= counts["generateIdToken"] <= 3 * most + 2, "custom, invoker, appengine"
 
 
 # Other credentials
 
 
-def ask(box, deployed, guard, *arguments, **more):
+def run_package(box, deployed, guard, *arguments, **more):
     command = [sys.executable, "-m", "mlflow_google_auth", deployed[guard].address, *arguments]
     env = environment(box, deployed, guard, **more)
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
@@ -250,7 +250,7 @@ def key_files(deployed, tmp_path_factory):
     folder, files = tmp_path_factory.mktemp("keys"), {}
     for server in {server.account: server for server in deployed.servers.values()}.values():
         project = server.project
-        answer = project.ask("POST", f"{IAM}/{project.home}/serviceAccounts/{server.account}/keys", {})
+        answer = project.request("POST", f"{IAM}/{project.home}/serviceAccounts/{server.account}/keys", {})
         files[server.account] = folder / f"{server.account}.json"
         files[server.account].write_bytes(base64.b64decode(answer["privateKeyData"]))
     return {guard: str(files[server.account]) for guard, server in deployed.servers.items()}
@@ -266,7 +266,7 @@ def key_files(deployed, tmp_path_factory):
     ],
 )
 def test_with_a_key_file(box, deployed, key_files, guard, kind):
-    done = ask(box, deployed, guard, impersonate=False, GOOGLE_APPLICATION_CREDENTIALS=key_files[guard])
+    done = run_package(box, deployed, guard, impersonate=False, GOOGLE_APPLICATION_CREDENTIALS=key_files[guard])
     assert done.returncode == 0, done.stderr
     assert kind in done.stdout and deployed[guard].account in done.stdout
 
@@ -321,7 +321,7 @@ def test_with_an_impersonated_login_of_gcloud(box, deployed, guard, tmp_path):
     document = {"type": "impersonated_service_account", "delegates": [], "source_credentials": source}
     document["service_account_impersonation_url"] = f"{account}:generateAccessToken"
     file.write_text(json.dumps(document))
-    done = ask(box, deployed, guard, impersonate=False, GOOGLE_APPLICATION_CREDENTIALS=str(file))
+    done = run_package(box, deployed, guard, impersonate=False, GOOGLE_APPLICATION_CREDENTIALS=str(file))
     assert done.returncode == 0, done.stderr
     assert deployed[guard].account in done.stdout
 
@@ -332,7 +332,7 @@ def _deployer(deployed):
 
 @each_guard
 def test_a_missing_right_to_impersonate_is_reported(box, deployed, guard):
-    done = ask(box, deployed, guard, principal="alice@example.com")
+    done = run_package(box, deployed, guard, principal="alice@example.com")
     assert done.returncode == 1
     assert "roles/iam.serviceAccountTokenCreator" in done.stderr and deployed[guard].account in done.stderr
 
@@ -342,13 +342,13 @@ def test_a_missing_right_to_impersonate_is_reported(box, deployed, guard):
 )
 def test_an_account_without_the_role_is_reported(box, deployed, guard, role):
     """The deployer's own account owns the project and has no access to MLflow."""
-    done = ask(box, deployed, guard, impersonate=False)
+    done = run_package(box, deployed, guard, impersonate=False)
     assert done.returncode == 1
     assert role in done.stderr and _deployer(deployed) in done.stderr
 
 
 def test_a_user_login_without_impersonation_is_reported(box, deployed):
-    done = ask(box, deployed, "managed", principal="alice@example.com", impersonate=False)
+    done = run_package(box, deployed, "managed", principal="alice@example.com", impersonate=False)
     assert done.returncode == 1
     assert "MLFLOW_GOOGLE_AUTH_IMPERSONATE" in done.stderr
 

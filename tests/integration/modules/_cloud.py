@@ -39,14 +39,14 @@ class Cloud:
         #: Folder for files that tasks use; its variable in the playbooks is `{{ files }}`.
         self.folder = folder
         # Service Usage is enabled in every project.
-        usage = self.ask("GET", f"{USAGE}/v1/projects/{project}/services/serviceusage.googleapis.com")
+        usage = self.request("GET", f"{USAGE}/v1/projects/{project}/services/serviceusage.googleapis.com")
         self.number = usage["name"].split("/")[1]
         #: Values that must not appear in any output.
         self.confidential: set[str] = set()
 
     # Any API
 
-    def ask(self, method: str, url: str, body=None, **more):
+    def request(self, method: str, url: str, body=None, **more):
         """Send a request and return the JSON of the response; fail if its status is an error."""
         answer = self.api.request(method, url, json=body, **more)
         assert answer.ok, f"{method} {url}: {answer.status_code} {answer.text}"
@@ -62,16 +62,16 @@ class Cloud:
 
     def make(self, url: str, body: dict, *, base: str = "", method: str = "POST", **query):
         """Create a resource; `base` is the address of the operations of a service that responds with an operation."""
-        operation = self._patiently(lambda: self.api.request(method, url, json=body, params=query))
+        operation = self._send(lambda: self.api.request(method, url, json=body, params=query))
         deadline = time.monotonic() + 3000
         while base and not operation.get("done") and operation.get("status") != "DONE":
             assert time.monotonic() < deadline, operation
             time.sleep(0.1)
-            operation = self.ask("GET", f"{base}/{operation['name']}")
+            operation = self.request("GET", f"{base}/{operation['name']}")
         assert not operation.get("error"), operation
         return operation
 
-    def _patiently(self, send):
+    def _send(self, send):
         """Repeat a request until a new API or account is visible everywhere; return the JSON of the response."""
         deadline = time.monotonic() + 300
         while not (answer := send()).ok:
@@ -127,20 +127,22 @@ class Cloud:
         policy = self.policy(url)
         policy.setdefault("bindings", []).append({"role": role, "members": [member]})
         if url.startswith(STORAGE):
-            self._patiently(lambda: self.api.put(f"{url}/iam", json=policy))
+            self._send(lambda: self.api.put(f"{url}/iam", json=policy))
         else:
-            self._patiently(lambda: self.api.post(f"{url}:setIamPolicy", json={"policy": policy}))
+            self._send(lambda: self.api.post(f"{url}:setIamPolicy", json={"policy": policy}))
 
     # Existing resources
 
     def policy(self, url: str) -> dict:
         """Return the policy of a resource, including conditions."""
         if url.startswith(STORAGE):
-            return self.ask("GET", f"{url}/iam?optionsRequestedPolicyVersion=3")
+            return self.request("GET", f"{url}/iam?optionsRequestedPolicyVersion=3")
         if url.startswith((MANAGER, IAP)):
-            return self.ask("POST", f"{url}:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
+            return self.request("POST", f"{url}:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
         verb = "POST" if url.startswith(IAM) else "GET"
-        return self.ask(verb, f"{url}:getIamPolicy?options.requestedPolicyVersion=3", {} if verb == "POST" else None)
+        return self.request(
+            verb, f"{url}:getIamPolicy?options.requestedPolicyVersion=3", {} if verb == "POST" else None
+        )
 
     def bindings(self, url: str) -> dict[str, list[str]]:
         """Return the sorted members of each role; `ROLE?TITLE` is a role with a condition of that title."""

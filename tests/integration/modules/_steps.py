@@ -24,7 +24,7 @@ class Step:
     module    short name
     options   options of the module; may contain `{{ project }}` and `{{ number }}`
     read      returns the state of the resource from the APIs; compared before and after each run
-    verify    asserts the outcome; arguments: the state that `read` returned, the result of the task, the `Cloud`
+    expect    asserts the outcome; arguments: the state that `read` returned, the result of the task, the `Cloud`
     prepare   changes the cloud before `read` is called first, for example a change by hand or by another user
     fails     regular expression that matches the error of a task that must fail
     changes   False for a module that never reports a change
@@ -36,9 +36,9 @@ class Step:
     title: str
     module: str
     options: dict[str, Any]
-    look: Callable[[Cloud], Any]
-    then: Callable[[Any, dict, Cloud], None] | None = None
-    before: Callable[[Cloud], None] | None = None
+    read: Callable[[Cloud], Any]
+    expect: Callable[[Any, dict, Cloud], None] | None = None
+    prepare: Callable[[Cloud], None] | None = None
     fails: str = ""
     changes: bool = True
     repeats: bool = False
@@ -46,53 +46,53 @@ class Step:
     ordinary: tuple[str, ...] = ()
 
     @property
-    def moments(self) -> tuple[str, ...]:
+    def phases(self) -> tuple[str, ...]:
         return (CHECK, REAL) if self.fails else (CHECK, REAL, AGAIN)
 
     def tasks(self) -> list[dict]:
         return [
             {
-                "name": f"{self.title} [{moment}]",
+                "name": f"{self.title} [{phase}]",
                 f"mlplatform.gcp.{self.module}": self.options,
-                "check_mode": moment == CHECK,
+                "check_mode": phase == CHECK,
                 "ignore_errors": True,
-                "vars": {"gcp_in_controller": self.way(moment) == CONTROLLER},
+                "vars": {"gcp_in_controller": self.way(phase) == CONTROLLER},
             }
-            for moment in self.moments
+            for phase in self.phases
         ]
 
-    def way(self, moment: str) -> str:
-        return ORDINARY if moment in self.ordinary else CONTROLLER
+    def way(self, phase: str) -> str:
+        return ORDINARY if phase in self.ordinary else CONTROLLER
 
 
 @dataclass
-class Moment:
+class TaskRun:
     """One run of a step's task: its result, and the state that the APIs report after it."""
 
     failed: bool
     result: dict
-    seen: Any
+    state: Any
 
 
 @dataclass
-class Story:
+class StepRecord:
     """The runs of a step's task.
 
     before    the state before the first run
-    errors    errors of the functions `prepare`, `read` and `verify`
-    failure   the failed assertion of the function `verify`
+    errors    errors of the functions `prepare`, `read` and `expect`
+    failure   the failed assertion of the function `expect`
     """
 
     step: Step
     before: Any = None
-    moments: dict[str, Moment] = field(default_factory=dict)
-    trouble: list[str] = field(default_factory=list)
-    verdict: AssertionError | None = None
+    runs: dict[str, TaskRun] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    failure: AssertionError | None = None
 
-    def __getitem__(self, moment: str) -> Moment:
-        assert not self.trouble, "\n".join(self.trouble)
-        assert moment in self.moments, f"{self.step.title} [{moment}] did not run"
-        return self.moments[moment]
+    def __getitem__(self, phase: str) -> TaskRun:
+        assert not self.errors, "\n".join(self.errors)
+        assert phase in self.runs, f"{self.step.title} [{phase}] did not run"
+        return self.runs[phase]
 
 
 def both(step: Step) -> Step:
@@ -100,7 +100,7 @@ def both(step: Step) -> Step:
     return dataclasses.replace(step, both=True)
 
 
-def in_turn(steps: Iterable[Step]) -> list[Step]:
+def alternate(steps: Iterable[Step]) -> list[Step]:
     """Return the steps; the runs of each step with `both` alternate between the controller and the ordinary module.
 
     The first such step of a module runs in check mode inside the controller, without check mode as an ordinary module,
@@ -117,14 +117,14 @@ def in_turn(steps: Iterable[Step]) -> list[Step]:
 
 
 def same(one, other):
-    """Assert that two values are equal, for a `verify` that is a lambda."""
+    """Assert that two values are equal, for an `expect` that is a lambda."""
     assert one == other
 
 
-def information(title: str, module: str, options: dict, look: Callable[[Cloud], Any], key: str = "resources") -> Step:
+def information(title: str, module: str, options: dict, read: Callable[[Cloud], Any], key: str = "resources") -> Step:
     """Return the step of an info module, which must return the state that `read` returns."""
 
     def found(seen, result, cloud):
         assert result[key] == seen
 
-    return Step(title, module, options, look, found, changes=False)
+    return Step(title, module, options, read, found, changes=False)

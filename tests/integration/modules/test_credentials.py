@@ -143,7 +143,7 @@ def known(sandbox, make_project, tmp_path_factory):
         target = f"{IAM}/{cloud.home}/serviceAccounts/{accounts[TARGET]}"
         cloud.grant(target, "roles/iam.serviceAccountTokenCreator", member)
 
-    answer = cloud.ask("POST", f"{IAM}/{cloud.home}/serviceAccounts/{accounts[KEYED]}/keys", {})
+    answer = cloud.request("POST", f"{IAM}/{cloud.home}/serviceAccounts/{accounts[KEYED]}/keys", {})
     contents = base64.b64decode(answer["privateKeyData"]).decode()
     cloud.confidential.add(json.loads(contents)["private_key"].splitlines()[1])
     (folder / "key.json").write_text(contents)
@@ -214,8 +214,8 @@ def anonymous(sandbox):
 @pytest.fixture(scope="module", params=["controller", "ordinary"])
 def play(request, known, playbook, sandbox, tmp_path_factory):
     """Run all cases without credentials in the environment of Ansible."""
-    asked = [(case.name, case.options, case.environment) for case in CASES]
-    asked += [(name, options, environment) for name, (options, environment, _reported) in REFUSED.items()]
+    cases = [(case.name, case.options, case.environment) for case in CASES]
+    cases += [(name, options, environment) for name, (options, environment, _reported) in REFUSED.items()]
     tasks = [
         {
             "name": name,
@@ -225,7 +225,7 @@ def play(request, known, playbook, sandbox, tmp_path_factory):
             "environment": known.fill(environment),
             "ignore_errors": True,
         }
-        for name, options, environment in asked
+        for name, options, environment in cases
     ]
     folder = tmp_path_factory.mktemp(request.param)
     env = anonymous(sandbox) | {"HOME": str(folder)}
@@ -244,8 +244,8 @@ def play(request, known, playbook, sandbox, tmp_path_factory):
 @pytest.fixture(scope="module")
 def callers(play, sandbox):
     """Return the caller and the path of the request for each secret, by the name of the secret."""
-    asked = sandbox.requests("--service", "secretmanager", "--method", "secrets.get")
-    return {entry["path"].rsplit("/", 1)[-1]: (entry["caller"], entry["path"]) for entry in asked}
+    entries = sandbox.requests("--service", "secretmanager", "--method", "secrets.get")
+    return {entry["path"].rsplit("/", 1)[-1]: (entry["caller"], entry["path"]) for entry in entries}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -25,9 +25,9 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules._steps import 
     CONTROLLER,
     ORDINARY,
     REAL,
-    Moment,
-    Story,
-    in_turn,
+    StepRecord,
+    TaskRun,
+    alternate,
 )
 from ansible_collections.mlplatform.gcp.tests.integration.modules.steps import (
     accounts,
@@ -43,7 +43,7 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules.steps import (
 )
 
 GROUPS = (apis, accounts, secrets, storage, sql, mysql, images, run, app_engine, policies)
-STEPS = in_turn(step for group in GROUPS for step in group.STEPS)
+STEPS = alternate(step for group in GROUPS for step in group.STEPS)
 CALLBACKS = pathlib.Path(__file__).with_name("callback")
 
 
@@ -52,11 +52,11 @@ class Observer:
 
     def __init__(self, steps, cloud, address) -> None:
         self.cloud = cloud
-        self.stories = {step.title: Story(step) for step in steps}
+        self.records = {step.title: StepRecord(step) for step in steps}
         self._tasks = {}
         for step in steps:
             self._tasks.update(
-                (task["name"], (step, moment)) for task, moment in zip(step.tasks(), step.moments, strict=True)
+                (task["name"], (step, phase)) for task, phase in zip(step.tasks(), step.phases, strict=True)
             )
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(address)
@@ -68,31 +68,31 @@ class Observer:
         with connection, connection.makefile("rw") as stream:
             for line in stream:
                 message = json.loads(line)
-                step, moment = self._tasks[message["task"]]
-                story = self.stories[step.title]
+                step, phase = self._tasks[message["task"]]
+                record = self.records[step.title]
                 try:
-                    self._note(story, moment, message)
+                    self._record(record, phase, message)
                 except Exception as error:  # reported by the tests of this step; the playbook continues
-                    story.trouble.append(f"[{moment}] {message['event']}: {type(error).__name__}: {error}")
+                    record.errors.append(f"[{phase}] {message['event']}: {type(error).__name__}: {error}")
                 print("{}", file=stream, flush=True)
 
-    def _note(self, story, moment, message) -> None:
+    def _record(self, record, phase, message) -> None:
         if message["event"] == "end":
-            story.moments[moment] = Moment(message["failed"], message["result"], None)
-            story.moments[moment].seen = story.step.look(self.cloud)
-            if moment == REAL and story.step.then and not message["failed"]:
-                self._judge(story)
-        elif moment == CHECK:
-            if story.step.before:
-                story.step.before(self.cloud)
-            story.before = story.step.look(self.cloud)
+            record.runs[phase] = TaskRun(message["failed"], message["result"], None)
+            record.runs[phase].state = record.step.read(self.cloud)
+            if phase == REAL and record.step.expect and not message["failed"]:
+                self._check_expectation(record)
+        elif phase == CHECK:
+            if record.step.prepare:
+                record.step.prepare(self.cloud)
+            record.before = record.step.read(self.cloud)
 
-    def _judge(self, story) -> None:
+    def _check_expectation(self, record) -> None:
         """Check the step's assertions now, because later steps change the resources."""
         try:
-            story.step.then(story.moments[REAL].seen, story.moments[REAL].result, self.cloud)
+            record.step.expect(record.runs[REAL].state, record.runs[REAL].result, self.cloud)
         except AssertionError as error:
-            story.verdict = error
+            record.failure = error
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Report:
     """The runs of all steps."""
 
     cloud: Cloud
-    stories: dict[str, Story]
+    records: dict[str, StepRecord]
     output: str
 
 
@@ -130,10 +130,10 @@ def report(sandbox, make_project, playbook, tmp_path_factory):
         play = playbook(sandbox, folder, plays, variables, "--diff", "-vvvv", env=env)
     (folder / "output").write_text(play.output)
     assert play.ok, play.output[-5000:]
-    return Report(cloud, observer.stories, play.output)
+    return Report(cloud, observer.records, play.output)
 
 
-def words(result) -> str:
+def as_text(result) -> str:
     """Return the result of a task as text, for the message of a failed assertion."""
     return json.dumps({name: value for name, value in result.items() if name != "invocation"}, indent=1, sort_keys=True)
 
@@ -144,46 +144,46 @@ def differences(result) -> list:
 
 
 @pytest.fixture(params=STEPS, ids=lambda step: f"{step.module}: {step.title}")
-def story(request, report):
-    return report.stories[request.param.title]
+def record(request, report):
+    return report.records[request.param.title]
 
 
-def test_check_mode_says_what_would_change_and_changes_nothing(story):
-    moment = story[CHECK]
-    if story.step.fails and not moment.failed:
-        assert moment.result["changed"], "it is only refused once something is done: then the plan must say what"
+def test_check_mode_reports_the_changes_and_changes_nothing(record):
+    task_run = record[CHECK]
+    if record.step.fails and not task_run.failed:
+        assert task_run.result["changed"], "the run without check mode fails; then check mode must report a change"
     else:
-        assert moment.failed == bool(story.step.fails), words(moment.result)
-    assert moment.seen == story.before
-    if not story.step.fails:
-        assert moment.result["changed"] is story.step.changes, words(moment.result)
-        assert bool(differences(moment.result)) is story.step.changes, words(moment.result)
+        assert task_run.failed == bool(record.step.fails), as_text(task_run.result)
+    assert task_run.state == record.before
+    if not record.step.fails:
+        assert task_run.result["changed"] is record.step.changes, as_text(task_run.result)
+        assert bool(differences(task_run.result)) is record.step.changes, as_text(task_run.result)
 
 
-def test_a_run_applies_its_plan(story):
-    moment = story[REAL]
-    if story.step.fails:
-        assert moment.failed and re.search(story.step.fails, moment.result["msg"]), words(moment.result)
-        assert moment.seen == story.before
+def test_a_run_applies_its_plan(record):
+    task_run = record[REAL]
+    if record.step.fails:
+        assert task_run.failed and re.search(record.step.fails, task_run.result["msg"]), as_text(task_run.result)
+        assert task_run.state == record.before
         return
-    assert not moment.failed, words(moment.result)
-    assert moment.result["changed"] is story.step.changes, words(moment.result)
-    assert differences(moment.result) == differences(story[CHECK].result)
-    if story.step.changes:
-        assert moment.seen != story.before
-    if story.verdict:
-        raise story.verdict
+    assert not task_run.failed, as_text(task_run.result)
+    assert task_run.result["changed"] is record.step.changes, as_text(task_run.result)
+    assert differences(task_run.result) == differences(record[CHECK].result)
+    if record.step.changes:
+        assert task_run.state != record.before
+    if record.failure:
+        raise record.failure
 
 
-def test_a_second_run_changes_nothing(story):
-    if story.step.fails:
+def test_a_second_run_changes_nothing(record):
+    if record.step.fails:
         return
-    moment = story[AGAIN]
-    assert not moment.failed, words(moment.result)
-    assert moment.result["changed"] is story.step.repeats, words(moment.result)
-    if not story.step.repeats:
-        assert differences(moment.result) == []
-        assert moment.seen == story[REAL].seen
+    task_run = record[AGAIN]
+    assert not task_run.failed, as_text(task_run.result)
+    assert task_run.result["changed"] is record.step.repeats, as_text(task_run.result)
+    if not record.step.repeats:
+        assert differences(task_run.result) == []
+        assert task_run.state == record[REAL].state
 
 
 def test_diff_shows_the_plan(report):
@@ -204,13 +204,13 @@ def test_each_task_ran_as_selected(report):
         title: ORDINARY if "AnsiballZ_" in output else CONTROLLER
         for title, output in zip(parts[1::2], parts[2::2], strict=True)
     }
-    assert ran == {f"{step.title} [{moment}]": step.way(moment) for step in STEPS for moment in step.moments}
+    assert ran == {f"{step.title} [{phase}]": step.way(phase) for step in STEPS for phase in step.phases}
 
 
 def test_no_secret_is_shown(report):
     """Search the output at -vvvv, and the results, which may become facts."""
     assert len(report.cloud.confidential) > 8
-    results = [moment.result for story in report.stories.values() for moment in story.moments.values()]
+    results = [task_run.result for record in report.records.values() for task_run in record.runs.values()]
     reported = report.output + json.dumps(results)
     shown = {value for value in report.cloud.confidential if value in reported}
     # keys, signed tokens, and access tokens
@@ -231,11 +231,11 @@ def test_every_module_has_steps():
     assert {step.module for step in STEPS} == modules - CONTROLLER_ONLY
 
 
-@pytest.mark.parametrize("moment", [CHECK, REAL])
+@pytest.mark.parametrize("phase", [CHECK, REAL])
 @pytest.mark.parametrize("way", [CONTROLLER, ORDINARY])
-def test_every_module_runs_both_ways(way, moment):
+def test_every_module_runs_both_ways(way, phase):
     """A module with only one step with `both` runs in check mode in one way and without check mode in the other."""
     several = {module for module, number in Counter(step.module for step in STEPS if step.both).items() if number > 1}
-    ran = {step.module for step in STEPS if moment in step.moments and step.way(moment) == way}
-    expected = several if (way, moment) in ((CONTROLLER, REAL), (ORDINARY, CHECK)) else {step.module for step in STEPS}
+    ran = {step.module for step in STEPS if phase in step.phases and step.way(phase) == way}
+    expected = several if (way, phase) in ((CONTROLLER, REAL), (ORDINARY, CHECK)) else {step.module for step in STEPS}
     assert expected <= ran

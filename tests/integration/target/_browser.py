@@ -63,10 +63,10 @@ class Browser:
         self._buffer = b""
         self._ids = itertools.count(1)
         self._session: str | None = None
-        target = self._ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         width, height = SIZE
-        self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -77,7 +77,7 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Navigate to a URL."""
-        failed = self._ask("Page.navigate", url=url).get("errorText")
+        failed = self._call("Page.navigate", url=url).get("errorText")
         assert not failed, f"{url}: {failed}"
 
     def press(self, selector: str) -> None:
@@ -103,17 +103,17 @@ class Browser:
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression."""
-        answer = self._ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, f"{expression} at {self.url}: {answer}"
         return answer["result"].get("value")
 
     def picture(self, file: Path) -> bytes:
         """Take a screenshot, write it to `file` and return the PNG."""
-        image = base64.b64decode(self._ask("Page.captureScreenshot", format="png")["data"])
+        image = base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
         file.write_bytes(image)
         return image
 
-    def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._ids)
         message = {"id": number, "method": method, "params": parameters}
         if self._session:

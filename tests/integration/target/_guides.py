@@ -48,21 +48,21 @@ class Terraform:
         policy["bindings"] = [*policy.get("bindings", []), {"role": role, "members": list(members)}]
         policy["version"] = 3
         if put:
-            self.project.ask("PUT", f"{url}/iam", policy)
+            self.project.request("PUT", f"{url}/iam", policy)
         else:
-            self.project.ask("POST", f"{url}:setIamPolicy", {"policy": policy})
+            self.project.request("POST", f"{url}:setIamPolicy", {"policy": policy})
 
     def account(self, account_id: str, display_name: str) -> str:
         """google_service_account; return its member name in policies."""
         body = {"accountId": account_id, "serviceAccount": {"displayName": display_name}}
-        made = self.project.ask("POST", f"{_cloud.IAM}/{self.home}/serviceAccounts", body)
+        made = self.project.request("POST", f"{_cloud.IAM}/{self.home}/serviceAccounts", body)
         return f"serviceAccount:{made['email']}"
 
     def account_key(self, account_id: str) -> str:
         """google_service_account_key; return the key file."""
         url = f"{_cloud.IAM}/{self.home}/serviceAccounts/{self.project.email(account_id)}/keys"
         body = {"keyAlgorithm": "KEY_ALG_RSA_2048", "privateKeyType": "TYPE_GOOGLE_CREDENTIALS_FILE"}
-        return base64.b64decode(self.project.ask("POST", url, body)["privateKeyData"]).decode()
+        return base64.b64decode(self.project.request("POST", url, body)["privateKeyData"]).decode()
 
     def project_member(self, role: str, member: str) -> None:
         """google_project_iam_member"""
@@ -71,13 +71,13 @@ class Terraform:
     def secret(self, secret_id: str, replication: dict[str, Any] | None = None) -> None:
         """google_secret_manager_secret"""
         body = {"replication": replication or {"automatic": {}}}
-        self.project.ask("POST", f"{_cloud.SECRETS}/{self.home}/secrets", body, params={"secretId": secret_id})
+        self.project.request("POST", f"{_cloud.SECRETS}/{self.home}/secrets", body, params={"secretId": secret_id})
 
     def secret_version(self, secret_id: str, value: str) -> None:
         """google_secret_manager_secret_version; the provider also enables the new version, which is enabled already."""
         url = f"{_cloud.SECRETS}/{self.home}/secrets/{secret_id}:addVersion"
-        made = self.project.ask("POST", url, {"payload": {"data": base64.b64encode(value.encode()).decode()}})
-        self.project.ask("POST", f"{_cloud.SECRETS}/{made['name']}:enable")
+        made = self.project.request("POST", url, {"payload": {"data": base64.b64encode(value.encode()).decode()}})
+        self.project.request("POST", f"{_cloud.SECRETS}/{made['name']}:enable")
 
     def secret_member(self, secret_id: str, member: str) -> None:
         """google_secret_manager_secret_iam_member"""
@@ -86,7 +86,7 @@ class Terraform:
     def bucket(self, name: str, **body: Any) -> None:
         """google_storage_bucket"""
         body |= {"name": name, "lifecycle": {"rule": []}}
-        self.project.ask("POST", f"{_cloud.STORAGE}/b", body, params={"project": self.name})
+        self.project.request("POST", f"{_cloud.STORAGE}/b", body, params={"project": self.name})
 
     def bucket_member(self, name: str, role: str, member: str) -> None:
         """google_storage_bucket_iam_member"""
@@ -193,7 +193,7 @@ class CloudRunGuide(Terraform):
             {"role": "roles/storage.objectViewer", "members": [server, ALICE]},
         ]
         policy = {"bindings": bindings, "version": 3}
-        self.project.ask("PUT", f"{_cloud.STORAGE}/b/{self.bucket_name}/iam", policy)
+        self.project.request("PUT", f"{_cloud.STORAGE}/b/{self.bucket_name}/iam", policy)
 
     def service(self) -> None:
         """google_cloud_run_v2_service and google_cloud_run_service_iam_binding"""
@@ -214,9 +214,9 @@ class CloudRunGuide(Terraform):
         self.project.make(services, body, base=_cloud.RUN, serviceId=self.service_name)
         # the IAM resource uses version 1 of the API
         url = f"https://{REGION}-run.googleapis.com/v1/{self.project.region}/services/{self.service_name}"
-        policy = self.project.ask("GET", f"{url}:getIamPolicy?options.requestedPolicyVersion=3")
+        policy = self.project.request("GET", f"{url}:getIamPolicy?options.requestedPolicyVersion=3")
         policy |= {"bindings": [{"role": "roles/run.invoker", "members": ["allUsers"]}], "version": 3}
-        self.project.ask("POST", f"{url}:setIamPolicy", {"policy": policy})
+        self.project.request("POST", f"{url}:setIamPolicy", {"policy": policy})
 
     def variables(self) -> dict[str, Any]:
         return documented("The Cloud Run guide", self.name)

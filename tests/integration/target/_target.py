@@ -294,7 +294,7 @@ class Box(base.Sandbox):
                 with db:
                     db.executemany("DELETE FROM document WHERE kind=? AND name=?", [copy[:2] for copy in copies])
 
-    def asked(self, since: float, method: str = "", where: str = "") -> list[tuple[float, str, str]]:
+    def requests_since(self, since: float, method: str = "", where: str = "") -> list[tuple[float, str, str]]:
         """Return (time, method, path) of requests since a time.
 
         :param method: part of the method ID.
@@ -305,7 +305,7 @@ class Box(base.Sandbox):
 
     def await_request(self, since: float, method: str, where: str, run: Run, *, times: int = 1) -> None:
         """Wait until the sandbox has received the request; fail if the run ends before."""
-        while len(self.asked(since, method, where)) < times:
+        while len(self.requests_since(since, method, where)) < times:
             assert run.running, f"ended without {method}: {run.wait()}"
             time.sleep(0.02)
 
@@ -395,7 +395,7 @@ class Project(_cloud.Cloud):
         return psycopg2.connect(host=str(socket.parent), user=user, password=password, dbname=database)
 
     def service(self, name: str) -> dict:
-        return self.ask("GET", f"{_cloud.RUN}/{self.region}/services/{name}")
+        return self.request("GET", f"{_cloud.RUN}/{self.region}/services/{name}")
 
     def address(self, name: str) -> str:
         return f"https://{name}-{self.number}.{REGION}.run.app"
@@ -405,7 +405,7 @@ class Project(_cloud.Cloud):
         email, now = self.email(account), int(time.time())
         claims = {"iss": email, "sub": email, "aud": audience, "iat": now, "exp": now + 600}
         url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{email}:signJwt"
-        return self.ask("POST", url, {"payload": json.dumps(claims)})["signedJwt"]
+        return self.request("POST", url, {"payload": json.dumps(claims)})["signedJwt"]
 
 
 def log_a_run(box: Box, address: str, account: str) -> tuple[str, str]:

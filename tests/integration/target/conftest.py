@@ -76,15 +76,15 @@ def controller(box, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def see(box, controller):
+def get_project(box, controller):
     """Return a function that returns the `Project` of a name."""
     return lambda name: Project(box, name, controller.folder)
 
 
 @pytest.fixture(scope="session")
-def demo(see):
+def demo(get_project):
     """Return the project of the sandbox's inventory."""
-    return see("mlflow-sandbox")
+    return get_project("mlflow-sandbox")
 
 
 @pytest.fixture(scope="session")
@@ -134,10 +134,10 @@ def timed(box):
 
 
 @pytest.fixture(scope="session")
-def new_project(box, see):
+def new_project(box, get_project):
     """Return a function that creates a project and returns its `Project`."""
     session = box.session()
-    return lambda: see(base.new_project(session))
+    return lambda: get_project(base.new_project(session))
 
 
 @pytest.fixture(scope="session")

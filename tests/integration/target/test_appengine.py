@@ -248,7 +248,7 @@ def identity_token(project, account, audience):
     url = (
         f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{project.email(account)}:generateIdToken"
     )
-    return project.ask("POST", url, {"audience": audience, "includeEmail": True})["token"]
+    return project.request("POST", url, {"audience": audience, "includeEmail": True})["token"]
 
 
 def test_a_custom_oauth_client_accepts_identity_tokens(three, project, controller, hosts, engine):
@@ -352,13 +352,13 @@ def test_the_traffic_of_another_deployments_service_is_not_changed(refused):
 
 def test_access_to_other_services_is_not_restricted_by_default(first, project, controller, small, hosts, engine):
     name = project.project
-    project.ask("PATCH", f"{APPS}/{name}?updateMask=iap", {"iap": {"enabled": False}})
+    project.request("PATCH", f"{APPS}/{name}?updateMask=iap", {"iap": {"enabled": False}})
     try:
         second = {"beside": hosts["ae"] | {"appengine_mlflow_service": "mlflow"}}
         assert "default" in problems(controller, second)["beside"]
         assert not engine.application["iap"].get("enabled")
     finally:
-        project.ask("PATCH", f"{APPS}/{name}?updateMask=iap", {"iap": {"enabled": True}})
+        project.request("PATCH", f"{APPS}/{name}?updateMask=iap", {"iap": {"enabled": True}})
 
 
 # Another service than `default`, in another project

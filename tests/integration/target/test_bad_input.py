@@ -186,7 +186,7 @@ def labels(deployment):
 
 
 @pytest.fixture(scope="module")
-def projects(box, see, new_project):
+def projects(box, get_project, new_project):
     """Create `good`, with conflicting buckets, two projects without billing, one without organization, and secrets."""
     box.latency("instant")
     good, unpaid, unseen, references = (new_project() for _ in range(4))
@@ -203,7 +203,7 @@ def projects(box, see, new_project):
         ("made-elsewhere", "EUROPE-NORTH1", labels("elsewhere")),
     ):
         _make_bucket(good.api, good.project, name, location=location, labels=owner)
-    _make_project(admin, "project-of-another-owner", f"organizations/{see('mlflow-sandbox').number}")
+    _make_project(admin, "project-of-another-owner", f"organizations/{get_project('mlflow-sandbox').number}")
     usage = f"{_cloud.USAGE}/v1/projects/project-of-another-owner/services/storage.googleapis.com:enable"
     assert admin.post(usage, json={}).ok
     admin.headers["X-Goog-User-Project"] = "project-of-another-owner"
@@ -214,18 +214,18 @@ def projects(box, see, new_project):
         "good": good,
         "unpaid": unpaid,
         "unseen": unseen,
-        "unorganized": see("without-organization"),
+        "unorganized": get_project("without-organization"),
         "references": references,
     }
 
 
 def _make_references(project):
-    """Make a secret in each state, and a repository without images."""
+    """Create a secret in each state, and a repository without images."""
     project.enable("secretmanager", "artifactregistry", "sqladmin")
     project.make_secret("enabled", "a value that is in use")
     project.make_secret("disabled", "a value that was in use")
     secrets = f"{_cloud.SECRETS}/{project.home}/secrets"
-    project.ask("POST", f"{secrets}/disabled/versions/1:disable", {})
+    project.request("POST", f"{secrets}/disabled/versions/1:disable", {})
     project.make(secrets, {"replication": {"automatic": {}}}, secretId="empty")
     project.make_repository("images")
 
@@ -275,7 +275,7 @@ def _viewer(project):
     email = project.make_account("viewer")
     project.grant(f"{MANAGER}/v3/{project.home}", "roles/viewer", f"serviceAccount:{email}")
     url = f"{_cloud.IAM}/{project.home}/serviceAccounts/{email}/keys"
-    return json.loads(base64.b64decode(project.ask("POST", url, {})["privateKeyData"]))
+    return json.loads(base64.b64decode(project.request("POST", url, {})["privateKeyData"]))
 
 
 @pytest.mark.parametrize("name", CASES)

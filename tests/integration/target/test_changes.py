@@ -53,7 +53,7 @@ def environment(project):
 
 
 def version_bucket(project):
-    project.ask(
+    project.request(
         "PATCH", BUCKET, {"versioning": {"enabled": True}, "softDeletePolicy": {"retentionDurationSeconds": "0"}}
     )
 
@@ -66,7 +66,7 @@ def bucket(project):
 def remove_binding(project):
     policy = project.policy(BUCKET)
     policy["bindings"] = [item for item in policy["bindings"] if item["role"] != "roles/storage.objectUser"]
-    project.ask("PUT", f"{BUCKET}/iam", policy)
+    project.request("PUT", f"{BUCKET}/iam", policy)
 
 
 def add_invoker(project):
@@ -75,7 +75,7 @@ def add_invoker(project):
 
 def remove_access_to_password(project):
     url = f"{_cloud.SECRETS}/{project.home}/secrets/demo-dev-db-password"
-    project.ask("POST", f"{url}:setIamPolicy", {"policy": {"etag": project.policy(url)["etag"]}})
+    project.request("POST", f"{url}:setIamPolicy", {"policy": {"etag": project.policy(url)["etag"]}})
 
 
 def set_flag(project):
@@ -96,7 +96,7 @@ def settings(project):
 def rename_account(project):
     url = f"{_cloud.IAM}/{project.home}/serviceAccounts/{project.email('demo-dev-client')}"
     body = {"serviceAccount": {"displayName": "Renamed by hand"}, "updateMask": "displayName"}
-    project.ask("PATCH", url, body)
+    project.request("PATCH", url, body)
 
 
 def account(project):

@@ -27,17 +27,17 @@ def test_a_check_of_an_empty_project_shows_the_whole_plan(fresh, deployed):
 @pytest.mark.parametrize("waits_for", ["sql.operations.get", "builds.get"])
 def test_waiting_starts_after_all_other_resources_are_created(fresh, deployed, box, waits_for):
     """The database and the build are polled only after that, also on a slow machine."""
-    asked = box.asked(fresh["began"], waits_for)
-    first = min((time for time, *_ in asked), default=fresh["ended"])
+    polls = box.requests_since(fresh["began"], waits_for)
+    first = min((time for time, *_ in polls), default=fresh["ended"])
     for made in ("sql.instances.insert", "builds.create", "serviceAccounts.create", "buckets.insert", "secrets.create"):
-        times = [time for time, *_ in box.asked(fresh["began"], made)]
+        times = [time for time, *_ in box.requests_since(fresh["began"], made)]
         assert times, made
         assert max(times) < first, f"{waits_for} before {made}"
 
 
 def test_the_database_is_created_first_and_the_build_next(fresh, deployed, box):
-    began = [box.asked(fresh["began"], method)[0][0] for method in ("sql.instances.insert", "builds.create")]
-    others = [box.asked(fresh["began"], method)[-1][0] for method in ("buckets.insert", "secrets.create")]
+    began = [box.requests_since(fresh["began"], method)[0][0] for method in ("sql.instances.insert", "builds.create")]
+    others = [box.requests_since(fresh["began"], method)[-1][0] for method in ("buckets.insert", "secrets.create")]
     assert began[0] < began[1] < min(others)
 
 

@@ -42,7 +42,7 @@ def _page(project):
     """Request `wide` with an identity token for its address and return status and text."""
     email = project.email("wide-dev-client")
     url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{email}:generateIdToken"
-    token = project.ask("POST", url, {"audience": project.address("wide-dev"), "includeEmail": True})["token"]
+    token = project.request("POST", url, {"audience": project.address("wide-dev"), "includeEmail": True})["token"]
     answer = project.anonymous.get(project.address("wide-dev"), headers={"Authorization": f"Bearer {token}"})
     return answer.status_code, answer.text
 

@@ -41,7 +41,7 @@ class Deployer:
     def make(cls, project: Project, account: str, folder: Path, variables: dict[str, Any]) -> Deployer:
         """Create the account and its key."""
         email = project.make_account(account)
-        key = project.ask("POST", f"{_cloud.IAM}/{project.home}/serviceAccounts/{email}/keys", {})
+        key = project.request("POST", f"{_cloud.IAM}/{project.home}/serviceAccounts/{email}/keys", {})
         path = folder / f"{project.project}-{account}.json"
         path.write_bytes(base64.b64decode(key["privateKeyData"]))
         path.chmod(0o600)
@@ -56,7 +56,7 @@ class Deployer:
             binding["members"] = [one for one in binding["members"] if one != member]
         policy["bindings"] = [binding for binding in policy["bindings"] if binding["members"]]
         policy["bindings"] += [{"role": role, "members": [member]} for role in roles]
-        self.project.ask("POST", f"{url}:setIamPolicy", {"policy": policy})
+        self.project.request("POST", f"{url}:setIamPolicy", {"policy": policy})
 
     def printed(self, message: str) -> list[str]:
         """Return the roles of the commands in a message, which must be for this account and this project."""

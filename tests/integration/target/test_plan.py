@@ -67,7 +67,7 @@ def test_a_plan_of_a_deployed_project_is_empty(plan, deployed):
 
 
 def test_a_change_outside_ansible_is_status_2_and_listed(plan, deployed, box):
-    deployed.ask("PATCH", BUCKET, {"versioning": {"enabled": True}})
+    deployed.request("PATCH", BUCKET, {"versioning": {"enabled": True}})
     before = box.everything()
     play, report = plan()
     assert play.status == 2, play
@@ -79,5 +79,5 @@ def test_a_change_outside_ansible_is_status_2_and_listed(plan, deployed, box):
     (change,) = report["hosts"]["demo"]["changes"]
     assert change["fields"] == [{"path": "versioning.enabled", "before": True, "after": False}]
 
-    deployed.ask("PATCH", BUCKET, {"versioning": {"enabled": False}})
+    deployed.request("PATCH", BUCKET, {"versioning": {"enabled": False}})
     assert plan()[0].status == 0

@@ -103,7 +103,7 @@ def key_file(on_app_engine, moving, tmp_path_factory):
     url = f"{_cloud.IAM}/{moving.project.home}/serviceAccounts/{moving.project.email(CLIENT)}/keys"
     path = tmp_path_factory.mktemp("key") / "key.json"
     path.touch(mode=0o600)
-    path.write_bytes(base64.b64decode(moving.project.ask("POST", url, {})["privateKeyData"]))
+    path.write_bytes(base64.b64decode(moving.project.request("POST", url, {})["privateKeyData"]))
     return path
 
 

@@ -27,9 +27,9 @@ def absent(seen, result, cloud):
     assert seen is None
 
 
-def _account(title, then, *, state="present", **options):
+def _account(title, expect, *, state="present", **options):
     options = {"account_id": "made-here", "state": state, **options}
-    return Step(title, "service_account", options, account, then)
+    return Step(title, "service_account", options, account, expect)
 
 
 FOUND = {"name": "made-here@{{ project }}.iam.gserviceaccount.com"}

@@ -27,7 +27,7 @@ def agent(cloud):
     attempt = {**policy, "bindings": [*policy["bindings"], {"role": "roles/browser", "members": [member]}]}
     answer = cloud.api.post(f"{url}:setIamPolicy", json={"policy": attempt})
     if answer.ok:
-        cloud.ask("POST", f"{url}:setIamPolicy", {"policy": {**policy, "etag": answer.json()["etag"]}})
+        cloud.request("POST", f"{url}:setIamPolicy", {"policy": {**policy, "etag": answer.json()["etag"]}})
     else:
         assert "does not exist" in answer.text, answer.text
     return answer.ok
@@ -46,7 +46,7 @@ def described(seen, result, cloud):
 
 def before_preflight(cloud):
     email = cloud.make_account("was-here")
-    cloud.ask("POST", f"{IAM}/{cloud.home}/serviceAccounts/{email}:disable", {})
+    cloud.request("POST", f"{IAM}/{cloud.home}/serviceAccounts/{email}:disable", {})
 
 
 def warned(seen, result, cloud):
@@ -138,7 +138,7 @@ STEPS = [
             },
             lambda cloud: cloud.get(f"{IAM}/{cloud.home}/serviceAccounts"),
             warned,
-            before=before_preflight,
+            prepare=before_preflight,
             changes=False,
         )
     ),

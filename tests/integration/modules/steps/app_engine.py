@@ -26,8 +26,8 @@ def application(cloud):
     return cloud.get(url(cloud))
 
 
-def _application(title, then=None, *, before=None, fails="", **options):
-    return Step(title, "app_engine_application", options, application, then, before=before, fails=fails)
+def _application(title, expect=None, *, prepare=None, fails="", **options):
+    return Step(title, "app_engine_application", options, application, expect, prepare=prepare, fails=fails)
 
 
 def prepare(cloud):
@@ -50,11 +50,11 @@ def client(cloud):
 
 
 def own_client(key):
-    def then(seen, result, cloud):
+    def expect(seen, result, cloud):
         digest = hashlib.sha256(key.encode()).hexdigest()
         assert seen["iap"] == {"enabled": True, "oauth2ClientId": CLIENT, "oauth2ClientSecretSha256": digest}
 
-    return then
+    return expect
 
 
 OWN = {
@@ -76,20 +76,20 @@ def other_settings(seen, result, cloud):
 def version(name, service="default"):
     """Return a function that reads a version and the response of its address."""
 
-    def look(cloud):
+    def read(cloud):
         found = cloud.get(url(cloud, f"/services/{service}/versions/{name}"), view="FULL")
         if found is None:
             return None
         status, text = cloud.page(found["versionUrl"]) if found["servingStatus"] == "SERVING" else (0, "")
         return {"version": found, "status": status, "running": "It's running!" in text}
 
-    return look
+    return read
 
 
-def _version(title, name, then=None, *, before=None, fails="", look=None, service="default", **options):
+def _version(title, name, expect=None, *, prepare=None, fails="", read=None, service="default", **options):
     options = {"name": name, "service": service, **options}
-    look = look or version(name, service)
-    return Step(title, "app_engine_version", options, look, then, before=before, fails=fails)
+    read = read or version(name, service)
+    return Step(title, "app_engine_version", options, read, expect, prepare=prepare, fails=fails)
 
 
 RUNS = {
@@ -175,17 +175,17 @@ def traffic(cloud):
     return {"service": found, "status": status, "running": "It's running!" in text}
 
 
-def _service(title, then=None, *, before=None, fails="", look=traffic, **options):
-    return Step(title, "app_engine_service", options, look, then, before=before, fails=fails)
+def _service(title, expect=None, *, prepare=None, fails="", read=traffic, **options):
+    return Step(title, "app_engine_service", options, read, expect, prepare=prepare, fails=fails)
 
 
 def split(shares, shard_by=None):
-    def then(seen, result, cloud):
+    def expect(seen, result, cloud):
         assert seen["running"]
         assert seen["service"]["split"]["allocations"] == shares
         assert shard_by is None or seen["service"]["split"]["shardBy"] == shard_by
 
-    return then
+    return expect
 
 
 def internal(seen, result, cloud):
@@ -210,17 +210,17 @@ def access(cloud):
     return cloud.bindings(f"{IAP}/projects/{cloud.number}/iap_web/appengine-{cloud.project}")
 
 
-def _access(title, then=None, *, fails="", **options):
-    return Step(title, "iap_access", {"type": "app_engine", **options}, access, then, fails=fails)
+def _access(title, expect=None, *, fails="", **options):
+    return Step(title, "iap_access", {"type": "app_engine", **options}, access, expect, fails=fails)
 
 
 def exactly(*members):
-    def then(seen, result, cloud):
+    def expect(seen, result, cloud):
         assert seen.get(ACCESSOR, []) == sorted(members)
         assert result["protects"] == f"projects/{cloud.number}/iap_web/appengine-{cloud.project}"
         assert result["enabled"] is False
 
-    return then
+    return expect
 
 
 def surveyed(seen, result, cloud):
@@ -237,7 +237,7 @@ STEPS = [
         _application(
             "An application is created",
             made,
-            before=prepare,
+            prepare=prepare,
             location="europe-west1",
             split_health_checks=True,
             ssl_policy="MODERN",
@@ -250,7 +250,7 @@ STEPS = [
         _application(
             "The application uses a custom OAuth client",
             own_client(KEY),
-            before=client,
+            prepare=client,
             location="europe-west",
             iap_enabled=True,
             **OWN,
@@ -260,7 +260,7 @@ STEPS = [
         _application(
             "The application uses the new secret of its OAuth client",
             own_client(NEW_KEY),
-            before=lambda cloud: cloud.add_version("app-client-secret", NEW_KEY),
+            prepare=lambda cloud: cloud.add_version("app-client-secret", NEW_KEY),
             **OWN,
         )
     ),
@@ -337,7 +337,7 @@ STEPS = [
     _version(
         "A version that does not start does not replace the serving version",
         "v3",
-        look=traffic,
+        read=traffic,
         **{**RUNS, "image": "europe-west1-docker.pkg.dev/{{ project }}/nothing/here:1"},
         fails="(?s)pull.*The traffic did not change.*gcloud app logs read",
     ),
@@ -395,7 +395,7 @@ STEPS = [
         _service(
             "A service of App Engine is deleted",
             lambda seen, result, cloud: same(seen, None),
-            look=another_service,
+            read=another_service,
             name="mlflow",
             state="absent",
         )
@@ -403,7 +403,7 @@ STEPS = [
     _service("The service default is not deleted", state="absent", fails="The service default cannot be deleted"),
     _service(
         "A service that does not exist cannot receive requests",
-        look=another_service,
+        read=another_service,
         name="mlflow",
         allocations={"v1": 1},
         fails="It comes with its first version",
@@ -427,7 +427,7 @@ STEPS = [
         },
         version("guide"),
         adopted,
-        before=by_terraform,
+        prepare=by_terraform,
         changes=False,
     ),
     both(_access("Two users have access", exactly(ALICE, BOB), members=[ALICE, "user:Bob@example.com"])),

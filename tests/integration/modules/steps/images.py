@@ -18,8 +18,8 @@ def repository(cloud):
     return cloud.get(f"{REGISTRY}/{cloud.region}/repositories/{NAME}")
 
 
-def _repository(title, then=None, *, fails="", **options):
-    return Step(title, "artifact_repository", {**PLACE, **options}, repository, then, fails=fails)
+def _repository(title, expect=None, *, fails="", **options):
+    return Step(title, "artifact_repository", {**PLACE, **options}, repository, expect, fails=fails)
 
 
 def created(seen, result, cloud):
@@ -81,7 +81,7 @@ def images(cloud):
     }
 
 
-def _image(title, then=None, *, tag, before=None, fails="", context="good", look=images, **options):
+def _image(title, expect=None, *, tag, prepare=None, fails="", context="good", read=images, **options):
     options = {
         "image": f"{IMAGE}:{tag}",
         "context": f"{{{{ files }}}}/{context}",
@@ -90,18 +90,18 @@ def _image(title, then=None, *, tag, before=None, fails="", context="good", look
         "service_account": f"{BUILDER}@{{{{ project }}}}.iam.gserviceaccount.com",
         **options,
     }
-    return Step(title, "image_build", options, look, then, before=before, fails=fails)
+    return Step(title, "image_build", options, read, expect, prepare=prepare, fails=fails)
 
 
 def built(tag):
-    def then(seen, result, cloud):
+    def expect(seen, result, cloud):
         assert result["image"] == seen["images"][tag]
         assert "@sha256:" in result["image"]
         assert seen["builds"][result["build"]] == "SUCCESS"
         build = cloud.get(f"{BUILD}/{cloud.region}/builds/{result['build']}")
         assert build["serviceAccount"].endswith(f"/{cloud.email(BUILDER)}")
 
-    return then
+    return expect
 
 
 def small_context(seen, result, cloud):
@@ -139,14 +139,14 @@ STEPS = [
         {"location": REGION},
         lambda cloud: cloud.get(f"{REGISTRY}/{cloud.region}/repositories")["repositories"],
     ),
-    both(_image("An image is built", small_context, tag="v1", before=prepare, build_args={"VARIANT": "one"})),
+    both(_image("An image is built", small_context, tag="v1", prepare=prepare, build_args={"VARIANT": "one"})),
     _image("Another tag is built", built("v2"), tag="v2", build_args={"VARIANT": "two"}, timeout=300),
     _image(
         "A build that fails shows the end of its log",
         tag="v3",
         context="bad",
         # the failed build exists, as on Google Cloud
-        look=lambda cloud: images(cloud)["images"],
+        read=lambda cloud: images(cloud)["images"],
         fails=r"(?s)ended with FAILURE.*COPY nothing.txt",
     ),
     _image("A context that does not exist is rejected", tag="v4", context="none", fails="is not a folder"),

@@ -20,9 +20,9 @@ def instance(cloud):
     return cloud.get(f"{SQL}/{cloud.home}/instances/{NAME}")
 
 
-def _instance(title, then=None, **options):
-    more = {key: options.pop(key) for key in ("fails", "before", "changes") if key in options}
-    return Step(title, "sql_instance", {"name": NAME, **options}, instance, then, **more)
+def _instance(title, expect=None, **options):
+    more = {key: options.pop(key) for key in ("fails", "prepare", "changes") if key in options}
+    return Step(title, "sql_instance", {"name": NAME, **options}, instance, expect, **more)
 
 
 def created(seen, result, cloud):
@@ -62,10 +62,10 @@ def guide(cloud):
     cloud.make(f"{SQL}/{cloud.home}/instances", body, base=_operations(cloud))
 
 
-def _user(title, look, then=None, **options):
-    more = {key: options.pop(key) for key in ("fails", "before") if key in options}
+def _user(title, read, expect=None, **options):
+    more = {key: options.pop(key) for key in ("fails", "prepare") if key in options}
     options = {"instance": NAME, "name": "mlflow", **options}
-    return Step(title, "sql_user", options, look, then, **more)
+    return Step(title, "sql_user", options, read, expect, **more)
 
 
 def logins(cloud):
@@ -152,14 +152,14 @@ STEPS = [
             "backup": {"enabled": True, "pitr": True},
         },
         lambda cloud: cloud.get(f"{SQL}/{cloud.home}/instances/guide")["settings"],
-        before=guide,
+        prepare=guide,
         changes=False,
     ),
     _user(
         "A user of MySQL can log in from all hosts",
         logins,
         first,
-        before=lambda cloud: cloud.make_secret(SECRET, FIRST),
+        prepare=lambda cloud: cloud.make_secret(SECRET, FIRST),
         host="%",
         password_secret=PASSWORD,
     ),
@@ -167,7 +167,7 @@ STEPS = [
         "A rotated password of MySQL is set",
         logins,
         second,
-        before=lambda cloud: cloud.add_version(SECRET, SECOND),
+        prepare=lambda cloud: cloud.add_version(SECRET, SECOND),
         host="%",
         password_secret=PASSWORD,
     ),
@@ -189,7 +189,7 @@ STEPS = [
         "A service account is a user of MySQL",
         logins,
         lambda seen, result, cloud: same(("of-mysql", "%", "CLOUD_IAM_SERVICE_ACCOUNT") in seen["users"], True),
-        before=lambda cloud: cloud.make_account("of-mysql"),
+        prepare=lambda cloud: cloud.make_account("of-mysql"),
         name="of-mysql@{{ project }}.iam.gserviceaccount.com",
         type="CLOUD_IAM_SERVICE_ACCOUNT",
     ),

@@ -131,7 +131,7 @@ def _binding(role, *members, **more):
 def _steps(kind):
     """Return steps that grant, change and revoke a role on one kind of resource; other bindings must not change."""
 
-    def look(cloud):
+    def read(cloud):
         return cloud.bindings(kind.url(cloud))
 
     def prepare(cloud):
@@ -158,10 +158,10 @@ def _steps(kind):
     def anonymous(seen, result, cloud):
         assert seen == others(seen)
 
-    def task(title, bindings, then, **options):
-        before = options.pop("before", None)
+    def task(title, bindings, expect, **options):
+        prepare = options.pop("prepare", None)
         options = {"resource": kind.name, "bindings": bindings, **options}
-        return Step(f"{title} {kind.title}", "iam_bindings", options, look, then, before=before)
+        return Step(f"{title} {kind.title}", "iam_bindings", options, read, expect, prepare=prepare)
 
     return [
         task(
@@ -169,7 +169,7 @@ def _steps(kind):
             # Google stores addresses in lower case
             [_binding(kind.role, "user:Alice@Example.com", BOB), _binding(kind.role, ALICE, condition=WHEN)],
             granted,
-            before=prepare,
+            prepare=prepare,
         ),
         task("A role has exactly one member on", [_binding(kind.role, BOB)], exact, authoritative=True),
         task("A member is removed from", [_binding(kind.role, BOB)], taken, state="absent"),

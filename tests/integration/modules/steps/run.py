@@ -30,9 +30,9 @@ def service(cloud):
     return {"service": found, "status": status, "running": "It's running!" in text}
 
 
-def _service(title, then=None, *, before=None, fails="", look=service, **options):
+def _service(title, expect=None, *, prepare=None, fails="", read=service, **options):
     options = {"name": "hello", "location": REGION, **options}
-    return Step(title, "cloud_run_service", options, look, then, before=before, fails=fails)
+    return Step(title, "cloud_run_service", options, read, expect, prepare=prepare, fails=fails)
 
 
 def prepare(cloud):
@@ -90,7 +90,7 @@ def still_serving(cloud):
 
 
 def open_to_all(cloud):
-    cloud.ask("PATCH", f"{url(cloud)}?updateMask=iapEnabled,invokerIamDisabled", {"invokerIamDisabled": True})
+    cloud.request("PATCH", f"{url(cloud)}?updateMask=iapEnabled,invokerIamDisabled", {"invokerIamDisabled": True})
 
 
 def repaired(seen, result, cloud):
@@ -111,9 +111,9 @@ def job(cloud):
     return {"job": found, "executions": {item["name"]: item.get("succeededCount", 0) for item in executions}}
 
 
-def _job(title, then=None, *, fails="", look=job, repeats=False, **options):
+def _job(title, expect=None, *, fails="", read=job, repeats=False, **options):
     options = {"name": "task", "location": REGION, **options}
-    return Step(title, "cloud_run_job", options, look, then, fails=fails, repeats=repeats)
+    return Step(title, "cloud_run_job", options, read, expect, fails=fails, repeats=repeats)
 
 
 def executed(seen, result, cloud):
@@ -141,10 +141,10 @@ def settings(cloud):
     return cloud.get(f"{IAP}/projects/{cloud.number}/iap_web/cloud_run-{REGION}/services/hello:iapSettings")
 
 
-def _settings(title, then, *, before=None, fails="", **options):
+def _settings(title, expect, *, prepare=None, fails="", **options):
     resource = f"projects/{{{{ number }}}}/iap_web/cloud_run-{REGION}/services/hello"
     options = {"resource": resource, **options}
-    return Step(title, "iap_settings", options, settings, then, before=before, fails=fails)
+    return Step(title, "iap_settings", options, settings, expect, prepare=prepare, fails=fails)
 
 
 def client(cloud):
@@ -180,7 +180,7 @@ STEPS = [
         _service(
             "A service is created",
             created,
-            before=prepare,
+            prepare=prepare,
             image=HELLO,
             env={"PLAIN": 1, "SWITCH": True},
             secret_env={"TOKEN": f"{TOKEN}/versions/1"},
@@ -228,7 +228,7 @@ STEPS = [
         _settings(
             "The proxy uses a custom OAuth client",
             own_client,
-            before=client,
+            prepare=client,
             login_hint="example.com",
             cors_allow_http_options=True,
             **OWN,
@@ -238,15 +238,15 @@ STEPS = [
         _settings(
             "The proxy uses the new secret of its OAuth client",
             rotated,
-            before=lambda cloud: cloud.add_version("client-secret", "GOCSPX-rotated"),
+            prepare=lambda cloud: cloud.add_version("client-secret", "GOCSPX-rotated"),
             programmatic_clients=["one.apps.googleusercontent.com", "two.apps.googleusercontent.com"],
             **OWN,
         )
     ),
     _service(
         "A revision that does not start does not replace the serving revision",
-        before=open_to_all,
-        look=still_serving,
+        prepare=open_to_all,
+        read=still_serving,
         image=f"{REGION}-docker.pkg.dev/{{{{ project }}}}/nothing/here:1",
         fails="(?s)not found.*The revision that served before",
     ),
@@ -282,7 +282,7 @@ STEPS = [
     _job("A job is changed", not_executed, tasks=1),
     _job(
         "A failed execution of a job is reported",
-        look=lambda cloud: cloud.get(f"{RUN}/{cloud.region}/services"),
+        read=lambda cloud: cloud.get(f"{RUN}/{cloud.region}/services"),
         command=["/nothing"],
         max_retries=0,
         execute="on_change",

@@ -13,8 +13,8 @@ FIRST, SECOND = "correct horse/battery: staple", "another $ecret & more"
 BYTES = "línes\r\n\0".encode() + b"\xff\n"
 
 
-def _secret(title, name, then, *, before=None, **options):
-    return Step(title, "secret", {"name": name, **options}, lambda cloud: cloud.secret(name), then, before=before)
+def _secret(title, name, expect, *, prepare=None, **options):
+    return Step(title, "secret", {"name": name, **options}, lambda cloud: cloud.secret(name), expect, prepare=prepare)
 
 
 def empty(seen, result, cloud):
@@ -77,7 +77,7 @@ def replaced(seen, result, cloud):
 
 
 def disable_the_newest(cloud):
-    cloud.ask("POST", f"{SECRETS}/{cloud.home}/secrets/given/versions/2:disable", {})
+    cloud.request("POST", f"{SECRETS}/{cloud.home}/secrets/given/versions/2:disable", {})
 
 
 TEMPLATE = {
@@ -121,12 +121,12 @@ STEPS = [
         "A version that was disabled by hand is created again",
         "given",
         replaced,
-        before=disable_the_newest,
+        prepare=disable_the_newest,
         payload=SECOND,
         verify=True,
     ),
     _secret(
-        "A secret has the value of a file", "file", from_file, before=write_file, payload_file="{{ files }}/payload"
+        "A secret has the value of a file", "file", from_file, prepare=write_file, payload_file="{{ files }}/payload"
     ),
     both(
         _secret(
@@ -137,7 +137,7 @@ STEPS = [
         "A value that another user created is kept",
         "theirs",
         adopted,
-        before=lambda cloud: cloud.make_secret("theirs", "payload-of-another-user"),
+        prepare=lambda cloud: cloud.make_secret("theirs", "payload-of-another-user"),
         generate={},
     ),
     both(_secret("A secret is composed of another", "composed", composed, **TEMPLATE)),
@@ -145,7 +145,7 @@ STEPS = [
         "A secret is composed anew when the other is rotated by hand",
         "composed",
         composed_anew,
-        before=lambda cloud: cloud.add_version("given", "rotated-value"),
+        prepare=lambda cloud: cloud.add_version("given", "rotated-value"),
         **TEMPLATE,
     ),
     both(

@@ -20,8 +20,8 @@ def instance(cloud):
     return cloud.get(f"{SQL}/{cloud.home}/instances/{NAME}")
 
 
-def _instance(title, then=None, *, fails="", **options):
-    return Step(title, "sql_instance", {"name": NAME, **options}, instance, then, fails=fails)
+def _instance(title, expect=None, *, fails="", **options):
+    return Step(title, "sql_instance", {"name": NAME, **options}, instance, expect, fails=fails)
 
 
 def created(seen, result, cloud):
@@ -62,9 +62,9 @@ def deleted(seen, result, cloud):
 # Its users
 
 
-def _user(title, look, then=None, *, before=None, fails="", changes=True, name="mlflow", **options):
+def _user(title, read, expect=None, *, prepare=None, fails="", changes=True, name="mlflow", **options):
     options = {"instance": NAME, "name": name, **options}
-    return Step(title, "sql_user", options, look, then, before=before, fails=fails, changes=changes)
+    return Step(title, "sql_user", options, read, expect, prepare=prepare, fails=fails, changes=changes)
 
 
 def logins(cloud):
@@ -116,8 +116,8 @@ def databases(cloud):
         return cursor.fetchall()
 
 
-def _database(title, then=None, *, fails="", name="mlflow", **options):
-    return Step(title, "sql_database", {"instance": NAME, "name": name, **options}, databases, then, fails=fails)
+def _database(title, expect=None, *, fails="", name="mlflow", **options):
+    return Step(title, "sql_database", {"instance": NAME, "name": name, **options}, databases, expect, fails=fails)
 
 
 def usable(seen, result, cloud):
@@ -185,7 +185,7 @@ STEPS = [
             "A user can log in with the password in a secret",
             logins,
             first,
-            before=lambda cloud: cloud.make_secret(SECRET, FIRST),
+            prepare=lambda cloud: cloud.make_secret(SECRET, FIRST),
             password_secret=PASSWORD,
         )
     ),
@@ -194,7 +194,7 @@ STEPS = [
             "A rotated password is set",
             logins,
             second,
-            before=lambda cloud: cloud.add_version(SECRET, SECOND),
+            prepare=lambda cloud: cloud.add_version(SECRET, SECOND),
             password_secret=PASSWORD,
         )
     ),
@@ -202,7 +202,7 @@ STEPS = [
         "A user that another principal created keeps its password",
         their_login,
         lambda seen, result, cloud: same(seen, ["their-own-password"]),
-        before=theirs,
+        prepare=theirs,
         changes=False,
         name="theirs",
         adopt=True,
@@ -219,7 +219,7 @@ STEPS = [
         "A service account is a user",
         logins,
         iam_user,
-        before=lambda cloud: cloud.make_account("granted-to"),
+        prepare=lambda cloud: cloud.make_account("granted-to"),
         name="granted-to@{{ project }}.iam.gserviceaccount.com",
         type="CLOUD_IAM_SERVICE_ACCOUNT",
     ),

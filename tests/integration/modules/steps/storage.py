@@ -23,8 +23,8 @@ def bucket(cloud):
     return {"bucket": found, "objects": [(item["name"], item["generation"]) for item in objects]}
 
 
-def _bucket(title, then=None, *, before=None, fails="", **options):
-    return Step(title, "storage_bucket", {"name": NAME, **options}, bucket, then, before=before, fails=fails)
+def _bucket(title, expect=None, *, prepare=None, fails="", **options):
+    return Step(title, "storage_bucket", {"name": NAME, **options}, bucket, expect, prepare=prepare, fails=fails)
 
 
 def created(seen, result, cloud):
@@ -59,7 +59,7 @@ def without(seen, result, cloud):
 
 
 def versioned_by_hand(cloud):
-    cloud.ask("PATCH", url(cloud), {"versioning": {"enabled": True}})
+    cloud.request("PATCH", url(cloud), {"versioning": {"enabled": True}})
 
 
 def fill(cloud):
@@ -103,7 +103,7 @@ STEPS = [
     _bucket(
         "Rules are removed from a bucket, and a change by hand is reverted",
         without,
-        before=versioned_by_hand,
+        prepare=versioned_by_hand,
         versioning=False,
         lifecycle_rules=[],
         cors=[],
@@ -118,7 +118,7 @@ STEPS = [
         lambda cloud: cloud.get(f"{STORAGE}/b", project=cloud.project)["items"],
     ),
     _bucket("A bucket does not move", fails="location cannot be changed", location="US"),
-    _bucket("A bucket with objects is not deleted", before=fill, fails="holds objects", state="absent"),
+    _bucket("A bucket with objects is not deleted", prepare=fill, fails="holds objects", state="absent"),
     both(
         _bucket(
             "A bucket is deleted with its objects",

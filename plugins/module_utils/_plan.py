@@ -399,8 +399,11 @@ def _is_list_of_maps(value):
 
 
 def _by_key(rule, items, rules):
+    """Return the elements of a list by their key or index. A key is not among the fields, unless it is the only one."""
     key = rules.keyed.get(rule)
-    return {item.get(key) if key else index: item for index, item in enumerate(items or [])}
+    if not key:
+        return dict(enumerate(items or []))
+    return {item.get(key): {name: item[name] for name in item if name != key} or item for item in items or []}
 
 
 def _refuse_immutable(changes, rules, name):

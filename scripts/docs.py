@@ -13,7 +13,8 @@ SITE = ROOT / "build" / "site"
 
 
 def main() -> int:
-    shutil.rmtree(SITE, ignore_errors=True)
+    if SITE.exists():
+        shutil.rmtree(SITE)
     SITE.mkdir(parents=True, mode=0o755)
     init = [
         "sphinx-init",

@@ -111,7 +111,7 @@ def _no_token(credentials, source, error):
     """The error for a token that was refused, in the service's own words where google-auth quotes a whole response."""
     words, *quoted = [str(part) for part in error.args] or [str(error)]
     for part in quoted:
-        with contextlib.suppress(ValueError, AttributeError):
+        with contextlib.suppress(ValueError, AttributeError):  # not a JSON document with an error
             problem = json.loads(part).get("error")
             words += ": " + (problem["message"] if isinstance(problem, dict) else str(problem))
     whose = credentials.email or "the given credentials"

@@ -54,7 +54,7 @@ class Preflight:
 
     def result(self):
         """Ask everything and return the module's result."""
-        with contextlib.suppress(_Hopeless):
+        with contextlib.suppress(_Hopeless):  # the problem is reported already, and no further query can succeed
             self._ask()
         return dict(self.report, changed=False, problems=self.problems, unanswered=list(dict.fromkeys(self.unanswered)))
 

@@ -195,7 +195,7 @@ class Survey:
     def _without_role(self, found, members):
         """Return which members have no role in the resource's policy and in its project's, if the first is readable."""
         names, left, policies = found.remote.names, set(members), 0
-        with contextlib.suppress(_errors.GcpError):
+        with contextlib.suppress(_errors.GcpError):  # `policies` says how many could be read
             for name in (found.kind.governed, KINDS["project"].policy):
                 policy = _policy.PolicyAddress(name.format(**names)).read(self.task.client)
                 policies += 1
@@ -210,7 +210,7 @@ class Survey:
     def _related(self, found, name):
         """Read what belongs to a resource, so that the answer is kept. A later task reports what cannot be read."""
         kind, client = found.kind, self.task.client
-        with contextlib.suppress(_errors.GcpError):
+        with contextlib.suppress(_errors.GcpError):  # see above
             if name in kind.related:
                 url = kind.related[name](found.remote, found.body)
                 if url:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The structure of all Python of the repository: a function is written once."""
+"""The rules for all Python of the repository: a function is written once, and what is ignored has a reason."""
 
 from __future__ import annotations
 
 import ast
 import copy
+import io
 import pathlib
+import tokenize
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
@@ -190,7 +192,8 @@ def test_constants_count_by_their_value(tmp_path):
 
 
 def test_tests_differ_by_the_fixtures_of_their_class(tmp_path):
-    body = "    def test_again(self, deployed, run):\n        assert run(deployed.name, deployed.place, deployed.zone).changed == 0\n"
+    called = "run(deployed.name, deployed.place, deployed.zone)"
+    body = f"    def test_again(self, deployed, run):\n        assert {called}.changed == 0\n"
     fixture = "    @pytest.fixture\n    def deployed(self):\n        return {}\n"
     for name, value in (("a", 1), ("b", 2), ("c", 1)):
         (tmp_path / f"{name}.py").write_text(f"class Test{name}:\n{fixture.format(value)}\n{body}")
@@ -201,3 +204,71 @@ def test_short_functions_do_not_count(tmp_path):
     body = "def __init__(self, sandbox, runtime):\n    super().__init__(sandbox)\n    self.runtime = runtime\n"
     (tmp_path / "a.py").write_text(body + body)
     assert repeated(tmp_path, (".",)) == []
+
+
+# -- errors that are ignored
+
+
+def ignores(node: ast.AST) -> bool:
+    """Return whether a statement goes on after an error of any kind, or after one that it does not use."""
+    if isinstance(node, ast.ExceptHandler):
+        every = node.type is None or any(
+            isinstance(part, ast.Name) and part.id in ("Exception", "BaseException") for part in ast.walk(node.type)
+        )
+        body = list(nodes(node.body))
+        used = any(isinstance(part, ast.Raise) for part in body) or any(
+            (isinstance(part, ast.Name) and part.id == node.name)
+            or (isinstance(part, ast.Attribute) and part.attr == "exception")
+            for part in body
+        )
+        return every and not used
+    if isinstance(node, ast.With):
+        return any(
+            ast.unparse(item.context_expr).startswith(("contextlib.suppress(", "suppress(")) for item in node.items
+        )
+    return isinstance(node, ast.Expr) and any(
+        part.arg == "ignore_errors" for part in ast.walk(node) if isinstance(part, ast.keyword)
+    )
+
+
+def without_reason(text: str) -> list[int]:
+    """Return the lines that ignore errors without a comment above, beside or directly below them."""
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    comments = {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if ignores(node):
+            last = node.body[0].lineno if isinstance(node, ast.ExceptHandler | ast.With) else node.end_lineno
+            if comments.isdisjoint(range(node.lineno - 1, last + 1)):
+                found.append(node.lineno)
+    return found
+
+
+def test_errors_that_are_ignored_have_a_reason():
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for folder in ("plugins", "roles", "scripts", "clients/python/src", "sandbox/src")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line in without_reason(path.read_text())
+    ]
+    assert not found, "write the reason as a comment, or handle the error:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("with contextlib.suppress(OSError):\n    a()\n", [1]),
+        ("with contextlib.suppress(OSError):  # the file is optional\n    a()\n", []),
+        ("a()\nshutil.rmtree(b, ignore_errors=True)\n", [2]),
+        ("# What stays is empty.\nshutil.rmtree(b, ignore_errors=True)\n", []),
+        ("try:\n    a()\nexcept:\n    b()\n", [3]),
+        ("try:\n    a()\nexcept Exception:\n    pass\n", [3]),
+        ("try:\n    a()\nexcept Exception:\n    # The answer is optional.\n    pass\n", []),
+        ("try:\n    a()\nexcept (OSError, BaseException) as error:\n    b(error)\n", []),
+        ("try:\n    a()\nexcept BaseException:\n    b()\n    raise\n", []),
+        ("try:\n    a()\nexcept Exception:\n    log.exception('a')\n", []),
+        ("try:\n    a()\nexcept OSError:\n    b()\n", []),
+    ],
+)
+def test_ignored_errors_are_seen(text, lines):
+    assert without_reason(text) == lines

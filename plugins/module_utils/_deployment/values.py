@@ -351,7 +351,7 @@ def _document(variable: Variable, text: str) -> Any:
     # PyYAML takes minutes for deep and long text.
     if len(text) > _LONGEST_DOCUMENT or _depth(text) > _DEEPEST:
         raise Misfit(" is text that is too long, or has values too deep inside others.", "Set a smaller value.")
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError):  # not JSON
         return _plain(json.loads(text))
     import yaml  # comes with Ansible; the pure parts of the model do not need it
 

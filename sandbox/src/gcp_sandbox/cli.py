@@ -11,7 +11,6 @@ import json
 import os
 import select
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from gcp_sandbox.config import (
     parse_duration,
     parse_token_lifetime,
     private_folder,
+    remove_folder,
 )
 from gcp_sandbox.daemon import running_pid
 from gcp_sandbox.environment import variables, write_credentials
@@ -218,7 +218,7 @@ def _start(state: Path, options: Any, rtt: float | None = None, lifetime: float 
 def _outside(environment: dict[str, str], state: Path) -> dict[str, str]:
     """Return the environment without what `exec` has set: the sandbox must not go through itself."""
     if environment.get("GCP_SANDBOX_STATE"):
-        with contextlib.suppress(ConfigError):
+        with contextlib.suppress(ConfigError):  # a folder without a readable sandbox has set nothing
             for folder in {Path(environment["GCP_SANDBOX_STATE"]), state}:
                 settings = Settings.load(folder)
                 for name, value in variables(settings, settings.credentials / "deployer.json").items():
@@ -242,7 +242,7 @@ def _stop(settings: Settings) -> bool:
         return False
     pid = pid or _wait_ready(settings, pid)["pid"]
     for number, timeout in ((signal.SIGTERM, _STOP_TIMEOUT), (signal.SIGKILL, 5.0)):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.kill(pid, number)
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -267,11 +267,12 @@ def _reset(options: Any, settings: Settings) -> int:
         except Failure as failure:
             print(f"gcp-sandbox: what an earlier run left behind could not be ended: {failure}", file=sys.stderr)
     _stop(settings)
-    purge(settings)
-    for folder in (settings.runtime, settings.state):
-        shutil.rmtree(folder, ignore_errors=True)
-    if settings.state.exists():
-        raise Failure(f"{settings.state} could not be removed completely")
+    try:
+        purge(settings)
+        for folder in (settings.runtime, settings.state):
+            remove_folder(folder)
+    except OSError as error:
+        raise Failure(f"{settings.state} could not be removed completely: {error}") from error
     print("The sandbox is empty. `gcp-sandbox up` starts a new one.")
     return 0
 
@@ -307,7 +308,7 @@ def _wait_ready(settings: Settings, pid: int | None) -> dict[str, Any]:
     """Return the daemon's health once it is ready; Failure when it ends or takes too long."""
     deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError, HTTPException, ValueError):
+        with contextlib.suppress(OSError, HTTPException, ValueError):  # it does not listen yet
             _, health = _ask(settings, "GET", "/health")
             if health["ready"]:
                 return health
@@ -449,7 +450,7 @@ def _requests(options: Any, settings: Settings) -> int:
     file = settings.state / "requests.sqlite3"
     if not file.exists():
         raise Failure(f"there is no sandbox at {settings.state}", NOT_RUNNING)
-    with contextlib.suppress(OSError, HTTPException):
+    with contextlib.suppress(OSError, HTTPException):  # a sandbox that is stopped has written everything
         _ask(settings, "POST", "/flush")
     reader = RequestReader(file)
     try:
@@ -488,9 +489,9 @@ def _line(entry: Entry) -> str:
 
 def _since(text: str) -> float:
     """Seconds since the epoch."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError):  # not a number
         if float(text) > 1e8:
             return float(text)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError):  # not a date
         return datetime.datetime.fromisoformat(text).timestamp()
     return time.time() - parse_duration(text)

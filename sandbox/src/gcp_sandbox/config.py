@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import re
+import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,12 +164,27 @@ def private_folder(path: Path) -> None:
     path.chmod(0o700)
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that it holds; one that does not exist is no error."""
+    for last in (False, False, True):
+        try:
+            shutil.rmtree(path)
+        except OSError:
+            # A process that is about to end may add or remove files meanwhile.
+            if not path.exists():
+                return
+            if last:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
 def write_private(path: Path, text: str | bytes) -> None:
     """Replace `path` atomically with mode 0600."""
     data = text.encode() if isinstance(text, str) else text
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
+    temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     os.umask(0o077)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
+    with contextlib.suppress(ValueError, OSError):  # a container may forbid it; the soft limit stays
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         lock(options.state)

@@ -6,9 +6,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from gcp_sandbox.config import remove_folder
 
 
 def cache() -> Path:
@@ -32,7 +33,7 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
         with locked(folder.with_name(f"{folder.name}.lock")):
             if not folder.is_dir():
                 part = folder.with_name(f".{folder.name}.part")
-                shutil.rmtree(part, ignore_errors=True)
+                remove_folder(part)
                 make(part)
                 part.rename(folder)
     return folder

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gcp_sandbox.backends.sql import SqlError
-from gcp_sandbox.config import Settings
+from gcp_sandbox.config import Settings, remove_folder
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Home:
             return cls(settings.state / "sql", settings.runtime / "sql")
         name = hashlib.sha256(str(settings.state).encode()).hexdigest()[:8]
         for user in ("postgres", "nobody"):
-            with contextlib.suppress(KeyError):
+            with contextlib.suppress(KeyError):  # this machine does not have the user
                 entry = pwd.getpwnam(user)
                 return cls(
                     Path("/var/lib/gcp-sandbox") / name,
@@ -63,9 +63,9 @@ class Home:
 
     def remove_empty(self, settings: Settings) -> None:
         """Remove what `prepare` made where nothing is left in it."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it holds sockets, or was never made
             self.sockets.rmdir()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it holds data, or was never made
             self.data.rmdir()
             if self.uid is not None:
                 (settings.state / "sql").unlink(missing_ok=True)
@@ -121,9 +121,12 @@ class Home:
                         more = 0o055 if os.path.isdir(path) else 0o044
                         mode = os.stat(path).st_mode | more
                         os.chmod(path, mode | 0o011 if mode & 0o100 else mode)
-            with contextlib.suppress(OSError):  # another daemon of this user was faster
+            try:
                 part.rename(target)
-            shutil.rmtree(part, ignore_errors=True)
+            except OSError:
+                remove_folder(part)
+                if not target.exists():  # else another daemon of this user was faster
+                    raise
         return target
 
 
@@ -141,4 +144,4 @@ def purge(settings: Settings) -> None:
     """Remove all servers' data, for `gcp-sandbox reset`. Servers must have been stopped."""
     home = Home.of(settings)
     for folder in (home.data, home.sockets):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)

@@ -38,6 +38,7 @@ from uv import find_uv_bin
 from gcp_sandbox.backends import dockerfile
 from gcp_sandbox.backends.cache import cache, locked
 from gcp_sandbox.backends.dockerfile import BuildError, Ignore, Instruction
+from gcp_sandbox.config import remove_folder
 from gcp_sandbox.gateway.times import timestamp
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ class ImageStore:
         for folder in (self._folder, self._folder / "roots"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for scratch in (self._folder / "roots").glob(".*"):
-            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)  # what stays only takes space
 
     def stop(self) -> None:
         """Nothing runs here beyond a build, which is its operation's."""
@@ -270,6 +271,7 @@ class ImageStore:
             log(f"ERROR: {error}")
             raise
         finally:
+            # The build's own result counts; the next start removes what stays.
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _add(self, stage: _Stage, log: Log) -> Image:
@@ -279,8 +281,11 @@ class ImageStore:
         digest = "sha256:" + hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
         target = self._folder / "roots" / digest.removeprefix("sha256:")
         # Two builds of one context end in the same folder with the same content: the first one to arrive stays.
-        with contextlib.suppress(OSError):
+        try:
             stage.root.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
         size = sum(item["size"] for item in files.values()) + stage.environment.size
         document = {
             "config": recipe["config"],
@@ -425,7 +430,7 @@ class Environment:
             if marker.exists():
                 log(f" ---> Using cached environment {self.key[:12]}")
             else:
-                shutil.rmtree(target, ignore_errors=True)
+                remove_folder(target)
                 self._make(target, log, cancelled, projects)
                 size = sum(f.stat().st_size for f in target.rglob("*") if f.is_file() and not f.is_symlink())
                 marker.write_text(str(size))
@@ -479,7 +484,7 @@ def run(argv: Sequence[str], log: Log, cancelled: Callable[[], bool]) -> int:
     def watch() -> None:
         while not over.wait(0.2):
             if cancelled():
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
                     os.killpg(process.pid, signal.SIGKILL)
                 return
 

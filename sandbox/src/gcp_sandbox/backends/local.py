@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from gcp_sandbox.backends.sockets import Upstream
 from gcp_sandbox.backends.sql import Configuration, Server, SqlError
+from gcp_sandbox.config import remove_folder
 
 if TYPE_CHECKING:
     from gcp_sandbox.backends.home import Home
@@ -135,7 +135,7 @@ class LocalServer(Server):
             if self._record["ready"]:
                 return self.ensure()
             self._halt()  # a crash can have left a server that was never finished
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove_folder(self._folder)
             self._home.folder(self._folder)
             self._make(secret)
             self._save(ready=True)
@@ -167,8 +167,8 @@ class LocalServer(Server):
         with self._lock:
             self._record["ready"] = False  # so that it is not started again
             self._halt(self.abort)
-            shutil.rmtree(self._folder, ignore_errors=True)
-            shutil.rmtree(self.sockets, ignore_errors=True)
+            remove_folder(self._folder)
+            remove_folder(self.sockets)
 
     def _launch(self) -> None:
         """Start the process and wait until it answers; on another port when this one is taken meanwhile."""
@@ -225,7 +225,7 @@ class LocalServer(Server):
         if pid is None:
             return
         for number in (first or self.endings[0], *self.endings[1:]):
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
                 os.kill(pid, number)
             # Its file may go before it does.
             deadline = time.monotonic() + STOP_TIMEOUT

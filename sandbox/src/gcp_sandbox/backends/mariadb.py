@@ -37,6 +37,7 @@ from gcp_sandbox.backends import mariadbbuilds as builds
 from gcp_sandbox.backends.local import PORT_ATTEMPTS, LocalServer, Servers
 from gcp_sandbox.backends.sockets import Listener, Refused, Upstream
 from gcp_sandbox.backends.sql import Configuration, Database, Flag, Missing, SqlError, Stopped, User
+from gcp_sandbox.config import remove_folder
 
 log = logging.getLogger(__name__)
 
@@ -539,7 +540,7 @@ class MariaDb(LocalServer):
 
         The server is halted for that moment, some tens of milliseconds; connections stay.
         """
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
         self._home.folder(folder.parent)
         with self._lock:
             with self._session() as cursor:
@@ -562,7 +563,7 @@ class MariaDb(LocalServer):
         with self._lock:
             self._wake()
             fresh = self._folder / "data.restored"
-            shutil.rmtree(fresh, ignore_errors=True)
+            remove_folder(fresh)
             shutil.copytree(folder / "data", fresh)
             for path in (fresh, *fresh.rglob("*")):
                 self._home.own(path)

@@ -28,6 +28,7 @@ from gcp_sandbox.backends.cache import cache, locked, made_once
 from gcp_sandbox.backends.home import Home
 from gcp_sandbox.backends.local import START_TIMEOUT, environment
 from gcp_sandbox.backends.sql import Flag, SqlError
+from gcp_sandbox.config import remove_folder
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +241,7 @@ def _version(daemon: Path, environ: dict[str, str]) -> str | None:
 
 def _place() -> Path:
     """Return where the packages are unpacked: the same for one release of a distribution."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # a distribution without os-release
         release = platform.freedesktop_os_release()
         name = f"{release['ID']}-{release.get('VERSION_ID', 'rolling')}"
         return cache() / "mariadb" / f"{name}-{platform.machine()}"
@@ -263,7 +264,7 @@ def _fetch(target: Path) -> None:
             root = Apt(Path(name)).unpacked()
             if _unpacked(root, None) is None:
                 raise SqlError("the distribution's MariaDB was fetched, but its server does not run on this machine")
-            shutil.rmtree(target, ignore_errors=True)  # of another state of the system, without its libraries
+            remove_folder(target)  # of another state of the system, without its libraries
             root.rename(target)
 
 
@@ -361,7 +362,7 @@ def _templates(found: Build) -> Path:
 def _make_template(home: Home, found: Build, target: Path) -> None:
     """Run mariadb-install-db as the servers' user, in a folder that this user can enter, and keep the result."""
     work = home.data / f"template-{os.getpid()}"
-    shutil.rmtree(work, ignore_errors=True)
+    remove_folder(work)
     home.folder(work)
     quick = (
         "--skip-log-bin",
@@ -383,7 +384,7 @@ def _make_template(home: Home, found: Build, target: Path) -> None:
         (work / "variables").write_text(_variables(home, found, work))
         shutil.copytree(work, target)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)  # the error above counts; what stays only takes space
 
 
 def _variables(home: Home, found: Build, work: Path) -> str:
@@ -420,7 +421,7 @@ def _variables(home: Home, found: Build, work: Path) -> str:
     finally:
         process.terminate()
         process.wait()
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)  # the error above counts; what stays only takes space
 
 
 def _run(home: Home, cwd: Path, arguments: list[str], environ: dict[str, str], text: str = "") -> None:

@@ -41,6 +41,7 @@ from gcp_sandbox.backends.local import LocalServer, PortTaken, Servers, environm
 from gcp_sandbox.backends.pgbuilds import EXTENSION_PREFIXES, Build, installed, nearest, parameters
 from gcp_sandbox.backends.sockets import Upstream
 from gcp_sandbox.backends.sql import Configuration, Database, Flag, Missing, SqlError, Stopped, User
+from gcp_sandbox.config import remove_folder
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +229,7 @@ class Postgres(LocalServer):
         """Major version upgrade in place by pg_upgrade, as Cloud SQL does it."""
         old, new = self._build, installed(self._home, configuration.version)
         target = self._folder / "data.new"
-        shutil.rmtree(target, ignore_errors=True)
+        remove_folder(target)
         self._halt()
         try:
             self._initialise(target, new, self._folder / "password")
@@ -240,7 +241,7 @@ class Postgres(LocalServer):
                 cwd=self._folder,
             )
         except SqlError:
-            shutil.rmtree(target, ignore_errors=True)
+            shutil.rmtree(target, ignore_errors=True)  # the upgrade's error counts; the next one removes what stays
             self._launch()
             raise
         shutil.rmtree(self._data)
@@ -411,7 +412,7 @@ class Postgres(LocalServer):
     # Backups.
 
     def backup(self, folder: Path) -> int:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
         self._home.folder(folder.parent)
         self._home.folder(folder)
         self._tool(
@@ -434,7 +435,7 @@ class Postgres(LocalServer):
             raise SqlError(f"the backup is of PostgreSQL {major}, the instance runs {self._record['major']}")
         with self._lock:
             fresh = self._folder / "data.restored"
-            shutil.rmtree(fresh, ignore_errors=True)
+            remove_folder(fresh)
             self._home.folder(fresh)
             done = subprocess.run(
                 ["tar", "-xzf", str(archive), "-C", str(fresh)], capture_output=True, text=True, **self._home.identity

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gcp_sandbox import environment
 from gcp_sandbox.backends.metadata import MetadataServer
 from gcp_sandbox.backends.sql import SqlError
-from gcp_sandbox.config import write_private
+from gcp_sandbox.config import remove_folder, write_private
 from gcp_sandbox.gateway.errors import ApiError
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Process:
         Only the leader gets SIGTERM: a server's master stops its own workers in order.
         """
         if self.alive():
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
                 for pid in self._leaders():
                     os.kill(pid, signal.SIGTERM)
             self.exited.wait(grace)
@@ -178,7 +178,7 @@ class Process:
 
     def kill_group(self) -> None:
         """SIGKILL everything in the process group."""
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):  # all of it has ended
             os.killpg(self.pid, signal.SIGKILL)
 
     def watch(self) -> None:
@@ -235,10 +235,9 @@ class Processes:
                 try:
                     self._adopt(record)
                     continue
-                except (
-                    OSError
-                ):  # the metadata server's port was taken meanwhile: without it the container has no identity
-                    with contextlib.suppress(ProcessLookupError):
+                except OSError:
+                    # The metadata server's port was taken meanwhile: without it the container has no identity.
+                    with contextlib.suppress(ProcessLookupError):  # it has just ended
                         os.killpg(record["pid"], signal.SIGKILL)
             self._ended(Process(record, None))
 
@@ -282,7 +281,7 @@ class Processes:
     def discard(self, process: Process) -> None:
         """Remove the record of an ended container, once its exit code has been read."""
         self.sandbox.store.delete(KIND, process.id)
-        shutil.rmtree(process.folder, ignore_errors=True)
+        remove_folder(process.folder)
 
     def log_path(self, name: str) -> Path:
         """Return the path of a log, made if need be, readable by the daemon's user only."""
@@ -339,7 +338,7 @@ class Processes:
                 )
         except BaseException:
             attached.close()
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # the first error counts
             raise
         record["pid"] = child.pid
         record["ticks"] = start_ticks(child.pid)

@@ -73,10 +73,10 @@ class SqlServers:
         """Remove a folder that belongs to no instance; a server can still run in it if its creation was cut short."""
         for engine in ENGINES.values():
             if pid := running_in(folder, engine.pidfile):
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
                     os.kill(pid, engine.abort)
                 time.sleep(0.5)
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # what stays only takes space
 
     def stop(self) -> None:
         """Stop all servers and mounts. The records keep which should run."""

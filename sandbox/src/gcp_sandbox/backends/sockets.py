@@ -183,7 +183,7 @@ class Sockets:
                 report(str(error))
                 if isinstance(error, Refused) and error.answer:
                     writer.write(error.answer)
-                    with contextlib.suppress(ConnectionError):
+                    with contextlib.suppress(ConnectionError):  # the client has closed the connection
                         await writer.drain()
                 return
             if way.opening:

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 from typing import Any
 
 from gcp_sandbox.backends.sql import SqlError
+from gcp_sandbox.config import remove_folder
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.operations import Op
@@ -106,7 +106,7 @@ class Backups(Base):
     def delete_backup(self, op: Op) -> None:
         op.elapse()
         self.store.delete(BACKUP_RUN, f"{op.target}/{op.args['id']}")
-        shutil.rmtree(self.sandbox.sql.backups(op.args["id"]), ignore_errors=True)
+        remove_folder(self.sandbox.sql.backups(op.args["id"]))
 
     @method("instances.restoreBackup", permission="cloudsql.instances.restoreBackup", on=ONE)
     def restore_backup(self, call: Call) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class Backups(Base):
     def drop_backup(self, op: Op) -> None:
         op.elapse()
         self.store.delete(BACKUP, op.args["name"])
-        shutil.rmtree(self.sandbox.sql.backups(op.args["name"].rpartition("/")[2]), ignore_errors=True)
+        remove_folder(self.sandbox.sql.backups(op.args["name"].rpartition("/")[2]))
 
 
 def _project(name: str) -> str:

@@ -53,7 +53,7 @@ class Base(Service):
         key = f"{instance['project']}/{instance['name']}"
         shown = instance | {"selfLink": self._link(call.version, key)}
         if "databaseInstalledVersion" in instance:
-            # A server that was made since then says what it is.
+            # A server that was made since then says what it is. Where none can be had, the catalogue's version stays.
             with contextlib.suppress(SqlError):
                 served = self._server(instance).installed_version
                 shown["databaseInstalledVersion"] = catalog.installed(instance["databaseVersion"], served)

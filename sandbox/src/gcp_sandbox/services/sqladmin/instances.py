@@ -6,12 +6,12 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
-import shutil
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 from gcp_sandbox.backends.sql import Server, SqlError
+from gcp_sandbox.config import remove_folder
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import ApiError, unimplemented
 from gcp_sandbox.gateway.operations import Op
@@ -344,5 +344,5 @@ class Instances(Base):
                 for name, body in self.store.list(kind, parent=op.target):
                     self.store.delete(kind, name)
                     if kind == BACKUP_RUN:
-                        shutil.rmtree(self.sandbox.sql.backups(body["id"]), ignore_errors=True)
+                        remove_folder(self.sandbox.sql.backups(body["id"]))
             self.store.delete(INSTANCE, op.target)

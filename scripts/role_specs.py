@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import yaml
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import ROLES
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import EntryPoint, RoleSpec, Variable
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.variables import ROLES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEAD = """\

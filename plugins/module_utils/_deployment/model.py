@@ -18,8 +18,8 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import 
     data,
     names,
     removal,
-    rules,
     sizing,
+    validation,
     values,
     variables,
 )
@@ -160,7 +160,7 @@ def compute(given: Mapping[str, Any], observed: Observed, *, action: str = "depl
     if target.google:
         derived = named.by_variable() | {"mlflow_database_version": context.database_version} | derived
     in_use = values.in_use(given, target.name)
-    problems = [*problems, *rules.check(read, derived, target.name, in_use, target.check(read))]
+    problems = [*problems, *validation.check(read, derived, target.name, in_use, target.check(read))]
     if not target.google:
         problems = [item for item in problems if not item.variable.startswith("gcp_")]
     problems = list(dict.fromkeys(problems))

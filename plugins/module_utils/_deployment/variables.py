@@ -12,8 +12,22 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import ROLES
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import (
+    bucket,
+    cloudsql,
+    gcp,
+    gcp_apis,
+    gcp_data_plane,
+    iap_brand,
+    mlflow,
+    mlflow_image,
+    mlflow_verify,
+    preflight,
+    secrets,
+    service_accounts,
+)
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import RoleSpec, Variable
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets import TARGETS
 
 __all__ = [
     "ROLES",
@@ -28,6 +42,27 @@ __all__ = [
     "unknown",
 ]
 
+# In the order in which the documentation lists them.
+ROLES: Mapping[str, RoleSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            gcp.ROLE,
+            mlflow.ROLE,
+            *(target.spec for target in TARGETS.values()),
+            gcp_data_plane.ROLE,
+            preflight.ROLE,
+            gcp_apis.ROLE,
+            cloudsql.ROLE,
+            mlflow_image.ROLE,
+            service_accounts.ROLE,
+            bucket.ROLE,
+            secrets.ROLE,
+            iap_brand.ROLE,
+            mlflow_verify.ROLE,
+        )
+    }
+)
 # Names that begin like ours and belong to the collection google.cloud; its users may have set them.
 _FOREIGN = ("gcp_zone", "gcp_scopes", "gcp_env_type")
 

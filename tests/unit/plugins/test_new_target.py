@@ -17,13 +17,13 @@ from ansible_collections.mlplatform.gcp.tests.unit.plugins.test_new_module impor
 ROOT = pathlib.Path(_scripted.__file__).resolve().parents[3]
 MODEL = "ansible_collections.mlplatform.gcp.plugins.module_utils._deployment"
 TARGET = f"""\
+from {MODEL}.roles import paper_mlflow
 from {MODEL}.context import NewResources
 from {MODEL}.permissions import Table
 from {MODEL}.targets.base import Removal, Server, Target
 
 TARGET = Target(
-    name="paper",
-    role="mlplatform.gcp.paper_mlflow",
+    spec=paper_mlflow.ROLE,
     title="paper",
     api="",
     google=False,
@@ -110,13 +110,6 @@ def copy(tmp_path_factory):
     text = table.read_text().replace("import appengine, cloudrun\n", "import appengine, cloudrun, paper\n")
     table.write_text(
         text.replace("(cloudrun.TARGET, appengine.TARGET)", "(cloudrun.TARGET, appengine.TARGET, paper.TARGET)")
-    )
-    roles = collection / "plugins/module_utils/_deployment/roles/__init__.py"
-    text = roles.read_text().replace(
-        "    mlflow_verify,\n    preflight", "    mlflow_verify,\n    paper_mlflow,\n    preflight"
-    )
-    roles.write_text(
-        text.replace("            appengine_mlflow,\n", "            appengine_mlflow,\n            paper_mlflow,\n")
     )
     env = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(root), PYTHONPATH=str(root), PYTHONDONTWRITEBYTECODE="1")
     for script in ("role_specs.py", "role_docs.py"):

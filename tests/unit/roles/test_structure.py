@@ -12,8 +12,8 @@ import jinja2
 import jinja2.nodes
 import pytest
 import yaml
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import ROLES
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets import TARGETS
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.variables import ROLES
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 FOLDERS = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())

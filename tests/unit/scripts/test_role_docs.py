@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import sys
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import ROLES
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import Variable
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.variables import ROLES
 from ansible_collections.mlplatform.gcp.scripts import role_docs
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import values
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import ROLES
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.variables import ROLES
 from ansible_collections.mlplatform.gcp.scripts import role_specs
 
 EVERY = pytest.mark.parametrize("role", ROLES.values(), ids=ROLES)

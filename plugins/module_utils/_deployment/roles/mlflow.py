@@ -33,7 +33,6 @@ _TARGET = (
             " bucket.",
         ),
         default="cloudrun",
-        rule="target",
     ),
     Variable(
         "mlflow_name",

@@ -11,9 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import ROLES
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import cloudsql
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.kinds import Fault, Rule
 
 # Of each choice the only value that works.
 WORKING = {
@@ -26,14 +24,6 @@ WORKING = {
 _SAFE_LOGIN = (3, 16, 1)
 # With the project and a colon, https://cloud.google.com/sql/docs/postgres/instance-settings.
 _LONGEST_INSTANCE = 98
-
-
-def target(value: Any) -> Fault | None:
-    """A target that a role carries out."""
-    targets = [role.target for role in ROLES.values() if role.target]
-    if value in targets:
-        return None
-    return "and there is no such target", f"Set it to one of these: {', '.join(targets)}."
 
 
 def check(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator[Problem]:
@@ -128,6 +118,3 @@ def _distinct(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator
                 f"{second} is {name(second)}, which is {first} as well.",
                 f"Choose different names for {first} and {second}.",
             )
-
-
-RULES: Mapping[str, Rule] = {"target": target}

@@ -15,6 +15,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context, NewResources
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.permissions import APP_ENGINE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import appengine_mlflow
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import appengine as rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.cloudrun import mebibytes
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.sizing import Sizing
@@ -293,8 +294,7 @@ def _new(region: str) -> NewResources:
 
 
 TARGET = Target(
-    name="appengine",
-    role="mlplatform.gcp.appengine_mlflow",
+    spec=appengine_mlflow.ROLE,
     title="App Engine flexible",
     api="appengine.googleapis.com",
     services=("appengineflex.googleapis.com",),

@@ -14,6 +14,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.permissions import Table
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.sizing import POOLS, Sizing
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import RoleSpec
 
 Item = dict[str, Any]
 
@@ -60,8 +61,7 @@ def _nothing(context: Context) -> list[Any]:
 class Target:
     """How MLflow runs.
 
-    name         value of ``mlflow_target``
-    role         role with the entry points run, access, verify, status, restart, retire and absent
+    spec         its role, with the entry points run, access, verify, status, restart, retire and absent
     title        for people
     api          API without which no server of this target can exist
     services     further APIs that it needs
@@ -80,8 +80,7 @@ class Target:
     pullers      context -> members besides Cloud Run's service agent that pull a custom image
     """
 
-    name: str
-    role: str
+    spec: RoleSpec
     title: str
     api: str
     permissions: Table
@@ -98,6 +97,16 @@ class Target:
     bindings: Callable[[Context], list[Item]] = _nothing
     clients: Callable[[Context], list[str]] = _nothing
     pullers: Callable[[Context], list[str]] = _nothing
+
+    @property
+    def name(self) -> str:
+        """Return the value of ``mlflow_target``."""
+        return self.spec.target
+
+    @property
+    def role(self) -> str:
+        """Return the full name of the role."""
+        return f"mlplatform.gcp.{self.spec.name}"
 
 
 def number(value: Any, default: int) -> int:

@@ -13,6 +13,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.access 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context, NewResources
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.permissions import CLOUD_RUN
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import cloudrun_mlflow
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import cloudrun as rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.sizing import Sizing
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import (
@@ -109,8 +110,7 @@ def problems(context: Context, sizing: Sizing) -> list[Problem]:
 
 
 TARGET = Target(
-    name="cloudrun",
-    role="mlplatform.gcp.cloudrun_mlflow",
+    spec=cloudrun_mlflow.ROLE,
     title="Cloud Run",
     api="run.googleapis.com",
     permissions=CLOUD_RUN,

@@ -6,13 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import rules, values
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import validation, values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets import TARGETS
 
 GOOD = {"gcp_project": "my-project", "gcp_region": "europe-west1", "mlflow_name": "demo"}
-
-# What a target says about its values together.
-TOGETHER = {"cloudrun": rules.cloudrun.check, "appengine": rules.appengine.check}
 
 
 def judged(variables: Mapping[str, Any], derived: Mapping[str, str] | None = None) -> list[Problem]:
@@ -20,8 +18,8 @@ def judged(variables: Mapping[str, Any], derived: Mapping[str, str] | None = Non
     given = GOOD | dict(variables)
     found, problems, _deprecated = values.read(given)
     target = found["mlflow_target"]
-    together = TOGETHER[target](found) if target in TOGETHER else ()
-    return problems + rules.check(found, derived or {}, target, values.in_use(given, target), together)
+    together = TARGETS[target].check(found) if target in TARGETS else ()
+    return problems + validation.check(found, derived or {}, target, values.in_use(given, target), together)
 
 
 def text(problems: list[Problem]) -> str:

@@ -87,6 +87,14 @@ def test_another_version_than_that_of_the_instance_is_a_problem():
     assert "runs POSTGRES_14" in outcome.problems[0].what
 
 
+@pytest.mark.parametrize("action", ["deploy", "destroy", "read"])
+def test_a_target_that_does_not_exist_is_a_problem(action):
+    outcome = d.computed(mlflow_target="appengines", action=action)
+    assert outcome.deployment is None and d.variables_of(outcome) == ["mlflow_target"]
+    (problem,) = outcome.problems
+    assert "'appengines'" in problem.what and problem.next == "Set it to one of cloudrun, appengine."
+
+
 def test_login_and_mysql_do_not_go_together():
     mysql = d.resource("sql_instance", "demo-dev", version="MYSQL_8_0")
     outcome = d.computed(

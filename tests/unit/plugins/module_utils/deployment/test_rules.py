@@ -9,7 +9,7 @@ import pathlib
 
 import googleapiclient
 import pytest
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import model, rules, values
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import model, validation, values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import cloudrun, cloudsql, flags, places
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.variables import ROLES, all_variables
 from ansible_collections.mlplatform.gcp.tests.unit.plugins.module_utils.deployment._values import (
@@ -250,7 +250,6 @@ BAD = [
     ("mlflow_name", "9lives", ("beginning with a letter",)),
     ("mlflow_name", "long" * 20, ("80 characters", "at most 63")),
     ("mlflow_env", "production", ("dev, staging or prod",)),
-    ("mlflow_target", "appengines", ("no such target", "cloudrun, appengine")),
     ("mlflow_bucket", "My-Bucket", ("name of a bucket",)),
     ("mlflow_bucket", "ab", ("3 to 63",)),
     ("mlflow_bucket", "a" * 64, ("64 characters", "at most 63")),
@@ -467,7 +466,7 @@ def test_defaults_satisfy_their_own_rules():
     for variable in all_variables().values():
         if variable.default not in (None, "") and not variable.templated:
             unmarked = dataclasses.replace(variable, default=None, targets=())
-            assert list(rules._alone(unmarked, {variable.name: variable.default}, {}, "")) == []
+            assert list(validation._alone(unmarked, {variable.name: variable.default}, {}, "")) == []
 
 
 def test_variables_of_another_target_are_not_read():
@@ -478,7 +477,7 @@ def test_variables_of_another_target_are_not_read():
 def test_a_required_variable_of_a_building_block_may_be_empty_in_a_deployment():
     found, _problems, _deprecated = values.read(GOOD)
     assert found["cloudsql_instance"] is None
-    assert rules.check(found, {}, "cloudrun") == []
+    assert validation.check(found, {}, "cloudrun") == []
 
 
 # --- facts of the services, as their discovery documents have them ----------------------------------------------------
@@ -506,7 +505,7 @@ def test_choices_are_among_those_of_the_apis():
     assert set(all_variables()["cloudrun_mlflow_ingress"].choices) <= set(ingress)
     build = document("cloudbuild.v1")["schemas"]["BuildOptions"]["properties"]["machineType"]["enum"]
     for machine in set(build) - {"UNSPECIFIED"}:
-        assert rules.RULES["build_machine"](machine) is None
+        assert validation.RULES["build_machine"](machine) is None
 
 
 def test_conditions_of_lifecycles_are_those_of_the_api():
@@ -514,7 +513,7 @@ def test_conditions_of_lifecycles_are_those_of_the_api():
     samples = {"boolean": True, "integer": 1, "array": ["x"], "string": "1"}
     for name, field in rule["properties"]["condition"]["properties"].items():
         given = {"action": {"type": "Delete"}, "condition": {name: samples[field["type"]]}}
-        assert rules.MAPPINGS["lifecycle"](given) is None, name
+        assert validation.MAPPINGS["lifecycle"](given) is None, name
 
 
 def test_tiers_fit_their_own_advice():

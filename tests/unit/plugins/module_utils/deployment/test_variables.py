@@ -5,7 +5,7 @@ import pathlib
 import re
 
 import pytest
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import rules, variables
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import validation, variables
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import shown
 
 ROOT = pathlib.Path(__file__).resolve().parents[5]
@@ -36,13 +36,13 @@ def test_descriptions_are_complete(role):
             assert item.description and all(text.endswith((".", ")")) for text in item.description), item.name
             assert (item.minimum is None) == (item.maximum is None), item.name
             assert not (item.required and item.default is not None), item.name
-            assert not item.rule or item.rule in {*rules.RULES, *rules.MAPPINGS}, item.name
+            assert not item.rule or item.rule in {*validation.RULES, *validation.MAPPINGS}, item.name
             assert item.default in (None, "", *item.choices) or not item.choices, item.name
 
 
 def test_every_rule_is_used():
     used = {item.rule for variable in EVERY for item in nested(variable)}
-    assert {*rules.RULES, *rules.MAPPINGS} - used == {"secret_reference"}  # that of another rule
+    assert {*validation.RULES, *validation.MAPPINGS} - used == {"secret_reference"}  # that of another rule
 
 
 def test_no_variable_holds_a_template_of_another_role():

@@ -147,9 +147,23 @@ def removal(context: Context, more: Iterable[tuple[str, str]] = ()) -> Removal:
             f"Removed: {', '.join(sorted(removed)) or 'nothing'}",
             f"Kept: {', '.join(sorted(kept)) or 'no data'}",
             f"Left alone, because they lack this deployment's labels: {', '.join(foreign) or 'nothing'}",
+            *_left_in_instance(context),
             "APIs that were enabled stay enabled, because other parts of the project may use them.",
         ],
     )
+
+
+def _left_in_instance(context: Context) -> list[str]:
+    """Return a line about the database and the user in an instance that is only used: they have no labels."""
+    names, host = context.names, " --host=%" if context.mysql else ""
+    if not (context.uses("database") and context.adopted("database", "sql_instance", names.instance)):
+        return []
+    return [
+        f"Left in sql_instance/{names.instance}, because databases and users have no labels: the database"
+        f" {names.database} and the user {names.user}. If the deployment created them, delete them with"
+        f" gcloud sql databases delete {names.database} --instance {names.instance} and then"
+        f" gcloud sql users delete {names.user} --instance {names.instance}{host}."
+    ]
 
 
 def problems(context: Context) -> list[Problem]:

@@ -233,7 +233,7 @@ class ImageStore:
         for folder in (self._folder, self._folder / "roots"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for scratch in (self._folder / "roots").glob(".*"):
-            shutil.rmtree(scratch, ignore_errors=True)  # what stays only takes space
+            shutil.rmtree(scratch, ignore_errors=True)  # a leftover only takes space
 
     def stop(self) -> None:
         """Nothing runs here beyond a build, which is its operation's."""
@@ -271,7 +271,7 @@ class ImageStore:
             log(f"ERROR: {error}")
             raise
         finally:
-            # The build's own result counts; the next start removes what stays.
+            # The build's own result counts; the next start removes leftovers.
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _add(self, stage: _Stage, log: Log) -> Image:

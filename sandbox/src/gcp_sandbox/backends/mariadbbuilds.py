@@ -384,7 +384,7 @@ def _make_template(home: Home, found: Build, target: Path) -> None:
         (work / "variables").write_text(_variables(home, found, work))
         shutil.copytree(work, target)
     finally:
-        shutil.rmtree(work, ignore_errors=True)  # the error above counts; what stays only takes space
+        shutil.rmtree(work, ignore_errors=True)  # the error above counts; a leftover only takes space
 
 
 def _variables(home: Home, found: Build, work: Path) -> str:
@@ -421,7 +421,7 @@ def _variables(home: Home, found: Build, work: Path) -> str:
     finally:
         process.terminate()
         process.wait()
-        shutil.rmtree(place, ignore_errors=True)  # the error above counts; what stays only takes space
+        shutil.rmtree(place, ignore_errors=True)  # the error above counts; a leftover only takes space
 
 
 def _run(home: Home, cwd: Path, arguments: list[str], environ: dict[str, str], text: str = "") -> None:

@@ -241,7 +241,7 @@ class Postgres(LocalServer):
                 cwd=self._folder,
             )
         except SqlError:
-            shutil.rmtree(target, ignore_errors=True)  # the upgrade's error counts; the next one removes what stays
+            shutil.rmtree(target, ignore_errors=True)  # the upgrade's error counts; the next one removes leftovers
             self._launch()
             raise
         shutil.rmtree(self._data)

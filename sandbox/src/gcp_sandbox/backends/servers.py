@@ -76,7 +76,7 @@ class SqlServers:
                 with contextlib.suppress(ProcessLookupError):  # it has just ended
                     os.kill(pid, engine.abort)
                 time.sleep(0.5)
-        shutil.rmtree(folder, ignore_errors=True)  # what stays only takes space
+        shutil.rmtree(folder, ignore_errors=True)  # a leftover only takes space
 
     def stop(self) -> None:
         """Stop all servers and mounts. The records keep which should run."""

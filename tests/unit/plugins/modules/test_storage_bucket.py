@@ -111,6 +111,16 @@ def test_lost_race_reads_again(cloud):
     assert cloud.run(storage_bucket, name="x", versioning=True)["changed"]
 
 
+@pytest.mark.parametrize("rules", [[], [{"action": {"type": "Delete"}, "condition": {"age": 7}}]])
+def test_the_rules_of_an_adopted_bucket_are_replaced(cloud, rules):
+    cloud.expect("GET", URL, body=BUCKET)
+    query = {"ifMetagenerationMatch": "3"}
+    cloud.expect("PATCH", URL, query=query, sent={"lifecycle": {"rule": rules}}, body=BUCKET)
+    owner = {"mlflow-deployment": "demo"}
+    result = cloud.run(storage_bucket, name="x", lifecycle_rules=rules, labels={"a": "b"}, owner=owner, adopt=True)
+    assert result["changed"] is True
+
+
 def test_taken_by_another_owner(cloud):
     cloud.expect_error("GET", URL, 404, legacy=True)
     cloud.expect_error(

@@ -380,7 +380,7 @@ class Run:
                 with timed(self.timing, "PUSH"):
                     self.push(docker)
         finally:
-            # The build's own result counts. What stays is in the state folder, and goes with it.
+            # The build's own result counts. `reset` removes a leftover with the state folder.
             shutil.rmtree(workspace, ignore_errors=True)
 
     def fetch(self, workspace: Path) -> None:

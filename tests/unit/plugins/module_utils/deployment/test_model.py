@@ -508,6 +508,21 @@ def test_a_removal_revokes_the_access_of_its_own_accounts_to_what_it_adopted():
     assert not removal["bucket_access"] and not removal["database"]
 
 
+@pytest.mark.parametrize(("version", "host"), [("POSTGRES_16", ""), ("MYSQL_8_0", " --host=%")])
+@pytest.mark.parametrize("data", [True, False])
+def test_the_database_in_a_used_instance_is_left_and_reported(data, version, host):
+    shared = {"mlflow_ownership": {"database": "used"}, "mlflow_database_instance": "shared"}
+    confirmed = {"mlflow_destroy_data": data, "mlflow_destroy_confirm": "demo"}
+    instance = d.resource("sql_instance", "shared", owned=False, version=version)
+    removal = d.deployed(found=d.report(instance), action="destroy", **shared, **confirmed).removal
+    assert not removal["database"]
+    (line,) = [line for line in removal["report"] if line.startswith("Left in")]
+    assert "gcloud sql databases delete mlflow_demo_dev --instance shared" in line
+    assert line.endswith(f"gcloud sql users delete mlflow_demo_dev --instance shared{host}.")
+    gone = d.deployed(found=d.report(), action="destroy", **shared, **confirmed).removal
+    assert not any(line.startswith("Left in") for line in gone["report"])
+
+
 def test_what_is_wrong_with_other_variables_does_not_prevent_a_removal():
     assert d.computed(action="destroy", mlflow_database_tier="huge", mlflow_access="nothing").problems == []
     assert d.variables_of(d.computed(action="destroy", gcp_project="NO")) == ["gcp_project"]

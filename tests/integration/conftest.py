@@ -95,27 +95,29 @@ class Sandbox:
             found = service_account.Credentials.from_service_account_file(path, scopes=scopes)
         else:
             found = user_credentials.Credentials.from_authorized_user_file(path, scopes=scopes)
-        session = google.auth.transport.requests.AuthorizedSession(found, auth_request=_transport(env))
-        _through(session, env)
+        session = google.auth.transport.requests.AuthorizedSession(found, auth_request=transport(env))
+        use_proxy(session, env)
         return session
 
     def anonymous(self) -> requests.Session:
         session = requests.Session()
-        _through(session, self.env())
+        use_proxy(session, self.env())
         return session
 
 
-def _through(session: requests.Session, env: dict[str, str]) -> None:
+def use_proxy(session: requests.Session, env: dict[str, str]) -> None:
+    """Send the requests of a session to the sandbox of an environment."""
     session.proxies = {"https": env["HTTPS_PROXY"]}
     session.verify = env["REQUESTS_CA_BUNDLE"]
     session.trust_env = False
 
 
-def _transport(env: dict[str, str]):
+def transport(env: dict[str, str]):
+    """Return the transport with which google-auth requests tokens from the sandbox of an environment."""
     import google.auth.transport.requests
 
     inner = requests.Session()
-    _through(inner, env)
+    use_proxy(inner, env)
     return google.auth.transport.requests.Request(inner)
 
 
@@ -151,16 +153,21 @@ def api(sandbox) -> requests.Session:
     return sandbox.session()
 
 
-def wait_for(session: requests.Session, url: str, *, seconds: float = 300) -> dict:
-    """Poll a google.longrunning operation until it is done and return its response; fail if it has an error."""
+def is_done(operation: dict) -> bool:
+    """Return whether an operation has ended: one of google.longrunning, or one of Cloud SQL."""
+    return operation.get("done", False) or operation.get("status") == "DONE"
+
+
+def wait_for(session: requests.Session, url: str, *, seconds: float = 3000) -> dict:
+    """Poll an operation until it is done and return it; fail if it has an error."""
     deadline = time.monotonic() + seconds
     while True:
         answer = session.get(url)
         answer.raise_for_status()
         operation = answer.json()
-        if operation.get("done"):
-            assert "error" not in operation, operation
-            return operation.get("response", {})
+        if is_done(operation):
+            assert not operation.get("error"), operation
+            return operation
         assert time.monotonic() < deadline, f"still running after {seconds} s: {operation}"
         time.sleep(0.1)
 

@@ -55,7 +55,7 @@ def cloud(sandbox, make_project, tmp_path_factory):
         "databaseVersion": "POSTGRES_16",
         "settings": {"edition": "ENTERPRISE", "tier": "db-f1-micro"},
     }
-    cloud.make(f"{SQL}/{cloud.home}/instances", instance, base=f"{SQL}/{cloud.home}/operations")
+    cloud.make(f"{SQL}/{cloud.home}/instances", instance, base=cloud.sql_operations)
     service = {"template": {"containers": [{"image": HELLO, "env": [{"name": "A", "value": "b"}]}]}}
     cloud.make(f"{RUN}/{cloud.region}/services", service, base=RUN, serviceId="hello")
     return cloud

@@ -14,6 +14,7 @@ import zipfile
 
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration import conftest as base
+from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import Cloud
 
 # google.cloud 1.10.2
 PACKAGE = "ansible==12.3.0 --hash=sha256:cd156f82fa87f7a899212b0efa9f7ca3a24d609212de9f78428a572eb01e5414"
@@ -54,15 +55,10 @@ def collections(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def project(make_project, api) -> str:
-    name = make_project()
-    usage = "https://serviceusage.googleapis.com/v1"
-    services = [f"{api}.googleapis.com" for api in ("appengine", "sqladmin", "storage")]
-    made = api.post(f"{usage}/projects/{name}/services:batchEnable", json={"serviceIds": services})
-    made.raise_for_status()
-    if not made.json().get("done"):
-        base.wait_for(api, f"{usage}/{made.json()['name']}")
-    return name
+def project(sandbox, make_project, tmp_path_factory) -> str:
+    cloud = Cloud(sandbox, make_project(), tmp_path_factory.mktemp("project"))
+    cloud.enable("appengine", "sqladmin", "storage")
+    return cloud.project
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 
 import pytest
-from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import MANAGER, STORAGE, Cloud
+from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import DEPLOYER, MANAGER, STORAGE, Cloud
 from ansible_collections.mlplatform.gcp.tests.integration.target import _guides
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, IMAGES
 
@@ -28,7 +28,6 @@ pytestmark = [
 ]
 HERE = pathlib.Path(__file__).parent / "terraform"
 HELLO = "us-docker.pkg.dev/cloudrun/container/hello:latest"
-DEPLOYER = "serviceAccount:deployer@mlflow-sandbox.iam.gserviceaccount.com"
 APIS = "cloudbilling cloudresourcemanager iam iamcredentials secretmanager sqladmin storage"
 
 

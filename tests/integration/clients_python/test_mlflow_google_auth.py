@@ -7,8 +7,6 @@ programs for all guards run at the same time, so the tests wait only once for to
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import json
 import os
 import pathlib
@@ -21,7 +19,7 @@ from dataclasses import dataclass
 
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration import conftest as base
-from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import IAM, IAP, REGION, RUN
+from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import IAP, REGION, RUN
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, VERIFY, Box, Controller, Project
 
 CLIENT_ID = "55-own.apps.googleusercontent.com"
@@ -250,9 +248,8 @@ def key_files(deployed, tmp_path_factory):
     folder, files = tmp_path_factory.mktemp("keys"), {}
     for server in {server.account: server for server in deployed.servers.values()}.values():
         project = server.project
-        answer = project.request("POST", f"{IAM}/{project.home}/serviceAccounts/{server.account}/keys", {})
         files[server.account] = folder / f"{server.account}.json"
-        files[server.account].write_bytes(base64.b64decode(answer["privateKeyData"]))
+        files[server.account].write_bytes(project.make_key(server.account))
     return {guard: str(files[server.account]) for guard, server in deployed.servers.items()}
 
 
@@ -280,12 +277,8 @@ def machine(box, deployed):
     for service in ("demo-dev", "demo-dev-custom"):
         project.grant(f"{IAP}/{resource}/{service}", "roles/iap.httpsResourceAccessor", f"serviceAccount:{email}")
     project.grant(f"{RUN}/{project.region}/services/demo-dev-invoker", "roles/run.invoker", f"serviceAccount:{email}")
-    for file in pathlib.Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            found = dict(pair.split("=", 1) for pair in file.read_bytes().decode().split("\0") if "=" in pair)
-            if found.get("K_SERVICE") == "demo-dev" and str(box.state) in found.get("SSL_CERT_FILE", ""):
-                return email, {name: value for name, value in found.items() if name.startswith("GCE_METADATA_")}
-    pytest.fail("no instance of demo-dev runs")
+    found = project.instance_environment("demo-dev")
+    return email, {name: value for name, value in found.items() if name.startswith("GCE_METADATA_")}
 
 
 @pytest.mark.parametrize("guard", ["custom", "invoker"])

@@ -11,6 +11,7 @@ import time
 
 import psycopg2
 import pymysql
+from ansible_collections.mlplatform.gcp.tests.integration.conftest import is_done, wait_for
 
 USAGE = "https://serviceusage.googleapis.com"
 MANAGER = "https://cloudresourcemanager.googleapis.com"
@@ -24,6 +25,7 @@ RUN = "https://run.googleapis.com/v2"
 APP_ENGINE = "https://appengine.googleapis.com/v1"
 IAP = "https://iap.googleapis.com/v1"
 REGION = "europe-west1"
+DEPLOYER = "serviceAccount:deployer@mlflow-sandbox.iam.gserviceaccount.com"
 
 
 class Cloud:
@@ -63,11 +65,8 @@ class Cloud:
     def make(self, url: str, body: dict, *, base: str = "", method: str = "POST", **query):
         """Create a resource; `base` is the address of the operations of a service that responds with an operation."""
         operation = self._send(lambda: self.api.request(method, url, json=body, params=query))
-        deadline = time.monotonic() + 3000
-        while base and not operation.get("done") and operation.get("status") != "DONE":
-            assert time.monotonic() < deadline, operation
-            time.sleep(0.1)
-            operation = self.request("GET", f"{base}/{operation['name']}")
+        if base and not is_done(operation):
+            return wait_for(self.api, f"{base}/{operation['name']}")
         assert not operation.get("error"), operation
         return operation
 
@@ -90,6 +89,11 @@ class Cloud:
     def region(self) -> str:
         return f"projects/{self.project}/locations/{REGION}"
 
+    @property
+    def sql_operations(self) -> str:
+        """Return the address of the operations of Cloud SQL."""
+        return f"{SQL}/{self.home}/operations"
+
     def email(self, account: str) -> str:
         return f"{account}@{self.project}.iam.gserviceaccount.com"
 
@@ -102,6 +106,11 @@ class Cloud:
     def make_account(self, account: str) -> str:
         """Create a service account and return its email address."""
         return self.make(f"{IAM}/{self.home}/serviceAccounts", {"accountId": account})["email"]
+
+    def make_key(self, email: str) -> bytes:
+        """Create a key of a service account and return the key file."""
+        key = self.request("POST", f"{IAM}/{self.home}/serviceAccounts/{email}/keys", {})
+        return base64.b64decode(key["privateKeyData"])
 
     def make_secret(self, name: str, value: str) -> str:
         """Create a secret with a version and return its full resource name."""
@@ -216,6 +225,18 @@ class Cloud:
             assert "Access denied" in str(error), error
             return False
         return True
+
+    def instance_environment(self, service: str) -> dict[str, str]:
+        """Return the environment of the process of an instance of a Cloud Run service."""
+        for folder in pathlib.Path("/proc").iterdir():
+            try:
+                text = (folder / "environ").read_text(errors="replace") if folder.name.isdigit() else ""
+            except OSError:
+                continue  # the process has ended
+            found = dict(item.partition("=")[::2] for item in text.split("\0"))
+            if found.get("K_SERVICE") == service and str(self.sandbox.state) in found.get("SSL_CERT_FILE", ""):
+                return found
+        raise AssertionError(f"no instance of {service} runs")
 
     def page(self, url: str) -> tuple[int, str]:
         """Request a deployed service without credentials and return status and text."""

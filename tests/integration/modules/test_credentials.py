@@ -7,16 +7,14 @@ controller and as ordinary modules. Nothing else in the environment sets credent
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import pathlib
 import re
 from dataclasses import dataclass, field
 
-import google.auth.transport.requests
 import pytest
-import requests
+from ansible_collections.mlplatform.gcp.tests.integration import conftest as base
 from ansible_collections.mlplatform.gcp.tests.integration.modules._cloud import IAM, RUN, SECRETS, Cloud
 from google.oauth2 import credentials as user_credentials
 
@@ -143,8 +141,7 @@ def known(sandbox, make_project, tmp_path_factory):
         target = f"{IAM}/{cloud.home}/serviceAccounts/{accounts[TARGET]}"
         cloud.grant(target, "roles/iam.serviceAccountTokenCreator", member)
 
-    answer = cloud.request("POST", f"{IAM}/{cloud.home}/serviceAccounts/{accounts[KEYED]}/keys", {})
-    contents = base64.b64decode(answer["privateKeyData"]).decode()
+    contents = cloud.make_key(accounts[KEYED]).decode()
     cloud.confidential.add(json.loads(contents)["private_key"].splitlines()[1])
     (folder / "key.json").write_text(contents)
     user = pathlib.Path(sandbox.env(ALICE)["GOOGLE_APPLICATION_CREDENTIALS"])
@@ -166,11 +163,8 @@ def known(sandbox, make_project, tmp_path_factory):
 
 def access_token(sandbox, file):
     """Return an access token of a user, as `gcloud auth print-access-token` prints it."""
-    session = requests.Session()
-    env = sandbox.env()
-    session.proxies, session.verify, session.trust_env = {"https": env["HTTPS_PROXY"]}, env["REQUESTS_CA_BUNDLE"], False
     login = user_credentials.Credentials.from_authorized_user_file(file)
-    login.refresh(google.auth.transport.requests.Request(session))
+    login.refresh(base.transport(sandbox.env()))
     return login.token
 
 
@@ -185,20 +179,7 @@ def metadata_server(cloud, account):
         }
     }
     cloud.make(f"{RUN}/{cloud.region}/services", body, base=RUN, serviceId=name)
-    return _environment_of(name)["GCE_METADATA_HOST"]
-
-
-def _environment_of(service):
-    """Return the environment of the process of an instance."""
-    for folder in pathlib.Path("/proc").iterdir():
-        try:
-            text = (folder / "environ").read_text() if folder.name.isdigit() else ""
-        except OSError:
-            continue  # it has ended
-        found = dict(item.partition("=")[::2] for item in text.split("\0"))
-        if found.get("K_SERVICE") == service:
-            return found
-    raise AssertionError(f"no instance of {service} runs")
+    return cloud.instance_environment(name)["GCE_METADATA_HOST"]
 
 
 def secret_of(way, case):

@@ -33,6 +33,7 @@ from gcp_sandbox.config import Settings
 ROOT = base.ROOT
 IMAGES = pathlib.Path(__file__).parent / "images"
 REGION = "europe-west1"
+CREDENTIALS = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts"
 MANAGED = {"managed-by": "mlplatform-gcp"}
 DEPLOY, DESTROY, PLAN, VERIFY = (f"playbooks/{name}.yml" for name in ("deploy", "destroy", "plan", "verify"))
 RECAP = re.compile(
@@ -404,8 +405,12 @@ class Project(_cloud.Cloud):
         """Return a JWT signed by a service account, which Identity-Aware Proxy accepts."""
         email, now = self.email(account), int(time.time())
         claims = {"iss": email, "sub": email, "aud": audience, "iat": now, "exp": now + 600}
-        url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{email}:signJwt"
-        return self.request("POST", url, {"payload": json.dumps(claims)})["signedJwt"]
+        return self.request("POST", f"{CREDENTIALS}/{email}:signJwt", {"payload": json.dumps(claims)})["signedJwt"]
+
+    def identity_token(self, account: str, audience: str) -> str:
+        """Return an identity token of a service account."""
+        body = {"audience": audience, "includeEmail": True}
+        return self.request("POST", f"{CREDENTIALS}/{self.email(account)}:generateIdToken", body)["token"]
 
 
 def log_a_run(box: Box, address: str, account: str) -> tuple[str, str]:

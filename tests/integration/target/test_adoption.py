@@ -83,8 +83,7 @@ def granted(policy: Any) -> set[tuple[str, str]]:
 
 def storage_admin(project: Project) -> None:
     """Grant the deployer a role on the project, because the guide's bucket policy removes the rights of owners."""
-    deployer = "serviceAccount:deployer@mlflow-sandbox.iam.gserviceaccount.com"
-    project.grant(f"{_cloud.MANAGER}/v3/{project.home}", "roles/storage.admin", deployer)
+    project.grant(f"{_cloud.MANAGER}/v3/{project.home}", "roles/storage.admin", _cloud.DEPLOYER)
 
 
 class TestCloudRunGuide:

@@ -156,9 +156,8 @@ def test_only_members_have_access(first, project, engine):
     assert engine.accessors() == sorted([f"serviceAccount:{project.email('ae-dev-client')}", "user:alice@example.com"])
     assert engine.page("ae-dev-client") == (200, engine.traffic())
     outsider = project.make_account("outsider")
-    deployer = "serviceAccount:deployer@mlflow-sandbox.iam.gserviceaccount.com"
     account = f"{_cloud.IAM}/{project.home}/serviceAccounts/{outsider}"
-    project.grant(account, "roles/iam.serviceAccountTokenCreator", deployer)
+    project.grant(account, "roles/iam.serviceAccountTokenCreator", _cloud.DEPLOYER)
     assert engine.page("outsider")[0] == 403
     answer = project.anonymous.get(f"https://{engine.application['defaultHostname']}/", allow_redirects=False)
     assert answer.status_code == 302 and "accounts.google.com" in answer.headers["Location"]
@@ -244,13 +243,6 @@ def test_too_many_versions_are_reported_before_the_first_change(three, box, proj
     assert "of 210 allowed" in message and "Delete some" in message
 
 
-def identity_token(project, account, audience):
-    url = (
-        f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{project.email(account)}:generateIdToken"
-    )
-    return project.request("POST", url, {"audience": audience, "includeEmail": True})["token"]
-
-
 def test_a_custom_oauth_client_accepts_identity_tokens(three, project, controller, hosts, engine):
     client = "123-own.apps.googleusercontent.com"
     own = hosts["ae"] | {
@@ -261,7 +253,7 @@ def test_a_custom_oauth_client_accepts_identity_tokens(three, project, controlle
     assert engine.application["iap"]["oauth2ClientId"] == client
     address = f"https://{engine.application['defaultHostname']}/"
     for audience, status in ((client, 200), (address, 401)):
-        token = identity_token(project, "ae-dev-client", audience)
+        token = project.identity_token("ae-dev-client", audience)
         answer = project.anonymous.get(address, headers={"Authorization": f"Bearer {token}"})
         assert answer.status_code == status, audience
     assert controller.run(DEPLOY, hosts={"ae": own}).check().changed == 0

@@ -6,7 +6,6 @@ One run with one host for each case; each test checks the message of its host.
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass, field
 
@@ -256,7 +255,7 @@ def refused(projects, controller, box, tmp_path_factory):
     """Run all cases; return the run and the state of the sandbox before and after it."""
     good = projects["good"]
     key = tmp_path_factory.mktemp("viewer") / "key.json"
-    key.write_text(json.dumps(_viewer(good)))
+    key.write_bytes(_viewer(good))
     key.chmod(0o600)
     hosts = {
         name: projects[case.project].variables | _filled(case.variables, projects[case.project].project)
@@ -274,8 +273,7 @@ def _viewer(project):
     project.enable("iam", "cloudresourcemanager")
     email = project.make_account("viewer")
     project.grant(f"{MANAGER}/v3/{project.home}", "roles/viewer", f"serviceAccount:{email}")
-    url = f"{_cloud.IAM}/{project.home}/serviceAccounts/{email}/keys"
-    return json.loads(base64.b64decode(project.request("POST", url, {})["privateKeyData"]))
+    return project.make_key(email)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -80,13 +80,13 @@ def remove_access_to_password(project):
 
 def set_flag(project):
     flags = {"settings": {"databaseFlags": [{"name": "log_min_duration_statement", "value": "500"}]}}
-    project.make(INSTANCE, flags, base=f"{_cloud.SQL}/{project.home}/operations", method="PATCH")
+    project.make(INSTANCE, flags, base=project.sql_operations, method="PATCH")
 
 
 def add_network(project):
     networks = [{"name": "all", "value": "0.0.0.0/0"}]
     body = {"settings": {"ipConfiguration": {"authorizedNetworks": networks}}}
-    project.make(INSTANCE, body, base=f"{_cloud.SQL}/{project.home}/operations", method="PATCH")
+    project.make(INSTANCE, body, base=project.sql_operations, method="PATCH")
 
 
 def settings(project):

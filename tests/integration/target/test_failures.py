@@ -40,9 +40,7 @@ def failing(variants, full, new_project, controller, small):
 
 def _page(project):
     """Request `wide` with an identity token for its address and return status and text."""
-    email = project.email("wide-dev-client")
-    url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{email}:generateIdToken"
-    token = project.request("POST", url, {"audience": project.address("wide-dev"), "includeEmail": True})["token"]
+    token = project.identity_token("wide-dev-client", project.address("wide-dev"))
     answer = project.anonymous.get(project.address("wide-dev"), headers={"Authorization": f"Bearer {token}"})
     return answer.status_code, answer.text
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from dataclasses import dataclass
@@ -41,9 +40,8 @@ class Deployer:
     def make(cls, project: Project, account: str, folder: Path, variables: dict[str, Any]) -> Deployer:
         """Create the account and its key."""
         email = project.make_account(account)
-        key = project.request("POST", f"{_cloud.IAM}/{project.home}/serviceAccounts/{email}/keys", {})
         path = folder / f"{project.project}-{account}.json"
-        path.write_bytes(base64.b64decode(key["privateKeyData"]))
+        path.write_bytes(project.make_key(email))
         path.chmod(0o600)
         own = {"gcp_service_account_file": str(path), "gcp_quota_project": ""}
         return cls(project, email, project.variables | variables | own)

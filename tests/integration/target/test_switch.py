@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 
 import pytest
@@ -100,10 +99,9 @@ def metrics(run):
 @pytest.fixture(scope="module")
 def key_file(on_app_engine, moving, tmp_path_factory):
     """Create a key of the account for clients and return its path."""
-    url = f"{_cloud.IAM}/{moving.project.home}/serviceAccounts/{moving.project.email(CLIENT)}/keys"
     path = tmp_path_factory.mktemp("key") / "key.json"
     path.touch(mode=0o600)
-    path.write_bytes(base64.b64decode(moving.project.request("POST", url, {})["privateKeyData"]))
+    path.write_bytes(moving.project.make_key(moving.project.email(CLIENT)))
     return path
 
 

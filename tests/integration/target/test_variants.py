@@ -62,8 +62,7 @@ def test_only_the_configured_readers_members_and_impersonators_have_roles(varian
         "roles/run.invoker": sorted([*both, client])
     }
     account = project.bindings(f"{_cloud.IAM}/{project.home}/serviceAccounts/{project.email('wide-dev-client')}")
-    deployer = "serviceAccount:deployer@mlflow-sandbox.iam.gserviceaccount.com"
-    assert account == {"roles/iam.serviceAccountTokenCreator": sorted([deployer, "user:alice@example.com"])}
+    assert account == {"roles/iam.serviceAccountTokenCreator": sorted([_cloud.DEPLOYER, "user:alice@example.com"])}
 
 
 def test_all_resources_have_the_labels_of_the_variables(variants, resources):

@@ -43,10 +43,6 @@ def changed(seen, result, cloud):
     assert seen["settings"]["backupConfiguration"]["binaryLogEnabled"] is True, "not an option of the task: unchanged"
 
 
-def _operations(cloud):
-    return f"{SQL}/{cloud.home}/operations"
-
-
 def guide(cloud):
     """Create the instance of the App Engine guide's Terraform, with the defaults of Google."""
     settings = {
@@ -59,7 +55,7 @@ def guide(cloud):
         "backupConfiguration": {"enabled": True, "binaryLogEnabled": True},
     }
     body = {"name": "guide", "region": "europe-west1", "databaseVersion": "MYSQL_8_0", "settings": settings}
-    cloud.make(f"{SQL}/{cloud.home}/instances", body, base=_operations(cloud))
+    cloud.make(f"{SQL}/{cloud.home}/instances", body, base=cloud.sql_operations)
 
 
 def _user(title, read, expect=None, **options):

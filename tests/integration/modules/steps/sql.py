@@ -89,17 +89,13 @@ def second(seen, result, cloud):
     assert result["password_version"] == f"{cloud.home}/secrets/{SECRET}/versions/2"
 
 
-def _operations(cloud):
-    return f"{SQL}/{cloud.home}/operations"
-
-
 def iam_user(seen, result, cloud):
     assert (f"granted-to@{cloud.project}.iam", "CLOUD_IAM_SERVICE_ACCOUNT") in seen["users"]
 
 
 def theirs(cloud):
     body = {"name": "theirs", "password": "their-own-password"}
-    cloud.make(f"{SQL}/{cloud.home}/instances/{NAME}/users", body, base=_operations(cloud))
+    cloud.make(f"{SQL}/{cloud.home}/instances/{NAME}/users", body, base=cloud.sql_operations)
 
 
 def their_login(cloud):

@@ -119,6 +119,12 @@ class Cloud:
         self.add_version(name, value)
         return f"{self.home}/secrets/{name}"
 
+    def make_oauth_client(self, name: str, client_id: str, client_secret: str) -> None:
+        """Create the secrets `NAME-id` and `NAME-secret` of an OAuth client."""
+        self.make_secret(f"{name}-id", client_id)
+        self.confidential.remove(client_id)  # users see it at sign-in
+        self.make_secret(f"{name}-secret", client_secret)
+
     def add_version(self, name: str, value: str) -> None:
         self.confidential.add(value)
         data = base64.b64encode(value.encode()).decode()

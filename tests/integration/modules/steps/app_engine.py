@@ -43,12 +43,6 @@ def made(seen, result, cloud):
     assert result["resource"]["defaultHostname"] == seen["defaultHostname"]
 
 
-def client(cloud):
-    cloud.make_secret("app-client-id", CLIENT)
-    cloud.confidential.remove(CLIENT)  # users see it at sign-in
-    cloud.make_secret("app-client-secret", KEY)
-
-
 def own_client(key):
     def expect(seen, result, cloud):
         digest = hashlib.sha256(key.encode()).hexdigest()
@@ -250,7 +244,7 @@ STEPS = [
         _application(
             "The application uses a custom OAuth client",
             own_client(KEY),
-            prepare=client,
+            prepare=lambda cloud: cloud.make_oauth_client("app-client", CLIENT, KEY),
             location="europe-west",
             iap_enabled=True,
             **OWN,

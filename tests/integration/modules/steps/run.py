@@ -147,12 +147,6 @@ def _settings(title, expect, *, prepare=None, fails="", **options):
     return Step(title, "iap_settings", options, settings, expect, prepare=prepare, fails=fails)
 
 
-def client(cloud):
-    cloud.make_secret("client-id", CLIENT)
-    cloud.confidential.remove(CLIENT)  # users see it at sign-in
-    cloud.make_secret("client-secret", "GOCSPX-not-to-be-seen")
-
-
 def own_client(seen, result, cloud):
     oauth = seen["accessSettings"]["oauthSettings"]
     assert oauth["clientId"] == CLIENT
@@ -228,7 +222,7 @@ STEPS = [
         _settings(
             "The proxy uses a custom OAuth client",
             own_client,
-            prepare=client,
+            prepare=lambda cloud: cloud.make_oauth_client("client", CLIENT, "GOCSPX-not-to-be-seen"),
             login_hint="example.com",
             cors_allow_http_options=True,
             **OWN,

@@ -141,6 +141,7 @@ resource:
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _bindings, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.storage import BUCKET
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.storage import CLASSES
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import (
@@ -153,17 +154,6 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._options import (
     Options,
 )
 
-# The last three are older names (https://cloud.google.com/storage/docs/storage-classes#legacy).
-STORAGE_CLASSES = [
-    "STANDARD",
-    "NEARLINE",
-    "COLDLINE",
-    "ARCHIVE",
-    "REGIONAL",
-    "MULTI_REGIONAL",
-    "DURABLE_REDUCED_AVAILABILITY",
-]
-
 OPTIONS = (
     GCP
     + LABELS
@@ -175,7 +165,7 @@ OPTIONS = (
         {
             "name": {"type": "str", "required": True},
             "location": {"type": "str"},
-            "storage_class": {"type": "str", "choices": STORAGE_CLASSES},
+            "storage_class": {"type": "str", "choices": list(CLASSES)},
             "uniform_bucket_level_access": {"type": "bool"},
             "public_access_prevention": {"type": "str", "choices": ["enforced", "inherited"]},
             "versioning": {"type": "bool"},

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import _shared
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.storage import CLASSES
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import RoleSpec, Variable
 
 ROLE = RoleSpec(
@@ -32,15 +33,7 @@ ROLE = RoleSpec(
             "str",
             ("Storage class of new objects.",),
             default="STANDARD",
-            choices=(
-                "STANDARD",
-                "NEARLINE",
-                "COLDLINE",
-                "ARCHIVE",
-                "REGIONAL",
-                "MULTI_REGIONAL",
-                "DURABLE_REDUCED_AVAILABILITY",
-            ),
+            choices=CLASSES,
         ),
         Variable(
             "bucket_public_access_prevention",

@@ -17,7 +17,8 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problem
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.kinds import Fault, Rule, nearest
 
 _DAY = 24 * 3600
-_CLASSES = ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE", "MULTI_REGIONAL", "REGIONAL", "DURABLE_REDUCED_AVAILABILITY")
+# The last three are older names (https://cloud.google.com/storage/docs/storage-classes#legacy).
+CLASSES = ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE", "REGIONAL", "MULTI_REGIONAL", "DURABLE_REDUCED_AVAILABILITY")
 _ACTIONS = ("Delete", "SetStorageClass", "AbortIncompleteMultipartUpload")
 _NUMBERS = ("age", "numNewerVersions", "daysSinceCustomTime", "daysSinceNoncurrentTime")
 _DATES = ("createdBefore", "customTimeBefore", "noncurrentTimeBefore")
@@ -81,10 +82,10 @@ def _action(action: Mapping[str, Any]) -> Fault | None:
     kind = action.get("type")
     if kind not in _ACTIONS:
         return _unknown(str(kind), _ACTIONS, "a type of action")
-    if kind == "SetStorageClass" and action.get("storageClass") not in _CLASSES:
+    if kind == "SetStorageClass" and action.get("storageClass") not in CLASSES:
         return (
             f"and {shown(action.get('storageClass'))} is not a storage class",
-            f"Set storageClass of the action to one of {', '.join(_CLASSES[:4])}.",
+            f"Set storageClass of the action to one of {', '.join(CLASSES[:4])}.",
         )
     strange = [key for key in action if key not in ("type", "storageClass")]
     return _unknown(strange[0], ("type", "storageClass"), "a part of an action") if strange else None

@@ -260,8 +260,6 @@ class ArtifactRegistry(Resources, IamPolicies):
     )
     def get_tag(self, call: Call) -> dict[str, Any]:
         name, _, image, tag, digest = self._tagged(call)
-        if not digest:
-            raise errors.not_found()
         return _tag(name, image, tag, digest)
 
     @method(
@@ -282,9 +280,7 @@ class ArtifactRegistry(Resources, IamPolicies):
         on=lambda call: _repository_of(call.params["name"]),
     )
     def patch_tag(self, call: Call) -> dict[str, Any]:
-        name, repository, image, tag, digest = self._tagged(call)
-        if not digest:
-            raise errors.not_found()
+        name, repository, image, tag, _ = self._tagged(call)
         self._check_mutable(name)
         return self._set_tag(name, repository, image, tag, call)
 
@@ -294,9 +290,7 @@ class ArtifactRegistry(Resources, IamPolicies):
         on=lambda call: _repository_of(call.params["name"]),
     )
     def delete_tag(self, call: Call) -> dict[str, Any]:
-        name, repository, image, tag, digest = self._tagged(call)
-        if not digest:
-            raise errors.not_found()
+        name, repository, image, tag, _ = self._tagged(call)
         self._check_mutable(name)
         self.sandbox.images.untag(Reference(repository, image, tag))
         return {}
@@ -349,10 +343,13 @@ class ArtifactRegistry(Resources, IamPolicies):
         return (*self._docker(parent), unquote(rest.partition("/")[0]))
 
     def _tagged(self, call: Call) -> tuple[str, str, str, str, str]:
-        """... and the tag with its digest ("" when there is no such tag)."""
+        """Return the repository's name, the repository, the image, the tag and its digest; ApiError 404 for no tag."""
         name, repository, image = self._image(call.params["name"])
         tag = call.params["name"].partition("/tags/")[2]
-        return name, repository, image, tag, dict(self.sandbox.images.tags(f"{repository}/{image}")).get(tag, "")
+        digest = dict(self.sandbox.images.tags(f"{repository}/{image}")).get(tag)
+        if not digest:
+            raise errors.not_found()
+        return name, repository, image, tag, digest
 
     def _set_tag(self, name: str, repository: str, image: str, tag: str, call: Call) -> dict[str, Any]:
         digest = call.body.get("version", "").rpartition("/")[2]

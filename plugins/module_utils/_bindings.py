@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options ``bindings`` and ``bindings_authoritative`` of a module whose resource has an IAM policy."""
+"""The options ``bindings`` and ``bindings_authoritative`` of a module for a resource with an IAM policy."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 """The owner of a resource: the marks of an owner on resources, and their effect on a task.
 
 A task that names an ``owner`` changes and deletes only what carries the owner's mark (*managed*), or what it may
-*adopt*. A resource that is only *used* is neither changed nor deleted, and its owner is not asked. A resource without
+*adopt*. A resource that is only *used* is neither changed nor deleted, so its owner is not checked. A resource without
 marks, such as a project, is not checked.
 """
 

@@ -107,8 +107,9 @@ class Context:
         return self.relation(part) == USED
 
     def adopted(self, part: str, kind: str, name: str) -> bool:
-        """Whether a resource is one that exists and was created by others."""
-        return self.relation(part) != MANAGED and self.existing.foreign(kind, name)
+        """Whether a resource exists and stays what it is: it has another owner, or is only used."""
+        foreign = self.existing.foreign(kind, name)
+        return foreign if self.adopts(part) else self.uses(part) and self.existing.resource(kind, name) is not None
 
     # The database and the bucket keep what they are when a deployment changes its target.
 

@@ -100,26 +100,32 @@ def removal(context: Context, more: Iterable[tuple[str, str]] = ()) -> Removal:
     """Return the steps of a removal; ``more`` are the (type, name) of a target's own resources."""
     names, existing, data = context.names, context.existing, context["mlflow_destroy_data"]
     secrets = _requirements.secret_names(context, all_of_them=True)
-    own_secrets = [name for name in secrets if existing.owned("secret", name)]
+    used = _used(context, secrets)
+
+    def own(kind: str, name: str) -> bool:
+        return existing.owned(kind, name) and (kind, name) not in used
+
+    own_secrets = [name for name in secrets if own("secret", name)]
     adopted_secrets = [name for name in secrets if context.adopted("secrets", "secret", name)]
     referenced = [name for name in references.read_secrets(context) if existing.foreign("secret", name)]
-    server = existing.owned("service_account", names.server_account)
-    client = existing.owned("service_account", names.client_account)
-    database, bucket = existing.owned("sql_instance", names.instance), existing.owned("storage_bucket", names.bucket)
+    server, client = own("service_account", names.server_account), own("service_account", names.client_account)
+    database, bucket = own("sql_instance", names.instance), own("storage_bucket", names.bucket)
     builds = [
         ("artifact_repository", names.repository),
         ("storage_bucket", names.build_bucket),
         ("service_account", names.build_account),
     ]
-    own_builds = [item for item in builds if existing.owned(*item)]
+    own_builds = [item for item in builds if own(*item)]
 
     data_names = [f"sql_instance/{names.instance}", f"storage_bucket/{names.bucket}"]
     data_names += [f"secret/{name}" for name in secrets]
     items = [*more, ("cloud_run_job", names.migration_job), ("sql_instance", names.instance)]
     items += [("storage_bucket", names.bucket), *builds, *(("secret", name) for name in secrets)]
     items += [("service_account", names.server_account), ("service_account", names.client_account)]
-    owned = [f"{kind}/{name}" for kind, name in dict.fromkeys(items) if existing.owned(kind, name)]
-    foreign = [f"{kind}/{name}" for kind, name in dict.fromkeys(items) if existing.foreign(kind, name)]
+    owned = [f"{kind}/{name}" for kind, name in dict.fromkeys(items) if own(kind, name)]
+    others = [
+        f"{kind}/{name}" for kind, name in dict.fromkeys(items) if existing.resource(kind, name) and not own(kind, name)
+    ]
     kept = [] if data else [name for name in owned if name in data_names]
     removed = [name for name in owned if name not in kept]
     return Removal(
@@ -146,11 +152,26 @@ def removal(context: Context, more: Iterable[tuple[str, str]] = ()) -> Removal:
         report=[
             f"Removed: {', '.join(sorted(removed)) or 'nothing'}",
             f"Kept: {', '.join(sorted(kept)) or 'no data'}",
-            f"Left alone, because they lack this deployment's labels: {', '.join(foreign) or 'nothing'}",
+            "Left alone, because they lack this deployment's labels or are only used:"
+            f" {', '.join(others) or 'nothing'}",
             *_left_in_instance(context),
             "APIs that were enabled stay enabled, because other parts of the project may use them.",
         ],
     )
+
+
+def _used(context: Context, secrets: Iterable[str]) -> set[tuple[str, str]]:
+    """Return the (type, name) of what is only used. It stays even where it has the labels of the deployment."""
+    names = context.names
+    parts = {
+        "database": [("sql_instance", names.instance)],
+        "bucket": [("storage_bucket", names.bucket)],
+        "image_repository": [("artifact_repository", names.repository)],
+        "secrets": [("secret", name) for name in secrets],
+        "server_account": [("service_account", names.server_account)],
+        "client_account": [("service_account", names.client_account)],
+    }
+    return {item for part, items in parts.items() if context.uses(part) for item in items}
 
 
 def _left_in_instance(context: Context) -> list[str]:

@@ -8,6 +8,7 @@ import json
 
 import pytest
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import variables
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles.mlflow import OWNED
 from ansible_collections.mlplatform.gcp.tests.unit.plugins.module_utils.deployment import _deployments as d
 
 SERVER = "serviceAccount:demo-dev-server@mlflow-sandbox.iam.gserviceaccount.com"
@@ -493,6 +494,28 @@ def test_a_removal_leaves_resources_of_others_alone():
     steps = {name: value for name, value in removal.items() if isinstance(value, (bool, list)) and name != "report"}
     assert not any(value for name, value in steps.items() if name not in ("iap_enabled",)), steps
     assert "sql_instance/demo-dev" in removal["report"][2]
+
+
+PARTS = {
+    "database": ("sql_instance", "demo-dev", "database"),
+    "bucket": ("storage_bucket", "mlflow-sandbox-demo-dev-artifacts", "bucket"),
+    "secrets": ("secret", "demo-dev-db-password", "secrets"),
+    "server_account": ("service_account", "demo-dev-server", "accounts"),
+    "client_account": ("service_account", "demo-dev-client", "accounts"),
+    "image_repository": ("artifact_repository", "demo-dev", "image"),
+}
+
+
+@pytest.mark.parametrize("part", OWNED)
+def test_what_is_only_used_is_not_removed_even_with_the_labels_of_the_deployment(part):
+    kind, name, step = PARTS[part]
+    confirmed = {"mlflow_destroy_data": True, "mlflow_destroy_confirm": "demo"}
+    found = d.report(d.resource(kind, name))
+    managed = d.deployed(found=found, action="destroy", **confirmed).removal
+    assert managed[step]
+    used = d.deployed(found=found, action="destroy", mlflow_ownership={part: "used"}, **confirmed).removal
+    assert not used[step]
+    assert f"{kind}/{name}" in used["report"][2] and f"{kind}/{name}" not in used["report"][0]
 
 
 def test_a_removal_revokes_the_access_of_its_own_accounts_to_what_it_adopted():

@@ -9,6 +9,7 @@ The same function runs in an ordinary module (:func:`run_module`) and inside the
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import os
@@ -101,6 +102,24 @@ class Task:
         # An awaited resource changes.
         self.client.snapshot.consult = False
         return Waiter(self.client.clock, self.params.get("wait_timeout") or _DEFAULT_WAIT, self.progress)
+
+    def each(self, option, run):
+        """Run a module's function for each entry of a list option. The other options of the task hold for all entries.
+
+        Return a :class:`Result` of all of them. Its ``results`` are what a task for each entry would have returned,
+        without the changes, and with the ``name`` of the entry.
+        """
+        total = Result(extra={"results": []})
+        for entry in self.params[option]:
+            task = copy.copy(self)
+            # All entries use one client: its credentials, its connections and the answers of earlier tasks.
+            task.client = self.client
+            task.params = self.params | {name: value for name, value in entry.items() if value is not None}
+            one = run(task)
+            total.add(Result(one.changed, one.diff, changes=one.changes))
+            details = {key: value for key, value in one.as_dict().items() if key not in ("changes", "diff")}
+            total.extra["results"].append(details | {"name": entry["name"]})
+        return total
 
     def remote(self, resource, **names):
         """The :class:`Remote` of a resource; ``project`` is among the names unless given."""

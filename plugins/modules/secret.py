@@ -21,7 +21,70 @@ options:
   name:
     description: The secret's name.
     type: str
-    required: true
+  secrets:
+    description:
+      - Several secrets in one task. The options that an entry lacks hold for all of them.
+      - A template may name a secret that is earlier in the list.
+    type: list
+    elements: dict
+    version_added: 0.3.0
+    suboptions:
+      name:
+        description: The secret's name.
+        type: str
+        required: true
+      payload:
+        description: As O(payload).
+        type: str
+      payload_file:
+        description: As O(payload_file).
+        type: path
+      generate:
+        description: As O(generate).
+        type: dict
+        suboptions:
+          length:
+            description: Number of characters.
+            type: int
+            default: 32
+          alphabet:
+            description: The characters to choose from, by default letters and digits.
+            type: str
+      template:
+        description: As O(template).
+        type: str
+      template_secrets:
+        description: As O(template_secrets).
+        type: dict
+      bindings:
+        description: As O(bindings).
+        type: list
+        elements: dict
+        suboptions:
+          role:
+            description: A role.
+            type: str
+            required: true
+          members:
+            description: Principals with the role.
+            type: list
+            elements: str
+            default: []
+          condition:
+            description: When the role holds.
+            type: dict
+            suboptions:
+              title:
+                description: A short name.
+                type: str
+                required: true
+              expression:
+                description: An expression in the Common Expression Language.
+                type: str
+                required: true
+              description:
+                description: What it is for.
+                type: str
   replication_locations:
     description:
       - Regions that hold the secret. By default Google chooses. They cannot be changed.
@@ -132,18 +195,23 @@ changes:
   elements: dict
 resource:
   description: The secret as returned by the API, without a value.
-  returned: when O(state=present)
+  returned: when O(name) is given and O(state=present)
   type: dict
 secret:
   description: The secret's full name.
-  returned: success
+  returned: when O(name) is given
   type: str
   sample: projects/my-project/secrets/mlflow-db-password
+results:
+  description: For each of O(secrets), its C(name), and the C(secret), C(version) and C(resource) of a task for it.
+  returned: when O(secrets) is given
+  type: list
+  elements: dict
 version:
   description:
     - The full name of the version that the module added or keeps.
     - In check mode a version that would be added is named V(latest).
-  returned: when O(state=present) and the task sets a value
+  returned: when O(name) is given, O(state=present), and the task sets a value
   type: str
   sample: projects/my-project/secrets/mlflow-db-password/versions/1
 """
@@ -162,6 +230,21 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._options import (
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secret_sources import source_of
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secret_versions import ensure_value
 
+_EXCLUSIVE = ("payload", "payload_file", "generate", "template")
+# The options of one secret.
+_SECRET = {
+    "name": {"type": "str"},
+    "payload": {"type": "str", "no_log": True},
+    "payload_file": {"type": "path"},
+    "generate": {
+        "type": "dict",
+        "options": {"length": {"type": "int", "default": 32}, "alphabet": {"type": "str"}},
+    },
+    "template": {"type": "str"},
+    "template_secrets": {"type": "dict", "no_log": False},
+}
+_ENTRY = _SECRET | {"name": {"type": "str", "required": True}, "bindings": POLICY.arguments["bindings"]}
+
 OPTIONS = (
     GCP
     + LABELS
@@ -169,23 +252,24 @@ OPTIONS = (
     + POLICY
     + STATE
     + Options(
-        {
-            "name": {"type": "str", "required": True},
+        _SECRET
+        | {
+            "secrets": {
+                "type": "list",
+                "elements": "dict",
+                "no_log": False,
+                "options": _ENTRY,
+                "mutually_exclusive": [_EXCLUSIVE],
+                "required_by": {"template_secrets": ("template",)},
+            },
             "replication_locations": {"type": "list", "elements": "str"},
             "annotations": {"type": "dict"},
-            "payload": {"type": "str", "no_log": True},
-            "payload_file": {"type": "path"},
-            "generate": {
-                "type": "dict",
-                "options": {"length": {"type": "int", "default": 32}, "alphabet": {"type": "str"}},
-            },
-            "template": {"type": "str"},
-            "template_secrets": {"type": "dict", "no_log": False},
             "old_versions": {"type": "str", "choices": ["keep", "disable", "destroy"], "default": "keep"},
             "keep_versions": {"type": "int", "default": 2},
             "verify": {"type": "bool", "default": False},
         },
-        mutually_exclusive=(("payload", "payload_file", "generate", "template"),),
+        mutually_exclusive=(_EXCLUSIVE, ("name", "secrets")),
+        required_one_of=(("name", "secrets"),),
         required_by={"template_secrets": ("template",)},
     )
 )
@@ -202,6 +286,11 @@ def desired(params):
 
 
 def run(task):
+    return ensure(task) if task.params["secrets"] is None else task.each("secrets", ensure)
+
+
+def ensure(task):
+    """Make one secret what the options say."""
     params = task.params
     remote = task.remote(SECRET, name=params["name"])
     if params["state"] == "absent":

@@ -86,13 +86,13 @@ class Made:
 
     @classmethod
     def from_results(cls, made: Mapping[str, Any] | None, user: str) -> Made:
-        """Return what the results of modules say; ``users`` and ``secrets`` are results of loops.
+        """Return what the results of modules say; ``users`` are results of a loop.
 
         :param user: name of MLflow's user in the database.
         """
         made = made or {}
         users = [item for item in made.get("users") or () if (item.get("item") or {}).get("name") == user]
-        secrets = {(item.get("item") or {}).get("name"): item.get("version") for item in made.get("secrets") or ()}
+        secrets = {item.get("name"): item.get("version") for item in made.get("secrets") or ()}
         return cls(
             image=str(made.get("image") or ""),
             password_version=str((users[0].get("password_version") if users else "") or ""),

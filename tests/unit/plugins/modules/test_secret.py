@@ -5,6 +5,7 @@ import base64
 import re
 
 import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _secret_sources
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import secretmanager
 from ansible_collections.mlplatform.gcp.plugins.modules import secret
@@ -342,3 +343,56 @@ def test_a_template_with_a_secret_that_does_not_exist_yet_resembles_nothing(clou
     composed = _secret_sources.Composed(task, "postgresql://{pw:url}@", {"pw": "pw"})
     assert not composed.resembles(task, "projects/p/secrets/s/versions/1")
     cloud.done()
+
+
+class TestSeveral:
+    """The option secrets: several in one task."""
+
+    OTHER = f"{BASE}/t"
+
+    def test_each_is_managed_with_the_options_of_the_task(self, cloud):
+        for url, name in ((URL, "s"), (self.OTHER, "t")):
+            cloud.expect("GET", url, body=dict(BODY, name=f"projects/1/secrets/{name}", labels={"a": "b"}))
+        result = cloud.run(secret, secrets=[{"name": "s"}, {"name": "t"}], labels={"a": "b"})
+        assert not result["changed"]
+        assert [(item["name"], item["secret"]) for item in result["results"]] == [
+            ("s", "projects/p/secrets/s"),
+            ("t", "projects/p/secrets/t"),
+        ]
+
+    def test_changes_of_all_are_reported_and_values_are_not(self, cloud):
+        for url in (URL, self.OTHER):
+            cloud.expect("GET", url, body=BODY)
+            cloud.expect("PATCH", url, body=dict(BODY, labels={"a": "b"}))
+        result = cloud.run(secret, secrets=[{"name": "s"}, {"name": "t"}], labels={"a": "b"})
+        assert result["changed"]
+        assert [item["name"] for item in result["changes"]] == ["projects/p/secrets/s", "projects/p/secrets/t"]
+        assert not any("changes" in item or "diff" in item for item in result["results"])
+
+    def test_an_empty_list_changes_nothing(self, cloud):
+        assert cloud.run(secret, secrets=[], state="absent") == {
+            "changed": False,
+            "changes": [],
+            "results": [],
+            "diff": {"before": {}, "after": {}},
+        }
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({}, "one of the following is required: name, secrets"),
+            ({"name": "s", "secrets": []}, "mutually exclusive"),
+            ({"secrets": [{"name": "s", "payload": "x", "template": "y"}]}, "mutually exclusive"),
+            ({"secrets": [{}]}, "missing required arguments: name"),
+        ],
+    )
+    def test_options_that_do_not_fit_are_refused(self, options, words):
+        spec = secret.OPTIONS
+        checked = ArgumentSpecValidator(dict(spec.arguments), **spec.rules()).validate(options)
+        assert words in " ".join(checked.error_messages)
+
+    def test_the_values_are_secret(self):
+        checked = ArgumentSpecValidator(dict(secret.OPTIONS.arguments)).validate(
+            {"secrets": [{"name": "s", "payload": "hunter2"}]}
+        )
+        assert checked._no_log_values == {"hunter2"}

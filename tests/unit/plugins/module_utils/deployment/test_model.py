@@ -239,7 +239,7 @@ def test_secrets_have_the_versions_that_exist():
             {"item": {"name": "other"}, "password_version": "projects/p/secrets/s/versions/9"},
             {"item": {"name": "mlflow"}, "password_version": "projects/827594110180/secrets/x/versions/3"},
         ],
-        "secrets": [{"item": {"name": "demo-dev-db-password"}, "version": "ignored"}, {"skipped": True}],
+        "secrets": [{"name": "demo-dev-db-password", "version": "ignored"}, {"name": "demo-dev-no-value"}],
     }
     found = d.deployed(found=d.report(), made=made)
     assert found.server["image"] == "registry/mlflow@sha256:1"

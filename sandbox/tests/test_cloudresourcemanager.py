@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resource Manager v1 and v3, and Cloud Billing."""
 
+import shutil
+
 import pytest
+from gcp_sandbox.config import Settings, organization_number
+from gcp_sandbox.gateway.projects import ORGANIZATION_KIND
 
 V1 = "https://cloudresourcemanager.googleapis.com/v1"
 V3 = "https://cloudresourcemanager.googleapis.com/v3"
@@ -11,7 +15,7 @@ BILLING = "https://cloudbilling.googleapis.com/v1"
 @pytest.fixture
 def second(client, settings):
     """A second project, in the organization."""
-    parent = {"type": "organization", "id": settings.project_number}
+    parent = {"type": "organization", "id": organization_number(settings.project)}
     body = {"projectId": "second-project", "name": "Second", "parent": parent, "labels": {"team": "ml"}}
     return client.done(client.ok("POST", f"{V1}/projects", body), V1)["response"]
 
@@ -23,7 +27,7 @@ def test_the_default_project_by_id_and_number(client, settings):
     assert client.ok("GET", f"{V1}/projects/{settings.project_number}") == by_id
     v3 = client.ok("GET", f"{V3}/projects/mlflow-sandbox")
     assert v3["name"] == f"projects/{settings.project_number}"
-    assert v3["parent"] == f"organizations/{settings.project_number}"
+    assert v3["parent"] == f"organizations/{organization_number(settings.project)}"
     assert v3["state"] == "ACTIVE"
 
 
@@ -99,14 +103,15 @@ def test_finding_projects(client, settings, second):
     assert found("state:DELETE_REQUESTED") == []
     listed = client.ok("GET", f"{V1}/projects?filter=name:Second%20labels.team:ml")["projects"]
     assert [project["projectId"] for project in listed] == ["second-project"]
-    parent = f"organizations/{settings.project_number}"
+    parent = f"organizations/{organization_number(settings.project)}"
     assert len(client.ok("GET", f"{V3}/projects?parent={parent}")["projects"]) == 2
     assert client.ok("GET", f"{V3}/projects:search", as_="bob@example.com") == {}
     assert client.get(f"{V3}/projects:search?query=(a").status == 400
 
 
 def test_organization_and_folder(client, settings):
-    number = settings.project_number
+    number = organization_number(settings.project)
+    assert number != settings.project_number
     found = client.ok("GET", f"{V3}/organizations:search", as_="admin@example.com")["organizations"]
     assert [(o["name"], o["displayName"]) for o in found] == [(f"organizations/{number}", "example.com")]
     v1 = client.ok("POST", f"{V1}/organizations:search", {"filter": "domain:example.com"}, as_="admin@example.com")
@@ -115,9 +120,59 @@ def test_organization_and_folder(client, settings):
         client.ok("POST", f"{V1}/organizations:search", {"filter": "domain:example.org"}, as_="admin@example.com") == {}
     )
     assert client.ok("GET", f"{V3}/organizations:search", as_="bob@example.com") == {}
-    assert client.get(f"{V3}/folders/{number}", as_="admin@example.com").status == 200
+    assert client.get(f"{V3}/folders/{settings.project_number}", as_="admin@example.com").status == 200
     ancestry = client.ok("POST", f"{V1}/projects/mlflow-sandbox:getAncestry")["ancestor"]
     assert [entry["resourceId"]["type"] for entry in ancestry] == ["project", "organization"]
+
+
+def test_a_sandbox_of_an_earlier_release_keeps_its_organization(sandbox, client, settings):
+    before, number = sandbox.projects.organization, settings.project_number
+    sandbox.store.delete(ORGANIZATION_KIND, before)
+    sandbox.store.put(ORGANIZATION_KIND, f"organizations/{number}", {"displayName": "example.com"})
+    assert sandbox.projects.organization == f"organizations/{number}" != before
+
+
+def test_the_number_of_the_project_names_the_organization_in_a_replay(client, settings):
+    parent = {"type": "organization", "id": settings.project_number}
+    operation = client.ok("POST", f"{V1}/projects", {"projectId": "third-project", "parent": parent})
+    found = client.done(operation, V1)["response"]["parent"]
+    assert found == {"type": "organization", "id": organization_number(settings.project)}
+
+
+class TestAlone:
+    """A default project without an organization."""
+
+    POLICY = f"{V1}/projects/mlflow-sandbox"
+
+    @pytest.fixture
+    def settings(self, tmp_path):
+        settings = Settings(state=tmp_path / "state", organization=False)
+        yield settings
+        shutil.rmtree(settings.runtime, ignore_errors=True)
+
+    def test_it_is_found(self, client, settings):
+        found = client.ok("GET", f"{V3}/projects:search")["projects"]
+        assert [(project["projectId"], project["displayName"]) for project in found] == [("mlflow-sandbox",) * 2]
+        assert "parent" not in client.ok("GET", f"{V3}/projects/mlflow-sandbox")
+        parent = f"organizations/{organization_number(settings.project)}"
+        assert client.ok("GET", f"{V3}/projects?parent={parent}") == {}
+        assert client.ok("PUT", f"{V1}/projects/mlflow-sandbox", {"labels": {"a": "b"}})["name"] == "mlflow-sandbox"
+
+    def test_it_has_an_owner(self, client):
+        policy = client.ok("POST", f"{self.POLICY}:getIamPolicy")
+        owners = next(binding for binding in policy["bindings"] if binding["role"] == "roles/owner")
+        others = [binding for binding in policy["bindings"] if binding["role"] != "roles/owner"]
+        answer = client.post(f"{self.POLICY}:setIamPolicy", {"policy": {"bindings": others}})
+        assert answer.status == 400
+        assert answer.json["error"]["details"][0]["type"] == "SOLO_REQUIRE_TOS_ACCEPTOR"
+        assert client.ok("POST", f"{self.POLICY}:getIamPolicy") == policy
+        one = {**owners, "members": owners["members"][:1]}
+        assert client.ok("POST", f"{self.POLICY}:setIamPolicy", {"policy": {"bindings": [*others, one]}})
+
+    def test_one_in_an_organization_may_lose_all_owners(self, client, settings):
+        parent = {"type": "organization", "id": organization_number(settings.project)}
+        client.done(client.ok("POST", f"{V1}/projects", {"projectId": "second-project", "parent": parent}), V1)
+        assert client.ok("POST", f"{V1}/projects/second-project:setIamPolicy", {"policy": {}})
 
 
 class TestBilling:

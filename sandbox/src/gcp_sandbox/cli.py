@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--no-organization",
         action="store_true",
-        help="make the default project in no organization and without a display name (only for a new sandbox)",
+        help="make the default project in no organization (only for a new sandbox)",
     )
     up.add_argument("--port", type=int, help="port of the proxy (default: any free one, then always the same)")
 

@@ -136,7 +136,16 @@ class Settings:
 
 def project_number(project: str) -> str:
     """Return a stable twelve-digit number for a project id."""
-    value = int.from_bytes(hashlib.sha256(project.encode()).digest()[:8], "big")
+    return _number(project)
+
+
+def organization_number(project: str) -> str:
+    """Return a stable twelve-digit number for the organization of a sandbox with this default project."""
+    return _number(f"organization of {project}")
+
+
+def _number(text: str) -> str:
+    value = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     return str(100_000_000_000 + value % 900_000_000_000)
 
 

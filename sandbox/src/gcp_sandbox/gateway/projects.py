@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gcp_sandbox.config import organization_number
 from gcp_sandbox.gateway.errors import ApiError, error_info, permission_denied
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 KIND = "cloudresourcemanager.project"
 NUMBER_KIND = "cloudresourcemanager.projectNumber"
+ORGANIZATION_KIND = "cloudresourcemanager.organization"
 
 #: The organization's domain and its Google Workspace customer id.
 DOMAIN = "example.com"
@@ -36,6 +38,11 @@ class Project:
     def name(self) -> str:
         """Full resource name, which IAM policies are stored under."""
         return f"{MANAGER}projects/{self.id}"
+
+    @property
+    def title(self) -> str:
+        """Return the display name. Release 0.2.0 left it out of a project without an organization."""
+        return self.body.get("name", self.id)
 
     @property
     def state(self) -> str:
@@ -66,9 +73,25 @@ class Projects:
 
     def __init__(self, sandbox: Host) -> None:
         self.sandbox = sandbox
-        #: The organization and its folder have the number of the default project: one number to remember.
-        self.organization = f"organizations/{sandbox.settings.project_number}"
         self.folder = f"folders/{sandbox.settings.project_number}"
+
+    @property
+    def organization(self) -> str:
+        """Return the organization's name. Its number is the one that it was made with, in any earlier release."""
+        stored = self.sandbox.store.list(ORGANIZATION_KIND, limit=1)
+        return stored[0][0] if stored else f"organizations/{organization_number(self.sandbox.settings.project)}"
+
+    def container(self, kind: str, number: str) -> str | None:
+        """Return the name of a folder or an organization; None where it does not exist.
+
+        :param kind: "folder" or "organization".
+        :param number: its number. The replay of recordings has one number for the project, the folder and the
+            organization, so the project's number names the organization as well.
+        """
+        if kind == "organization" and number == self.sandbox.settings.project_number:
+            return self.organization
+        name = f"{kind}s/{number}"
+        return name if name in (self.organization, self.folder) else None
 
     def get(self, id_or_number: str) -> Project | None:
         """Return the project with this id or number, one marked for deletion included; None when there is none."""

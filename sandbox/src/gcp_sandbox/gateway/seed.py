@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gcp_sandbox.gateway.enablement import SEED_SERVICES
-from gcp_sandbox.gateway.projects import CUSTOMER, DOMAIN, MANAGER
+from gcp_sandbox.gateway.projects import CUSTOMER, DOMAIN, MANAGER, ORGANIZATION_KIND
 from gcp_sandbox.gateway.times import timestamp
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ USERS = {
 }
 GROUP = f"mlflow-users@{DOMAIN}"
 
-ORGANIZATION_KIND = "cloudresourcemanager.organization"
 FOLDER_KIND = "cloudresourcemanager.folder"
 BILLING_KIND = "cloudbilling.billingAccount"
 BILLING_ACCOUNT = "billingAccounts/01B2C3-D4E5F6-A7B8C9"
@@ -68,7 +67,8 @@ def seed(sandbox: Core) -> None:
         store.put(BILLING_KIND, name, {**account, "masterBillingAccount": "", "parent": projects.organization})
     store.put("identity.group", GROUP, {"members": [f"user:alice@{DOMAIN}"]})
 
-    place = {"parent": {"type": "organization", "id": number}} if sandbox.settings.organization else {"name": ""}
+    organization_id = projects.organization.partition("/")[2]
+    place = {"parent": {"type": "organization", "id": organization_id}} if sandbox.settings.organization else {}
     project = projects.create(sandbox.settings.project, now, number=number, billingAccountName=BILLING_ACCOUNT, **place)
     sandbox.enablement.enable(project, list(SEED_SERVICES), at_once=True)
     email = f"{DEPLOYER}@{project.id}.iam.gserviceaccount.com"

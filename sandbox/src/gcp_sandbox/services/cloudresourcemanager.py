@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from gcp_sandbox.gateway import catalog, etags, filters
@@ -22,8 +21,8 @@ from gcp_sandbox.gateway.filters import Predicate, Restriction
 from gcp_sandbox.gateway.iam_methods import IamPolicies
 from gcp_sandbox.gateway.longrunning import LongRunning
 from gcp_sandbox.gateway.operations import Op
-from gcp_sandbox.gateway.projects import MANAGER, PROJECT_ID, Project
-from gcp_sandbox.gateway.seed import FOLDER_KIND, ORGANIZATION_KIND
+from gcp_sandbox.gateway.projects import MANAGER, ORGANIZATION_KIND, PROJECT_ID, Project
+from gcp_sandbox.gateway.seed import FOLDER_KIND
 from gcp_sandbox.gateway.service import job, method
 
 #: Seconds that making a project takes in real life.
@@ -58,6 +57,15 @@ class ResourceManager(IamPolicies, LongRunning):
         elif self.store.get(ORGANIZATION_KIND if kind == "organizations" else FOLDER_KIND, f"{kind}/{name}") is None:
             raise permission_denied()
 
+    def _set_iam_policy(self, call: Call) -> dict[str, Any]:
+        """Set a policy. A project without an organization keeps an owner (reference of projects.setIamPolicy)."""
+        policy = super()._set_iam_policy(call)
+        kind, _, name = self.iam_resource(call).removeprefix(MANAGER).partition("/")
+        if kind == "projects" and not call.project(name).parent and not _owners(policy):
+            error = {"@type": f"{V1_TYPE}ProjectIamPolicyError", "type": "SOLO_REQUIRE_TOS_ACCEPTOR"}
+            raise invalid(details=[{**error, "role": "roles/owner"}])
+        return policy
+
     # --- projects -----------------------------------------------------------------------------------------------
 
     @method("projects.create", permission=None, only=("v1",))
@@ -84,11 +92,14 @@ class ResourceManager(IamPolicies, LongRunning):
             field = "name" if version == "v1" else "display_name"
             raise invalid(details=[bad_request((field, "display name must be between 4 and 30 characters"))])
         if parent:
-            container = self._container(parent)
+            # The id may bring its collection (recorded).
+            kind, number = parent.get("type", ""), parent.get("id", "").rpartition("/")[2]
+            container = self.sandbox.projects.container(kind, number)
             if container is None or not self.sandbox.iam.allowed(
                 call.caller, f"{MANAGER}{container}", "resourcemanager.projects.create"
             ):
                 raise permission_denied()
+            parent = {"type": kind, "id": container.partition("/")[2]}
         if self.sandbox.projects.get(project_id):
             raise already_exists("Requested entity already exists")
         labels = call.body.get("labels")
@@ -98,11 +109,6 @@ class ResourceManager(IamPolicies, LongRunning):
         self.sandbox.iam.add_binding(project.name, "roles/owner", call.caller.member)
         self.sandbox.enablement.enable(project, list(catalog.DEFAULT_SERVICES), at_once=True)
         return self._start(project, "created", version, seconds=SECONDS)
-
-    def _container(self, parent: Mapping[str, str]) -> str | None:
-        """Return the relative name of a project's parent, None when there is none. The id may bring its collection."""
-        name = f"{parent.get('type', '')}s/{parent.get('id', '').rpartition('/')[2]}"
-        return name if name in (self.sandbox.projects.organization, self.sandbox.projects.folder) else None
 
     @method("projects.get", permission=None, only=("v1",))
     def get_v1(self, call: Call) -> dict[str, Any]:
@@ -140,7 +146,7 @@ class ResourceManager(IamPolicies, LongRunning):
     def update_v1(self, call: Call) -> dict[str, Any]:
         """Replace a project's name and labels."""
         project = self._visible(call, call.params["projectId"], "update")
-        changes = {"name": call.body.get("name", project.body["name"]), "labels": call.body.get("labels", {})}
+        changes = {"name": call.body.get("name", project.title), "labels": call.body.get("labels", {})}
         return _v1(self._changed(call, project, changes))
 
     @method("projects.patch", permission=None, only=("v3",))
@@ -297,6 +303,12 @@ class ResourceManager(IamPolicies, LongRunning):
         return [p for p in self.sandbox.projects.all() if self.sandbox.iam.allowed(call.caller, p.name, permission)]
 
 
+def _owners(policy: dict[str, Any]) -> list[str]:
+    """Return the owners that a policy names, without deleted ones."""
+    members = (m for b in policy.get("bindings", ()) if b["role"] == "roles/owner" for m in b["members"])
+    return [member for member in members if not member.startswith("deleted:")]
+
+
 def _v1(project: Project) -> dict[str, Any]:
     names = ("projectId", "projectNumber", "name", "lifecycleState", "createTime", "labels", "parent")
     return {name: project.body[name] for name in names if name in project.body}
@@ -309,7 +321,7 @@ def _v3(project: Project) -> dict[str, Any]:
         "parent": project.parent,
         "projectId": project.id,
         "state": project.state,
-        "displayName": body["name"],
+        "displayName": project.title,
         "createTime": body["createTime"],
         "updateTime": body["updateTime"],
         "deleteTime": body.get("deleteTime"),

@@ -10,6 +10,7 @@ import google.auth
 import google_crc32c
 import pytest
 from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.times import timestamp
 from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.services import secretmanager
 from gcp_sandbox.services.secretmanager import compile_filter
@@ -20,6 +21,8 @@ from google.oauth2.credentials import Credentials
 
 HOST = "https://secretmanager.googleapis.com/v1"
 AUTOMATIC = {"replication": {"automatic": {}}}
+TOPICS = {"topics": [{"name": "projects/p/topics/t"}]}
+ROTATION = {"nextRotationTime": "2040-01-01T00:00:00Z"}
 PAYLOAD = b"correct horse battery staple"
 
 
@@ -121,8 +124,14 @@ def test_names_in_answers_have_the_projects_number(client, base, project, make, 
         ("s", {"replication": {"userManaged": {"replicas": [{"location": "mars"}]}}}),
         ("s", {"replication": {"userManaged": {"replicas": [{"location": "us-east1"}] * 2}}}),
         ("s", {**AUTOMATIC, "labels": {"Key": "v"}}),
-        ("s", {**AUTOMATIC, "rotation": {"rotationPeriod": "7200s"}, "topics": [{"name": "projects/p/topics/t"}]}),
-        ("s", {**AUTOMATIC, "rotation": {"nextRotationTime": "2040-01-01T00:00:00Z"}}),
+        ("s", {**AUTOMATIC, **TOPICS, "rotation": {"rotationPeriod": "7200s"}}),
+        ("s", {**AUTOMATIC, "rotation": ROTATION}),
+        ("s", {**AUTOMATIC, "expireTime": "2024-01-01T00:00:00Z"}),
+        ("s", {**AUTOMATIC, "ttl": "0s"}),
+        ("s", {**AUTOMATIC, **TOPICS, "rotation": {"nextRotationTime": "2024-01-01T00:00:00Z"}}),
+        ("s", {**AUTOMATIC, **TOPICS, "rotation": {"nextRotationTime": "2199-01-01T00:00:00Z"}}),
+        ("s", {**AUTOMATIC, **TOPICS, "rotation": {**ROTATION, "rotationPeriod": "3599s"}}),
+        ("s", {**AUTOMATIC, **TOPICS, "rotation": {**ROTATION, "rotationPeriod": "3153600001s"}}),
         ("s", {**AUTOMATIC, "versionAliases": {"now": "1"}}),
         ("s", {**AUTOMATIC, "colour": "red"}),
     ],
@@ -136,8 +145,8 @@ def test_a_secret_keeps_what_it_is_created_with(client, base, make):
         "replication": {"userManaged": {"replicas": [{"location": "us-east1"}, {"location": "europe-west1"}]}},
         "labels": {"team": "ml"},
         "annotations": {"Any/key": "Any value"},
-        "topics": [{"name": "projects/p/topics/t"}],
-        "rotation": {"nextRotationTime": "2040-01-01T00:00:00Z", "rotationPeriod": "3600s"},
+        **TOPICS,
+        "rotation": {**ROTATION, "rotationPeriod": "3600s"},
         "versionDestroyTtl": "86400s",
     }
     created = make(ttl="3600s", **body)
@@ -158,6 +167,21 @@ def test_patch_changes_what_the_mask_names(client, base, make):
     assert "expireTime" not in client.ok("PATCH", f"{url}expireTime", {})
     for mask, body in (("", {}), ("replication", AUTOMATIC), ("name", {}), ("colour", {})):
         refused(client.patch(f"{url}{mask}", body), 400, "INVALID_ARGUMENT")
+
+
+def test_times_are_set_in_the_future(client, base, make, clock):
+    soon = timestamp(time.time() + 400)
+    make(**TOPICS, rotation={"nextRotationTime": soon})
+    url = f"{base}/secrets/s?updateMask="
+    for mask, body in (
+        ("expireTime", {"expireTime": timestamp(time.time() - 1)}),
+        ("rotation", {"rotation": {"nextRotationTime": timestamp(time.time() + 200)}}),
+    ):
+        refused(client.patch(f"{url}{mask}", body), 400, "INVALID_ARGUMENT")
+    clock.ahead = 500  # a rotation that is due does not stand in the way of other changes
+    body = {"labels": {"a": "1"}, "rotation": {"nextRotationTime": soon}}
+    changed = client.ok("PATCH", f"{url}labels,rotation", body)
+    assert (changed["labels"], changed["rotation"]) == (body["labels"], body["rotation"])
 
 
 def test_stale_etags_are_refused(client, base, make, add):

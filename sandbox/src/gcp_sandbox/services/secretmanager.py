@@ -60,6 +60,8 @@ NOTHING_WHEN_EMPTY = ("annotations", "customerManagedEncryption", "labels", "rot
 SECRET_ID = re.compile(r"[-\w]{1,255}", re.ASCII)
 ALIAS = re.compile(r"[A-Za-z][-\w]{0,62}", re.ASCII)
 ANNOTATIONS_SIZE = 16 * 1024
+# Limits in seconds, from the reference of Rotation.
+NEXT_ROTATION, ROTATION_PERIOD, CENTURY = 300, 3600, 3153600000
 
 
 def serve(suffix: str, permission: str, on: str) -> Callable[[Any], Any]:
@@ -123,8 +125,7 @@ class SecretManager(IamPolicies):
         resource |= {key: body[key] for key in (*FIXED, *MUTABLE) if key in body}
         _check_replication(resource, regional="/locations/" in parent)
         self._settle(resource, call.now, {}, 0)
-        row = {"resource": resource, "versions": 0, "expires": _is_ahead(resource.get("expireTime"))}
-        self._put(row)
+        self._put({"resource": resource, "versions": 0})
         return resource
 
     @serve("get", "secrets.get", "{name}")
@@ -152,8 +153,6 @@ class SecretManager(IamPolicies):
         if "ttl" in paths and "ttl" not in body and "expireTime" not in paths:
             resource.pop("expireTime", None)
         self._settle(resource, call.now, before, row["versions"])
-        if resource.get("expireTime") != before.get("expireTime"):
-            row["expires"] = _is_ahead(resource.get("expireTime"))
         row["resource"] = resource
         self._put(row)
         return resource
@@ -277,9 +276,8 @@ class SecretManager(IamPolicies):
 
     @staticmethod
     def _expired(row: dict) -> bool:
-        # A time that had passed when it was set never fires: the service would have refused it, but traffic that was
-        # recorded years ago has to be answered as it was then.
-        return row["expires"] and not _is_ahead(row["resource"]["expireTime"])
+        expires = row["resource"].get("expireTime")
+        return expires is not None and not _is_ahead(expires)
 
     def _put(self, row: dict) -> None:
         row["resource"]["etag"] = _etag()
@@ -298,6 +296,7 @@ class SecretManager(IamPolicies):
         """Check the mutable fields and put them into the form in which they are answered."""
         if ttl := resource.pop("ttl", None):
             resource["expireTime"] = timestamp(epoch(now) + float(ttl.rstrip("s")))
+        _check_expiry(resource, before)
         for key in NOTHING_WHEN_EMPTY:
             if not resource.get(key, True):
                 del resource[key]
@@ -305,7 +304,7 @@ class SecretManager(IamPolicies):
         annotations = resource.get("annotations", {})
         if sum(len(key) + len(value) for key, value in annotations.items()) > ANNOTATIONS_SIZE:
             raise _field_error("secret.annotations", "The total size of annotations must be at most 16 KiB.")
-        _check_rotation(resource)
+        _check_rotation(resource, before)
         aliases = resource.get("versionAliases", {})
         for alias, number in aliases.items():
             if not ALIAS.fullmatch(alias) or alias == "latest":
@@ -517,15 +516,31 @@ def _key_version(holder: dict) -> dict:
     return {"customerManagedEncryption": {"kmsKeyVersionName": f"{key}/cryptoKeyVersions/1"}} if key else {}
 
 
-def _check_rotation(resource: dict) -> None:
+def _check_expiry(resource: dict, before: dict) -> None:
+    expires = resource.get("expireTime")
+    if expires and expires != before.get("expireTime") and not _is_ahead(expires):
+        raise _field_error("secret.expire_time", f"The expire time [{expires}] must be in the future.")
+
+
+def _check_rotation(resource: dict, before: dict) -> None:
     rotation = resource.get("rotation", {})
-    period = rotation.get("rotationPeriod")
+    period, due = rotation.get("rotationPeriod"), rotation.get("nextRotationTime")
+    # A rotation that is due stays as it is while other fields change: no notification is sent here that moves it on.
+    if due and due != before.get("rotation", {}).get("nextRotationTime"):
+        ahead = epoch(due) - time.time()
+        if not NEXT_ROTATION <= ahead <= CENTURY:
+            raise _field_error(
+                "secret.rotation.next_rotation_time",
+                f"The next rotation time [{due}] must be from {NEXT_ROTATION}s to {CENTURY}s in the future.",
+            )
     if period and "nextRotationTime" not in rotation:
         raise _field_error(
             "secret.rotation.next_rotation_time", "Next rotation time must be set if rotation period is set."
         )
-    if period and float(period.rstrip("s")) < 3600:
-        raise _field_error("secret.rotation.rotation_period", "Rotation period must be at least 3600s.")
+    if period and not ROTATION_PERIOD <= float(period.rstrip("s")) <= CENTURY:
+        raise _field_error(
+            "secret.rotation.rotation_period", f"Rotation period must be from {ROTATION_PERIOD}s to {CENTURY}s."
+        )
     if rotation and not resource.get("topics"):
         raise _field_error("secret.topics", "At least one topic must be set if rotation is set.")
 

@@ -9,8 +9,11 @@ import time
 import psycopg2
 import pymysql
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from gcp_sandbox.backends import mariadbbuilds
 from gcp_sandbox.backends.sql import SqlError
+from gcp_sandbox.gateway.times import epoch
 from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.testing import Client
 from gcp_sandbox.testing.sql import ask
@@ -86,6 +89,11 @@ def test_an_instance_from_creation_to_deletion(sandbox, api):
     assert instance["databaseInstalledVersion"].startswith("POSTGRES_16_")
     assert instance["connectionName"] == "mlflow-sandbox:europe-west1:db"
     assert [entry["type"] for entry in instance["ipAddresses"]] == ["PRIMARY", "OUTGOING"]
+    assert instance["gceZone"] == instance["settings"]["locationPreference"]["zone"]
+    certificate = x509.load_pem_x509_certificate(instance["serverCaCert"]["cert"].encode())
+    assert certificate.fingerprint(hashes.SHA1()).hex() == instance["serverCaCert"]["sha1Fingerprint"]
+    assert certificate.not_valid_after_utc.timestamp() == epoch(instance["serverCaCert"]["expirationTime"])
+    assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert instance["selfLink"] == BASE + "/instances/db"
     assert api.ok("GET", BETA + "/instances/db")["selfLink"] == BETA + "/instances/db"
     assert [item["name"] for item in api.ok("GET", BASE + "/instances")["items"]] == ["db"]
@@ -137,6 +145,9 @@ def test_the_root_password_is_kept_nowhere(sandbox, api):
      "home"),
     ({"settings": ENTERPRISE | {"userLabels": {"Team": "x"}}}, 400, "invalid", "label"),
     ({"region": "nowhere", "settings": ENTERPRISE}, 400, "invalid", "region"),
+    ({"region": "europe-west99", "settings": ENTERPRISE}, 400, "invalid", "region (europe-west99)"),
+    ({"settings": ENTERPRISE | {"locationPreference": {"zone": "europe-west1-b"}}}, 400, "invalid", "region"),
+    ({"settings": ENTERPRISE | {"maintenanceWindow": {"day": 9}}}, 400, "invalid", "maintenance window day (9)"),
     ({"settings": ENTERPRISE, "masterInstanceName": "other"}, 501, "notImplemented", "read replicas"),
 ])  # fmt: skip
 def test_what_cannot_be_made_is_refused_at_once(api, body, status, reason, said):
@@ -356,6 +367,21 @@ class TestDatabasesAndUsers:
             connect(sandbox, "app", "three")
         assert api.fails("DELETE", "/instances/db/users?name=app")[0] == 404
 
+    def test_a_password_that_expires(self, api):
+        policy = {"passwordExpirationDuration": "86400s"}
+        api.do("POST", "/instances/db/users", {"name": "app", "password": "one", "passwordPolicy": policy})
+
+        def shown():
+            return api.ok("GET", BASE + "/instances/db/users/app")["passwordPolicy"]
+
+        first = shown()
+        ahead = epoch(first["status"]["passwordExpirationTime"]) - time.time()
+        assert first["passwordExpirationDuration"] == "86400s" and 86300 < ahead <= 86400
+        api.do("PUT", "/instances/db/users?name=app", {"password": "two"})
+        assert shown()["status"]["passwordExpirationTime"] > first["status"]["passwordExpirationTime"]
+        api.do("PUT", "/instances/db/users?name=app", {"passwordPolicy": {"allowedFailedAttempts": 3}})
+        assert shown() == {"allowedFailedAttempts": 3, "status": {}}
+
     def test_a_user_that_owns_something(self, sandbox, api):
         api.do("POST", "/instances/db/databases", {"name": "shop"})
         api.do("POST", "/instances/db/users", {"name": "app", "password": "pw"})
@@ -419,11 +445,9 @@ def test_a_final_backup_outlives_its_instance(sandbox, api, base):
     assert api.ok("GET", base + "/backups") == {} and not folder.exists()
 
 
-def test_a_version_is_said_to_be_what_serves_it_and_upgrades(sandbox, api):
+def test_an_instance_is_of_its_version_and_upgrades(sandbox, api):
     instance = api.insert(version="POSTGRES_15", ipConfiguration=OPEN)
-    assert instance["databaseVersion"] == "POSTGRES_15" and instance["databaseInstalledVersion"].startswith(
-        "POSTGRES_16_"
-    )
+    assert instance["databaseVersion"] == "POSTGRES_15" and instance["databaseInstalledVersion"] == "POSTGRES_15_7"
     api.do("POST", "/instances/db/users", {"name": "u", "password": "pw"})
     ask(connect(sandbox, "u", "pw"), "CREATE TABLE t AS SELECT 7 AS a")
     api.do("PATCH", "/instances/db", {"databaseVersion": "POSTGRES_18"})
@@ -461,7 +485,11 @@ class TestMysql:
         with pytest.raises(pymysql.err.OperationalError, match="Access denied for user 'app'"):
             mysql_of(sandbox, "app", "pw")
         assert ask(mysql_of(sandbox, "app", "new"), "SELECT 1") == [(1,)]
-        api.do("DELETE", "/instances/my/users?name=app&host=%25")
+        api.do("PUT", "/instances/my/users?name=app&host=10.1.2.3", {"name": "app", "password": "newer"})
+        assert ask(mysql_of(sandbox, "app", "newer"), "SELECT 1") == [(1,)]
+        api.do("DELETE", "/instances/my/users?name=app&host=10.1.2.3")
+        for verb in ("PUT", "DELETE"):
+            assert api.fails(verb, "/instances/my/users?name=app&host=10.1.2.3", {"password": "pw"})[0] == 404
         api.do("DELETE", "/instances/my/databases/shop")
         assert api.fails("DELETE", "/instances/my/databases/shop")[0] == 404
         api.do("DELETE", "/instances/my")

@@ -12,7 +12,6 @@ ENTERPRISE = "ENTERPRISE"
 PLUS = "ENTERPRISE_PLUS"
 
 # databaseVersion -> (version installed, maintenance release), as the service has been seen to install them.
-# PostgreSQL's minor version is that of the server which really runs; only the release's tag is from here.
 MYSQL_RELEASES = {
     "MYSQL_5_6": ("MYSQL_5_6_51", "R20231105.01_02"),
     "MYSQL_5_7": ("MYSQL_5_7_44", "R20231105.01_03"),
@@ -20,19 +19,26 @@ MYSQL_RELEASES = {
     "MYSQL_8_4": ("MYSQL_8_4_7", "R20251004.01_24"),
 }
 POSTGRES_RELEASES = {"POSTGRES_15": "R20240514.00_12", "POSTGRES_16": "R20240527.01_10"}
+# Minor version of each major one, for an instance whose server is of another major version.
+_POSTGRES_MINORS = {
+    "POSTGRES_9_6": 24,
+    "POSTGRES_10": 23,
+    "POSTGRES_11": 22,
+    "POSTGRES_12": 22,
+    "POSTGRES_13": 22,
+    "POSTGRES_14": 19,
+    "POSTGRES_15": 7,
+    "POSTGRES_16": 3,
+    "POSTGRES_17": 6,
+    "POSTGRES_18": 1,
+}
 LATEST_RELEASE = "R20251004.01_07"
 
 _MYSQL_80_FROM_57 = (18, *range(26, 38))
 _MYSQL_80_FROM_80 = (*_MYSQL_80_FROM_57, 39, 40, 42, 43)
-_POSTGRES_UPGRADES = (
-    "POSTGRES_10",
-    "POSTGRES_11",
-    "POSTGRES_12",
-    "POSTGRES_13",
-    "POSTGRES_14",
-    "POSTGRES_15",
-    "POSTGRES_16",
-)
+
+# Letters of a region's zones where they are not a, b and c (cloud.google.com/compute/docs/regions-zones).
+_ZONES = {"europe-west1": "bcd", "us-central1": "abcf", "us-east1": "bcd"}
 
 # vCPUs of the predefined machine types (cloud.google.com/sql/docs/postgres/machine-series-overview).
 _N1_STANDARD = (1, 2, 4, 8, 16, 32, 64, 96)
@@ -42,6 +48,16 @@ _C4A = (1, 2, 4, 8, 16, 32, 48, 64, 72)
 
 MIB = 1 << 20
 GIB = 1 << 30
+
+
+def zones(region: str) -> list[str]:
+    """Return the zones of a region."""
+    return [f"{region}-{letter}" for letter in _ZONES.get(region, "abc")]
+
+
+def hyperdisk(tier: str) -> bool:
+    """Return whether a machine type takes Hyperdisk Balanced alone, as the C4A series does."""
+    return tier.startswith("db-c4a-")
 
 
 def is_postgres(version: str) -> bool:
@@ -74,20 +90,31 @@ def release(version: str, served: str) -> str:
     if is_mysql(version):
         tag = MYSQL_RELEASES.get(base(version), ("", LATEST_RELEASE))[1]
         return f"{installed(version, version)}.{tag}"
-    return f"{served}.{POSTGRES_RELEASES.get(version, LATEST_RELEASE)}"
+    return f"{installed(version, served)}.{POSTGRES_RELEASES.get(version, LATEST_RELEASE)}"
 
 
 def installed(version: str, served: str) -> str:
-    """databaseInstalledVersion: `served` where a real server says what it is, else what Cloud SQL installs."""
+    """Return databaseInstalledVersion: `served` where that is a server of this version, else what Cloud SQL installs.
+
+    MariaDB, which is of no version of MySQL, is named as what it is.
+    """
+    if is_postgres(version):
+        same = is_postgres(served) and number(served)[: len(number(version))] == number(version)
+        return served if same else f"{version}_{_POSTGRES_MINORS.get(version, 0)}"
     if not is_mysql(version) or not is_mysql(served):
         return served
     return version if base(version) != version else MYSQL_RELEASES.get(version, (version,))[0]
 
 
 def upgrades(version: str) -> list[dict[str, str]]:
-    """upgradableDatabaseVersions, as they were recorded: PostgreSQL up to 16, MySQL up to 8.4."""
-    if version in _POSTGRES_UPGRADES:
-        return [_version(name) for name in _POSTGRES_UPGRADES if number(name) > number(version)]
+    """Return upgradableDatabaseVersions.
+
+    Maintenance releases of PostgreSQL up to 15 were recorded when 16 was the newest version; those of later versions
+    lead to 17 and 18 (cloud.google.com/sql/docs/postgres/upgrade-major-db-version-inplace). MySQL leads to 8.4.
+    """
+    if is_postgres(version):
+        newest = (18,) if number(version) >= (16,) else (16,)
+        return [_version(name) for name in _POSTGRES_MINORS if number(version) < number(name) <= newest]
     if version == "MYSQL_5_7":
         return [_version("MYSQL_8_0"), *(_version(f"MYSQL_8_0_{minor}") for minor in _MYSQL_80_FROM_57)]
     if base(version) == "MYSQL_8_0":

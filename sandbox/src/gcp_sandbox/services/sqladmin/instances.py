@@ -14,6 +14,7 @@ from gcp_sandbox.backends.sql import Server, SqlError
 from gcp_sandbox.config import remove_folder
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import ApiError, unimplemented
+from gcp_sandbox.gateway.locations import REGIONS
 from gcp_sandbox.gateway.operations import Op
 from gcp_sandbox.gateway.service import job, method
 from gcp_sandbox.gateway.times import timestamp
@@ -29,6 +30,7 @@ from gcp_sandbox.services.sqladmin.base import (
     Base,
     matching,
 )
+from gcp_sandbox.services.sqladmin.certificates import server_ca
 from gcp_sandbox.services.sqladmin.refusals import invalid, missing
 
 # Seconds that operations take on Google Cloud.
@@ -72,18 +74,19 @@ class Instances(Base):
             raise refusals.instance_exists()
         version = body.get("databaseVersion", DEFAULT_VERSION)
         region = body.get("region", DEFAULT_REGION)
-        if not re.fullmatch(r"[a-z]+-[a-z]+\d+", region):
+        if region not in REGIONS:
             raise invalid(f"Invalid request: Invalid region ({region}).")
         asked = body["settings"]
         asked.pop("settingsVersion", None)
-        settings = rules.fresh(asked, version, region)
-        rules.check(settings, version)
+        connection_name = f"{project.id}:{region}:{name}"
+        settings = rules.fresh(asked, version, rules.Place.of(connection_name, region))
+        rules.check(settings, version, region)
         self._check_flags(settings, version)
         instance = {
             **{k: body[k] for k in ("diskEncryptionConfiguration",) if k in body},
             "kind": "sql#instance",
             "backendType": "SECOND_GEN",
-            "connectionName": f"{project.id}:{region}:{name}",
+            "connectionName": connection_name,
             "createTime": call.now,
             "databaseVersion": version,
             "instanceType": "CLOUD_SQL_INSTANCE",
@@ -127,8 +130,7 @@ class Instances(Base):
         elif catalog.is_mysql(version):
             gemini |= {"flagRecommenderEnabled": True}
         return {
-            # The zone is where there was room; locationPreference is only a preference (recorded).
-            "gceZone": f"{region}-a",
+            **rules.zones(instance["settings"], region),
             "geminiConfig": gemini,
             "ipAddresses": self._addresses(instance),
             "satisfiesPzi": True,
@@ -153,19 +155,9 @@ class Instances(Base):
 
     @staticmethod
     def _certificate(instance: dict[str, Any]) -> dict[str, str]:
-        """Return the server's CA. No server here speaks TLS, so the certificate is an empty one."""
-        created = datetime.datetime.fromisoformat(instance["createTime"])
-        expires = created + datetime.timedelta(days=3650)
-        return {
-            "kind": "sql#sslCert",
-            "cert": "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
-            "certSerialNumber": "0",
-            "commonName": "common-name",
-            "createTime": instance["createTime"],
-            "expirationTime": timestamp(expires.timestamp()),
-            "instance": instance["name"],
-            "sha1Fingerprint": "12345678",
-        }
+        """Return the server's CA."""
+        fields = server_ca(instance["connectionName"], instance["createTime"])
+        return {"kind": "sql#sslCert", "instance": instance["name"], **fields}
 
     @staticmethod
     def _versions(
@@ -200,9 +192,8 @@ class Instances(Base):
     @method("instances.update", permission="cloudsql.instances.update", on=ONE)
     def update_instance(self, call: Call) -> dict[str, Any]:
         def updated(old: Any, asked: Any, version: str, was: str) -> rules.Settings:
-            return rules.updated(old, rules.without_nulls(asked), version, region)
+            return rules.updated(old, rules.without_nulls(asked), version)
 
-        region = self._load(self._key(call))["region"]
         return self._change(call, updated)
 
     def _change(self, call: Call, compute: Callable[..., rules.Settings]) -> dict[str, Any]:
@@ -224,7 +215,7 @@ class Instances(Base):
         if sent is not None and int(sent) < int(old["settingsVersion"]):
             raise refusals.stale()
         new = compute(old, asked, version, was)
-        rules.check(new, version, old, asked)
+        rules.check(new, version, instance["region"], old, asked)
         self._check_flags(new, version)
         instance["settings"] = new | {"settingsVersion": str(int(old["settingsVersion"]) + 1)}
         instance["databaseVersion"] = version
@@ -265,6 +256,8 @@ class Instances(Base):
             raise ApiError(500, f"The server refuses the change: {error}") from error
         op.elapse()
         instance["ipAddresses"] = self._addresses(instance)
+        instance.pop("secondaryGceZone", None)
+        instance |= rules.zones(instance["settings"], instance["region"])
         if not same:
             instance.pop("upgradableDatabaseVersions", None)
             instance |= self._versions(instance, server, before)

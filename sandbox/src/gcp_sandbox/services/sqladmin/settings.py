@@ -9,9 +9,11 @@ activation policy, storage that does not grow.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from gcp_sandbox.services.sqladmin import catalog
 from gcp_sandbox.services.sqladmin.refusals import Bare, invalid
@@ -22,11 +24,15 @@ STORAGE_UNSPECIFIED = "TRANSACTIONAL_LOG_STORAGE_STATE_UNSPECIFIED"
 CLEAR = "ALLOW_UNENCRYPTED_AND_ENCRYPTED"
 CERTIFICATE = "TRUSTED_CLIENT_CERTIFICATE_REQUIRED"
 
+HYPERDISK = "HYPERDISK_BALANCED"
+# Smallest disks, which are the default sizes too.
+DISK_GB, HYPERDISK_GB = 10, 20
+
 # Authorized networks are for the public address; these are reached over private IP.
 PRIVATE = tuple(ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 
 # Changes that take the server down. databaseVersion and the flags that need it are compared separately.
-RESTARTING = ("tier", "edition", "availabilityType", "activationPolicy")
+RESTARTING = ("tier", "edition", "availabilityType", "activationPolicy", "locationPreference")
 
 
 def without_nulls(value: Any) -> Any:
@@ -51,16 +57,30 @@ def merge(old: Any, new: Any) -> Any:
     return out
 
 
-def fresh(asked: Settings, version: str, region: str) -> Settings:
+class Place(NamedTuple):
+    """What Cloud SQL chooses for an instance that does not ask for it: its zone and the start of its backup window."""
+
+    zone: str
+    backup_start: str
+
+    @classmethod
+    def of(cls, connection_name: str, region: str) -> Place:
+        """Return the choice for an instance: any zone of the region and any full hour, always the same ones."""
+        digest = hashlib.sha256(connection_name.encode()).digest()
+        zones = catalog.zones(region)
+        return cls(zones[digest[0] % len(zones)], f"{digest[1] % 24:02}:00")
+
+
+def fresh(asked: Settings, version: str, place: Place) -> Settings:
     """Settings of a new instance; `asked` is what the client sent."""
     edition = asked.get("edition") or catalog.default_edition(version)
     bare = "edition" not in asked and edition == catalog.ENTERPRISE
-    hyperdisk = asked.get("tier", "").startswith("db-c4a-")
+    hyperdisk = catalog.hyperdisk(asked.get("tier", ""))
     out: Settings = {
         "kind": "sql#settings",
         "connectorEnforcement": "NOT_REQUIRED",
-        "dataDiskSizeGb": "20" if hyperdisk else "10",
-        "dataDiskType": "PD_SSD",
+        "dataDiskSizeGb": str(HYPERDISK_GB if hyperdisk else DISK_GB),
+        "dataDiskType": HYPERDISK if hyperdisk else "PD_SSD",
         "deletionProtectionEnabled": False,
         "pricingPlan": "PER_USE",
         "replicationType": "SYNCHRONOUS",
@@ -72,22 +92,36 @@ def fresh(asked: Settings, version: str, region: str) -> Settings:
     if "edition" in asked:
         out["authorizedGaeApplications"] = []
     out |= asked
-    out["backupConfiguration"] = _backup(asked.get("backupConfiguration"), version, edition)
+    out["backupConfiguration"] = _backup(asked.get("backupConfiguration"), version, edition, place.backup_start)
     out["ipConfiguration"] = _network(asked.get("ipConfiguration"))
-    out["locationPreference"] = {
-        "kind": "sql#locationPreference",
-        "zone": f"{region}-a",
-        **asked.get("locationPreference", {}),
-    }
+    out["locationPreference"] = _location({"zone": place.zone, **asked.get("locationPreference", {})})
     return _kinds(out)
 
 
-def _backup(asked: Settings | None, version: str, edition: str) -> Settings:
+def _location(preference: Settings) -> Settings:
+    """Return a preference for zones as the API shows it; `no_secondary_zone` removes the second one."""
+    if preference.get("secondaryZone") == "no_secondary_zone":
+        preference = {key: value for key, value in preference.items() if key != "secondaryZone"}
+    return {"kind": "sql#locationPreference", **preference}
+
+
+def zones(settings: Settings, region: str) -> dict[str, str]:
+    """Return the zones that an instance serves from: `gceZone`, and `secondaryGceZone` of one with a standby."""
+    preference = settings["locationPreference"]
+    first = preference["zone"]
+    found = {"gceZone": first}
+    if settings.get("availabilityType") == "REGIONAL":
+        others = [zone for zone in catalog.zones(region) if zone != first]
+        found["secondaryGceZone"] = preference.get("secondaryZone", others[0])
+    return found
+
+
+def _backup(asked: Settings | None, version: str, edition: str, start: str) -> Settings:
     plus = edition == catalog.PLUS
     out: Settings = {
         "kind": "sql#backupConfiguration",
         "enabled": plus,
-        "startTime": "12:00",
+        "startTime": start,
         "transactionLogRetentionDays": 14 if plus else 7,
         "transactionalLogStorageState": STORAGE_UNSPECIFIED,
         **(asked or {}),
@@ -134,11 +168,12 @@ def _kinds(settings: Settings) -> Settings:
     return settings
 
 
-def updated(old: Settings, asked: Settings, version: str, region: str) -> Settings:
+def updated(old: Settings, asked: Settings, version: str) -> Settings:
     """Settings after an update (PUT): what is not sent goes back to its default, but for what cannot be undone."""
     kept = ("edition", "tier", "dataDiskSizeGb", "dataDiskType", "locationPreference", "authorizedGaeApplications")
     carried = {key: old[key] for key in kept if key in old}
-    out = fresh({**carried, **asked}, version, region)
+    place = Place(old["locationPreference"]["zone"], old["backupConfiguration"]["startTime"])
+    out = fresh({**carried, **asked}, version, place)
     if catalog.is_postgres(version):
         state = old["backupConfiguration"]["transactionalLogStorageState"]
         out["backupConfiguration"]["transactionalLogStorageState"] = state
@@ -156,6 +191,7 @@ def patched(old: Settings, asked: Settings, version: str, was: str) -> Settings:
         if "requireSsl" in sent and "sslMode" not in sent:
             network.pop("sslMode")
         out["ipConfiguration"] = _network(network)
+    out["locationPreference"] = _location(out["locationPreference"])
     edition = out.get("edition")
     if version != was and edition is None and catalog.default_edition(version) == catalog.PLUS:
         out |= {"edition": catalog.PLUS}
@@ -175,9 +211,13 @@ def _touched(settings: Settings, version: str) -> Settings:
     return settings
 
 
-def check(new: Settings, version: str, old: Settings | None = None, asked: Settings | None = None) -> None:
+def check(new: Settings, version: str, region: str, old: Settings | None = None, asked: Settings | None = None) -> None:
     """400 for settings that do not go together. `old` and `asked` are given for a change."""
     _check_tier(new, version, old, asked or {})
+    _check_disk(new, old)
+    _check_times(new)
+    if old is None or new["locationPreference"] != old["locationPreference"]:
+        _check_location(new["locationPreference"], region)
     backup = new["backupConfiguration"]
     most = 35 if new.get("edition") == catalog.PLUS else 7
     if not 1 <= backup["transactionLogRetentionDays"] <= most:
@@ -191,10 +231,6 @@ def check(new: Settings, version: str, old: Settings | None = None, asked: Setti
     if catalog.is_mysql(version) and new.get("availabilityType") == "REGIONAL" and not backup.get("binaryLogEnabled"):
         # cloud.google.com/sql/docs/mysql/configure-ha: both are required
         raise invalid("Invalid request: High availability requires that backups and binary logging are enabled.")
-    if old is not None and int(new["dataDiskSizeGb"]) < int(old["dataDiskSizeGb"]):
-        raise invalid("Invalid request: Disk size cannot be decreased.")
-    if int(new["dataDiskSizeGb"]) < 10:
-        raise invalid("Invalid request: Invalid disk size: it must be at least 10 GB.")
     _check_network(new["ipConfiguration"])
     for key, value in new.get("userLabels", {}).items():
         if len(key) > 63 or len(value) > 63 or key != key.lower() or value != value.lower():
@@ -210,6 +246,45 @@ def _check_tier(new: Settings, version: str, old: Settings | None, asked: Settin
     stood = catalog.fits(old["tier"], old.get("edition", catalog.ENTERPRISE), version)
     if ("edition" in asked or ("tier" in asked and stood)) and not catalog.fits(new["tier"], edition, version):
         raise Bare(400, f"Invalid request: Invalid Tier ({new['tier']}) for ({edition}) Edition.")
+
+
+def _check_disk(new: Settings, old: Settings | None) -> None:
+    """400 for a size that is too small, and for a type that the edition or machine series does not offer.
+
+    cloud.google.com/sql/docs/postgres/machine-series-overview
+    """
+    size, kind, tier = int(new["dataDiskSizeGb"]), new["dataDiskType"], new["tier"]
+    if old is not None and size < int(old["dataDiskSizeGb"]):
+        raise invalid("Invalid request: Disk size cannot be decreased.")
+    least = HYPERDISK_GB if kind == HYPERDISK else DISK_GB
+    if size < least:
+        raise invalid(f"Invalid request: Invalid disk size: it must be at least {least} GB.")
+    if old is not None and (kind, tier) == (old["dataDiskType"], old["tier"]):
+        return
+    if kind == "PD_HDD" and new.get("edition") == catalog.PLUS:
+        raise invalid(f"Invalid request: {kind} disk type is not supported for Enterprise Plus Edition: {kind}.")
+    if kind != HYPERDISK and catalog.hyperdisk(tier):
+        raise invalid(f"Invalid request: {kind} disk type is not supported for Tier ({tier}).")
+
+
+def _check_times(new: Settings) -> None:
+    """400 for a backup window or a maintenance window that does not exist."""
+    start = new["backupConfiguration"]["startTime"]
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", start):
+        raise invalid(f"Invalid request: Invalid backup start time ({start}): it must be HH:MM, from 00:00 to 23:59.")
+    window = new.get("maintenanceWindow", {})
+    for field, least, most in (("day", 1, 7), ("hour", 0, 23)):
+        if field in window and not least <= window[field] <= most:
+            said = f"Invalid maintenance window {field} ({window[field]}): it must be from {least} to {most}."
+            raise invalid(f"Invalid request: {said}")
+
+
+def _check_location(preference: Settings, region: str) -> None:
+    for field in ("zone", "secondaryZone"):
+        if field in preference and preference[field] not in catalog.zones(region):
+            raise invalid(f"Invalid request: Zone {preference[field]} is not in region {region}.")
+    if preference["zone"] == preference.get("secondaryZone"):
+        raise invalid("Invalid request: The primary and the secondary zone must be different.")
 
 
 def _check_network(network: Settings) -> None:

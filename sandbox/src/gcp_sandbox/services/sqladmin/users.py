@@ -9,6 +9,7 @@ from gcp_sandbox.backends.sql import Server, User
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.operations import Op
 from gcp_sandbox.gateway.service import job, method
+from gcp_sandbox.gateway.times import epoch, timestamp
 from gcp_sandbox.services.sqladmin import catalog, refusals
 from gcp_sandbox.services.sqladmin import settings as rules
 from gcp_sandbox.services.sqladmin.base import (
@@ -51,6 +52,18 @@ class Users(Base):
             raise refusals.not_found()
         return found
 
+    def _user_to_change(self, call: Call, instance: dict[str, Any], server: Server, name: str) -> User:
+        """Return the user that an update or a deletion names.
+
+        An unknown host does not matter where the name alone identifies the user (recorded).
+        """
+        host = self._host(instance, call.query.get("host"))
+        found = [user for user in asked(server.users) if user.name == name]
+        user = next((user for user in found if user.host == host), found[0] if len(found) == 1 else None)
+        if user is None:
+            raise refusals.not_found()
+        return user
+
     @staticmethod
     def _host(instance: dict[str, Any], host: str | None) -> str:
         return (host or "%") if catalog.is_mysql(instance["databaseVersion"]) else ""
@@ -64,7 +77,7 @@ class Users(Base):
             "iamStatus": "IAM_STATUS_UNSPECIFIED",
             "instance": instance["name"],
             "name": user.name,
-            "passwordPolicy": {**kept.get("passwordPolicy", {}), "status": {}},
+            "passwordPolicy": _policy(kept),
             "project": instance["project"],
         }
         if user.roles:
@@ -82,7 +95,7 @@ class Users(Base):
         name, kind = body.get("name"), body.get("type", "BUILT_IN")
         if not name:
             raise missing("user")
-        kept: dict[str, Any] = {k: body[k] for k in ("passwordPolicy",) if k in body}
+        kept = _kept(call, body)
         if kind != "BUILT_IN":
             name, kept["iamEmail"] = self._iam_name(instance, name, kind)
             if "password" in body:
@@ -120,8 +133,9 @@ class Users(Base):
         self._keep(op.target, user, op.args["kept"])
 
     def _keep(self, key: str, user: User, kept: dict[str, Any]) -> None:
+        name = f"{key}/{user.host}/{user.name}"
         if kept:
-            self.store.put(USER, f"{key}/{user.host}/{user.name}", kept, parent=key)
+            self.store.put(USER, name, (self.store.get(USER, name) or {}) | kept, parent=key)
 
     @method("users.update", permission="cloudsql.users.update", on=ONE, transaction=False)
     def update_user(self, call: Call) -> dict[str, Any]:
@@ -130,14 +144,14 @@ class Users(Base):
         name = call.query.get("name")
         if not name:
             raise missing("user")
-        user = self._find_user(call, instance, server, name)
+        user = self._user_to_change(call, instance, server, name)
         body = rules.without_nulls(call.body)
         args = {
             "user": {"name": user.name, "host": user.host, "kind": user.kind},
             "roles": call.query.get("databaseRoles") or body.get("databaseRoles", []),
             "revoke": call.query.get("revokeExistingRoles", False),
             "secret": server.hash_password(body["password"]) if "password" in body else None,
-            "kept": {k: body[k] for k in ("passwordPolicy",) if k in body},
+            "kept": _kept(call, body),
         }
         return self._now(call, key, "UPDATE_USER", CHANGE_USER, "change_user", args)
 
@@ -154,13 +168,7 @@ class Users(Base):
         instance, server = self._running(key)
         if not call.query.get("name"):
             raise missing("user")
-        name = call.query["name"]
-        host = self._host(instance, call.query.get("host"))
-        found = [user for user in asked(server.users) if user.name == name]
-        # An unknown host does not matter where the name alone identifies the user (recorded).
-        user = next((user for user in found if user.host == host), found[0] if len(found) == 1 else None)
-        if user is None:
-            raise refusals.not_found()
+        user = self._user_to_change(call, instance, server, call.query["name"])
         args = {"name": user.name, "host": user.host}
         return self._now(call, key, "DELETE_USER", CHANGE_USER, "drop_user", args)
 
@@ -170,6 +178,22 @@ class Users(Base):
         with refused(f"Invalid request: failed to delete user {name}: . {{}}."):
             self._server(self._load(op.target)).drop_user(name, host)
         self.store.delete(USER, f"{op.target}/{host}/{name}")
+
+
+def _kept(call: Call, body: dict[str, Any]) -> dict[str, Any]:
+    """Return what a request sets that the database server does not keep: the policy, and the time of the password."""
+    policy = {"passwordPolicy": body["passwordPolicy"]} if "passwordPolicy" in body else {}
+    return policy | ({"passwordTime": call.now} if "password" in body else {})
+
+
+def _policy(kept: dict[str, Any]) -> dict[str, Any]:
+    """Return a user's password policy with its status: when the password expires, if the policy sets a duration."""
+    policy = kept.get("passwordPolicy", {})
+    status = {}
+    if "passwordExpirationDuration" in policy and "passwordTime" in kept:
+        end = epoch(kept["passwordTime"]) + float(policy["passwordExpirationDuration"].rstrip("s"))
+        status["passwordExpirationTime"] = timestamp(end)
+    return {**policy, "status": status}
 
 
 def _iam_email(user: User) -> str:

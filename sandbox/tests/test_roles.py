@@ -53,7 +53,8 @@ def test_what_a_role_permits(role, granted, denied):
 def test_which_roles_exist():
     assert ROLES.exists("roles/run.invoker")
     assert ROLES.exists("roles/run.sshReader")  # one that grants nothing here
-    assert ROLES.exists("roles/bigquery.dataViewer")  # of a service that the table does not cover
+    assert ROLES.exists("roles/bigquery.dataViewer")  # of a service that the table only names
     assert not ROLES.exists("roles/run.invokr")
     assert not ROLES.exists("roles/ower")
+    assert not ROLES.exists("roles/nonexistent.role")
     assert not ROLES.exists("projects/p/roles/custom")

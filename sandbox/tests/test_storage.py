@@ -225,6 +225,21 @@ def test_patch_merges_and_null_clears(client, make):
     assert "acl" not in client.ok("PATCH", f"{B}/things?projection=noAcl", {"labels": None})
 
 
+def test_an_empty_patch_changes_nothing(client, make):
+    made = make(labels={"a": "1"})
+    assert client.ok("PATCH", f"{B}/things?projection=noAcl", {}) == made
+    assert client.ok("PATCH", f"{B}/things", {"labels": {"a": "2"}})["metageneration"] == "2"
+
+
+def test_lists_of_what_cannot_be_made_are_empty(client, make):
+    make()
+    for collection in ("managedFolders", "anywhereCaches"):
+        assert client.ok("GET", f"{B}/things/{collection}") == {"kind": f"storage#{collection}"}
+        assert client.get(f"{B}/things/{collection}", as_=BOB).status == 403
+        assert client.get(f"{B}/nothing/{collection}").status == 404
+        assert client.post(f"{B}/things/{collection}", {}).status == 501
+
+
 def test_update_replaces(client, make):
     make(labels={"a": "1"}, versioning={"enabled": True}, storageClass="NEARLINE", **UNIFORM)
     replaced = client.ok("PUT", f"{B}/things", {"name": "things", "labels": {"b": "2"}})
@@ -253,7 +268,7 @@ def test_metageneration_conditions(client, make):
     make()
     met = "At least one of the pre-conditions you specified did not hold."
     refused(client.patch(f"{B}/things?ifMetagenerationMatch=7", {}), 412, "conditionNotMet", met)
-    assert client.patch(f"{B}/things?ifMetagenerationMatch=1", {}).status == 200
+    assert client.patch(f"{B}/things?ifMetagenerationMatch=1", {"labels": {"a": "1"}}).status == 200
     refused(client.delete(f"{B}/things?ifMetagenerationMatch=1"), 412, "conditionNotMet")
     assert client.get(f"{B}/things?ifMetagenerationNotMatch=2").status == 304
 
@@ -403,6 +418,14 @@ def test_the_first_policy_is_that_of_the_project(client, make, project):
     }
 
 
+def test_a_role_that_does_not_exist_is_refused(client, make):
+    make()
+    for role in ("roles/nonexistent.role", "roles/storage.objectViewr"):
+        policy = {"bindings": [{"role": role, "members": [f"user:{BOB}"]}]}
+        text = f"Role {role} is not supported for this resource."
+        refused(client.put(f"{B}/things/iam", policy), 400, "invalid", text)
+
+
 def test_a_stale_policy_is_refused(client, make):
     make(**UNIFORM)
     stale = client.ok("GET", f"{B}/things/iam")
@@ -444,7 +467,9 @@ def test_lists_of_a_bucket_are_its_policy(client, make, project):
     client.ok("PATCH", f"{B}/things/acl/user-{BOB}", {"role": "WRITER"})
     assert client.ok("GET", f"{B}/things/acl/user-{BOB}")["role"] == "WRITER"
     assert client.delete(f"{B}/things/acl/user-{BOB}").status == 204
-    assert client.get(f"{B}/things/acl/user-{BOB}").status == 404
+    refused(client.get(f"{B}/things/acl/user-{BOB}"), 404, "notFound", "Not Found")
+    for entry in ({"entity": BOB, "role": "READER"}, {"entity": f"user-{BOB}", "role": "BOSS"}):
+        refused(client.post(f"{B}/things/acl", entry), 400, "invalid", "Invalid Value")
     assert len(client.ok("GET", f"{B}/things/acl")["items"]) == 3
 
 
@@ -460,6 +485,22 @@ def test_lists_of_objects_grant(client, make, put):
     put("z")
     assert client.get(f"{B}/things/o/z", as_=BOB).status == 200
     assert client.get(f"{B}/things/o/z", as_=None).status == 401
+
+
+@pytest.mark.parametrize("body", [{}, {"defaultObjectAcl": []}, UNIFORM])
+def test_owners_of_the_project_read_what_another_user_uploads(client, make, put, project, body):
+    owner = "user@example.com"
+    writer = {"role": "roles/storage.objectCreator", "members": [f"user:{BOB}"]}
+    make(**body)
+    policy = client.ok("GET", f"{B}/things/iam")
+    client.ok("PUT", f"{B}/things/iam", {**policy, "bindings": [*policy["bindings"], writer]})
+    client.ok("POST", f"{UPLOAD}/things/o?uploadType=media&name=x", b"data", as_=BOB)
+    client.ok("PATCH", f"{B}/things", {"iamConfiguration": {"uniformBucketLevelAccess": {"enabled": False}}})
+    client.ok("PUT", f"{B}/things/iam", {"bindings": []})
+    assert client.get(f"{B}/things/o/x?alt=media", as_=owner).content == b"data"
+    entities = [entry["entity"] for entry in client.ok("GET", f"{B}/things/o/x/acl", as_=owner)["items"]]
+    teams = [f"project-{team}-{project.number}" for team in ("owners", "editors", "viewers")]
+    assert entities == [*teams, f"user-{BOB}"]
 
 
 def test_uniform_access_has_no_lists(client, make, put, project):

@@ -17,7 +17,7 @@ from gcp_sandbox.gateway.denials import IamFacts
 from gcp_sandbox.gateway.errors import ApiError, aborted, invalid
 from gcp_sandbox.gateway.identity import Principal
 from gcp_sandbox.gateway.projects import MANAGER
-from gcp_sandbox.gateway.roles import BASIC, ROLES
+from gcp_sandbox.gateway.roles import BASIC, ROLES, SYNONYMS
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.identity import Identities
@@ -199,7 +199,8 @@ class Iam:
         context: dict[str, Any] | None = None
         for name in lineage:
             for binding in self._effective(name):
-                hit = (wanted - granted) & self.roles.permissions(binding["role"])
+                held = self.roles.permissions(binding["role"])
+                hit = {permission for permission in wanted - granted if SYNONYMS.get(permission, permission) in held}
                 if not hit or not any(self.matches(principal, member) for member in binding["members"]):
                     continue
                 if "condition" in binding:

@@ -46,7 +46,8 @@ class LongRunning(Service):
         for id in ids:
             head, _, verb = id.rpartition(".")
             if verb in verbs and head.split(".")[-1] == "operations":
-                permission = self.operation_permission and self.operation_permission.format(verb=verb)
+                right = "get" if verb == "wait" else verb
+                permission = self.operation_permission and self.operation_permission.format(verb=right)
                 spec = MethodSpec(id, permission, self.operation_parent, transaction=verb != "wait")
                 yield spec, verbs[verb]
 

@@ -138,13 +138,13 @@ class Gateway:
                     return document
         raise LookupError(f"{service}.{version}")
 
-    def served_methods(self, service: str, version: str) -> set[str]:
-        """Ids of the methods of a discovery document that are implemented."""
+    def method_specs(self, service: str, version: str) -> dict[str, MethodSpec]:
+        """Return the methods of a discovery document that are implemented, by id."""
         return {
-            id
+            id: spec
             for served in self._served
             if served.service.name == service
-            for of, id in served.methods
+            for (of, id), (spec, _) in served.methods.items()
             if of == version
         }
 
@@ -273,7 +273,8 @@ class Gateway:
         assert target.handler
         with self.sandbox.store.transaction() if target.transaction else contextlib.nullcontext():
             if target.spec and target.spec.permission is not None:
-                call.require(target.spec.permission, _resource(target.spec, call))
+                for permission in (target.spec.permission, *target.spec.also):
+                    call.require(permission, _resource(target.spec, call))
             return target.handler(call)
 
     # -- checks -------------------------------------------------------------------------------------------------

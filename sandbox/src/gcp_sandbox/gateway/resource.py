@@ -134,7 +134,8 @@ class Resources(LongRunning):
                 id = f"{resource.collection}.{verb}"
                 if id in ids:
                     where = on or (lambda call: next(iter(call.params.values())))
-                    spec = MethodSpec(id, f"{stem}.{permission}", where)
+                    also = (f"{stem}.get",) if verb == "patch" else ()
+                    spec = MethodSpec(id, f"{stem}.{permission}", where, also=also)
                     yield spec, functools.partial(handler, resource)
 
     def _kind(self, resource: Resource) -> str:

@@ -14,6 +14,11 @@ from typing import Any
 
 FILE = Path(__file__).with_name("roles.toml")
 
+#: What methods ask for -> the name of the same permission in roles.
+SYNONYMS = {
+    f"artifactregistry.dockerImages.{verb}": f"artifactregistry.dockerimages.{verb}" for verb in ("get", "list")
+}
+
 #: Roles that conditions cannot be set on.
 BASIC = ("roles/owner", "roles/editor", "roles/viewer")
 
@@ -33,6 +38,7 @@ class Roles:
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
         self._services: dict[str, dict[str, Any]] = document["services"]
+        self._elsewhere = frozenset(document["elsewhere"].split())
         self._definitions: dict[str, str] = {}
         self._titles: dict[str, str] = {}
         for service in self._services.values():
@@ -81,7 +87,8 @@ class Roles:
     def exists(self, name: str) -> bool:
         """Return whether Google has such a predefined role.
 
-        For services that roles.toml covers in full this is certain; roles of others are taken to exist.
+        For services that roles.toml covers in full this is certain; of a service that it covers in part or names alone,
+        every role is taken to exist.
         """
         if not name.startswith("roles/"):
             return False  # custom roles: none can be made here
@@ -92,7 +99,9 @@ class Roles:
         if not rest:
             return False
         known = self._services.get(service)
-        return known is None or known.get("partial", False) or rest in known.get("other", "").split()
+        if known is None:
+            return service in self._elsewhere
+        return known.get("partial", False) or rest in known.get("other", "").split()
 
     def _define(self, roles: dict[str, list[str]]) -> None:
         for name, (title, permissions) in roles.items():

@@ -35,6 +35,7 @@ class MethodSpec:
     :param on: what the permission is checked on. A template over the path parameters that gives a relative name
         ("{parent}", "projects/{project}/instances/{instance}") below //<service>.googleapis.com/, a full name
         ("//..."), or a function of the call.
+    :param also: further permissions, checked on the same resource.
     :param transaction: run the handler in one store transaction.
     :param only: the versions it serves; all when empty.
     :param anonymous: let callers without credentials through to the permission check.
@@ -48,6 +49,7 @@ class MethodSpec:
     only: tuple[str, ...] = ()
     anonymous: bool = False
     ignores: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,12 @@ def method(
     only: Iterable[str] = (),
     anonymous: bool = False,
     ignores: Iterable[str] = (),
+    also: Iterable[str] = (),
 ) -> Callable[[Handler], Handler]:
     """Serve a discovery method (see MethodSpec). May be stacked to serve several ids by one function."""
     if permission is not None and on is None:
         raise TypeError(f"{id}: a permission needs `on`, the resource it is checked on")
-    spec = MethodSpec(id, permission, on, transaction, tuple(only), anonymous, tuple(ignores))
+    spec = MethodSpec(id, permission, on, transaction, tuple(only), anonymous, tuple(ignores), tuple(also))
     return _mark("_methods", spec)
 
 

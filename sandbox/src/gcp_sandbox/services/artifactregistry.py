@@ -133,7 +133,7 @@ class ArtifactRegistry(Resources, IamPolicies):
 
     @method(
         "projects.locations.repositories.dockerImages.list",
-        permission="artifactregistry.dockerimages.list",
+        permission="artifactregistry.dockerImages.list",
         on="{parent}",
     )
     def list_docker_images(self, call: Call) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class ArtifactRegistry(Resources, IamPolicies):
 
     @method(
         "projects.locations.repositories.dockerImages.get",
-        permission="artifactregistry.dockerimages.get",
+        permission="artifactregistry.dockerImages.get",
         on=lambda call: call.params["name"].partition("/dockerImages/")[0],
     )
     def get_docker_image(self, call: Call) -> dict[str, Any]:
@@ -277,6 +277,7 @@ class ArtifactRegistry(Resources, IamPolicies):
     @method(
         "projects.locations.repositories.packages.tags.patch",
         permission="artifactregistry.tags.update",
+        also=["artifactregistry.tags.get"],
         on=lambda call: _repository_of(call.params["name"]),
     )
     def patch_tag(self, call: Call) -> dict[str, Any]:

@@ -153,6 +153,7 @@ class ResourceManager(IamPolicies, LongRunning):
     def patch_v3(self, call: Call) -> dict[str, Any]:
         """Change a project's display name and labels."""
         project = self._visible(call, call.params["name"], "update")
+        call.require("resourcemanager.projects.get", project.name)
         mask = {part.strip() for part in call.query.get("updateMask", "").split(",") if part.strip()}
         if unknown := mask - {"displayName", "display_name", "labels", "*"}:
             raise invalid(

@@ -99,6 +99,7 @@ class IamApi(IamPolicies):
     def patch(self, call: Call) -> dict[str, Any]:
         """Change display name or description; the answer has only the fields of the request."""
         body = self._allowed(call, "iam.serviceAccounts.update")
+        self._allowed(call, "iam.serviceAccounts.get")
         wanted = call.body.get("serviceAccount", {})
         mask = [part.strip() for part in call.body.get("updateMask", "").split(",") if part.strip()]
         if unknown := [field for field in mask if field not in MUTABLE]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -64,12 +64,13 @@ ANNOTATIONS_SIZE = 16 * 1024
 NEXT_ROTATION, ROTATION_PERIOD, CENTURY = 300, 3600, 3153600000
 
 
-def serve(suffix: str, permission: str, on: str) -> Callable[[Any], Any]:
+def serve(suffix: str, permission: str, on: str, also: Iterable[str] = ()) -> Callable[[Any], Any]:
     """Serve a method of both collections: of the global secrets and of the regional ones."""
 
     def wrap(handler: Any) -> Any:
         for collection in ("projects.secrets", "projects.locations.secrets"):
-            handler = method(f"{collection}.{suffix}", permission=f"secretmanager.{permission}", on=on)(handler)
+            required = {"permission": f"secretmanager.{permission}", "also": [f"secretmanager.{name}" for name in also]}
+            handler = method(f"{collection}.{suffix}", on=on, **required)(handler)
         return handler
 
     return wrap
@@ -138,7 +139,7 @@ class SecretManager(IamPolicies):
         rows = [row["resource"] for _, row in self.store.list(SECRET, parent=parent) if not self._expired(row)]
         return self._listed(call, rows, "secrets")
 
-    @serve("patch", "secrets.update", "{name}")
+    @serve("patch", "secrets.update", "{name}", also=["secrets.get"])
     def patch(self, call: Call) -> dict:
         row = self._secret(self._canonical(call.params["name"]))
         before, body, mask = row["resource"], call.body, call.query.get("updateMask", "")

@@ -37,7 +37,12 @@ class Services(Common):
         rows = self.store.list(SERVICE_KIND, parent=self.application(call)["name"])
         return call.page([shown(body) for _, body in rows], key="services", default=100, maximum=1000)
 
-    @method("apps.services.patch", permission="appengine.services.update", on=on_project)
+    @method(
+        "apps.services.patch",
+        permission="appengine.services.update",
+        also=["appengine.services.get"],
+        on=on_project,
+    )
     def patch_service(self, call: Call) -> Json:
         existing = self.service(call)
         mask = self.mask_of(call, CHANGEABLE)

@@ -113,7 +113,12 @@ class Versions(Common):
         versions = [template.in_view(shown(body), view) for _, body in rows]
         return call.page(versions, key="versions", default=100, maximum=1000)
 
-    @method("apps.services.versions.patch", permission="appengine.versions.update", on=on_project)
+    @method(
+        "apps.services.versions.patch",
+        permission="appengine.versions.update",
+        also=["appengine.versions.get"],
+        on=on_project,
+    )
     def patch_version(self, call: Call) -> Json:
         existing = self.version(call)
         body = template.patched(existing, call.body, call.query.get("updateMask", ""))

@@ -67,7 +67,8 @@ class Jobs(Common, Service):
         if existing is None and call.query.get("allowMissing"):
             call.require("run.jobs.create", f"//run.googleapis.com/{Name.parse(name).location}")
             return self._create_job(call, name)
-        call.require("run.jobs.update", f"//run.googleapis.com/{name}")
+        for verb in ("update", "get"):
+            call.require(f"run.jobs.{verb}", f"//run.googleapis.com/{name}")
         if existing is None or existing.get("deleteTime"):
             raise self.missing(JOB_KIND, name)
         resources.check_etag(call.body.get("etag"), existing)

@@ -142,11 +142,21 @@ class Knative(Common, Service):
     def knative_executions(self, call: Call) -> Json:
         return self._many(call, EXECUTION_KIND, self.execution_v1, RUN, "ExecutionList")
 
-    @method("namespaces.tasks.get", permission="run.tasks.get", on=lambda call: _project(call))
+    @method(
+        "namespaces.tasks.get",
+        permission="run.tasks.get",
+        also=["run.executions.get"],
+        on=lambda call: _project(call),
+    )
     def knative_task(self, call: Call) -> Json:
         return self.task_v1(self._one(call, TASK_KIND))
 
-    @method("namespaces.tasks.list", permission="run.tasks.list", on=lambda call: _project(call))
+    @method(
+        "namespaces.tasks.list",
+        permission="run.tasks.list",
+        also=["run.executions.list"],
+        on=lambda call: _project(call),
+    )
     def knative_tasks(self, call: Call) -> Json:
         return self._many(call, TASK_KIND, self.task_v1, RUN, "TaskList")
 

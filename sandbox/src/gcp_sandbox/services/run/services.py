@@ -57,7 +57,8 @@ class Services(Common, Service):
             call.require("run.services.create", f"//run.googleapis.com/{Name.parse(name).location}")
             names.check_id("UpdateServiceRequest.service.name", Name.parse(name).id)
             return self._create_service(call, name, call.body)
-        call.require("run.services.update", f"//run.googleapis.com/{name}")
+        for verb in ("update", "get"):
+            call.require(f"run.services.{verb}", f"//run.googleapis.com/{name}")
         if existing is None or existing.get("deleteTime"):
             raise self.missing(SERVICE_KIND, name)
         resources.check_etag(call.body.get("etag"), existing)

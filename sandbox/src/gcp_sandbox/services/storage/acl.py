@@ -70,7 +70,7 @@ def entries_of(body: list[dict], roles: Any) -> list[dict]:
         if not entity or not role:
             raise invalid("Required", reason="required")
         if role not in roles:
-            raise invalid(f"Invalid role: {role}")
+            raise invalid("Invalid Value")
         found[entity] = role
     return [{"entity": entity, "role": role} for entity, role in found.items()]
 
@@ -290,7 +290,7 @@ def _pick(acl: list[dict], entity: str) -> dict:
     for entry in acl:
         if entry["entity"] == entity:
             return entry
-    raise not_found(f"The specified ACL entry {entity} does not exist.")
+    raise not_found("Not Found")
 
 
 def _put(acl: list[dict], call: Call, roles: tuple[str, ...]) -> dict:

@@ -68,6 +68,9 @@ NOTHING_WHEN_EMPTY = ("billing", "cors", "encryption", "labels", "lifecycle", "l
 # Fields that PUT keeps where the body does not have them.
 KEPT_BY_UPDATE = ("iamConfiguration", "rpo", "softDeletePolicy", "storageClass")
 PRIVATE = ("defaultObjectAcl", "owner", "project")
+LISTS = ("acl", "defaultObjectAcl")
+# Query parameters that change a bucket by themselves.
+PREDEFINED = ("predefinedAcl", "predefinedDefaultObjectAcl")
 
 DAY = 24 * 3600
 SOFT_DELETE_DEFAULT = 7 * DAY
@@ -132,6 +135,8 @@ class Buckets(AccessControls):
             text = "The billing account for the owning project is disabled in state absent"
             raise ApiError(403, text, reason="accountDisabled", location="Authorization", location_type="header")
         bucket = self._make(project, name, query.get("enableObjectRetention", False), body)
+        # An empty list in a creation is one that is not given.
+        call.body = {key: value for key, value in body.items() if key not in LISTS or value}
         self._lists(call, bucket)
         return self._render(
             bucket, projection_of(call, "full" if "acl" in body or "defaultObjectAcl" in body else "noAcl")
@@ -197,6 +202,8 @@ class Buckets(AccessControls):
     @api("buckets.patch")
     def patch_bucket(self, call: Call) -> dict:
         bucket = self._bucket_to_change(call)
+        if not call.body.keys() & {*WRITABLE, *LISTS, *CREATE_ONLY} and not any(map(call.query.get, PREDEFINED)):
+            return self._render(bucket, projection_of(call, "full"))  # nothing is changed: no new metageneration
         return self._change_bucket(call, bucket, copy.deepcopy(bucket))
 
     @api("buckets.update")
@@ -265,6 +272,20 @@ class Buckets(AccessControls):
             "hierarchicalNamespace": {"enabled": enabled},
         }
 
+    @api("managedFolders.list")
+    def list_managed_folders(self, call: Call) -> dict:
+        """Return no managed folder: none can be made."""
+        return self._none(call, "managedFolders")
+
+    @api("anywhereCaches.list")
+    def list_caches(self, call: Call) -> dict:
+        """Return no Anywhere Cache: none can be made."""
+        return self._none(call, "anywhereCaches")
+
+    def _none(self, call: Call, collection: str) -> dict:
+        self.allow(call, f"storage.{collection}.list", self.find_bucket(call.params["bucket"]))
+        return {"kind": f"storage#{collection}"}
+
     @api("projects.serviceAccount.get")
     def get_service_account(self, call: Call) -> dict:
         project = self.allow_project(call, "resourcemanager.projects.get", call.params["projectId"])
@@ -294,7 +315,12 @@ class Buckets(AccessControls):
                 "Conditional IAM policies can only be set on buckets with uniform bucket-level access enabled. "
                 f"Read more at {UNIFORM}"
             )
-        saved = self.sandbox.iam.set_policy(bucket_name(bucket["name"]), policy)
+        try:
+            saved = self.sandbox.iam.set_policy(bucket_name(bucket["name"]), policy)
+        except ApiError as error:
+            if error.code == 400:
+                error.reason = error.reason or "invalid"
+            raise
         self._touch(bucket)
         return self._policy(bucket, saved)
 
@@ -344,7 +370,7 @@ class Buckets(AccessControls):
     def _lists(self, call: Call, bucket: dict) -> None:
         """Apply acl, defaultObjectAcl and their predefined forms from the request."""
         body, query, creator = call.body, call.query, call.caller.email
-        asked = [query.get("predefinedAcl"), query.get("predefinedDefaultObjectAcl")]
+        asked = [query.get(name) for name in PREDEFINED]
         if uniform(bucket):
             # Only PUT may repeat the lists: clients send back the whole of what they read.
             given = call.http_method != "PUT" and (body.get("acl") or body.get("defaultObjectAcl"))

@@ -197,10 +197,10 @@ class Access:
             team, _, number = value.partition("-")
             project = self.sandbox.projects.get(number)
             if team not in TEAMS or project is None:
-                raise invalid(f"Invalid entity: {entity}")
+                raise invalid("Invalid Value")
             return f"{TEAMS[team]}:{project.id}"
         if kind not in ("user", "group", "domain") or not value:
-            raise invalid(f"Invalid entity: {entity}")
+            raise invalid("Invalid Value")
         if kind == "user" and value.endswith(".gserviceaccount.com"):
             kind = "serviceAccount"
         return f"{kind}:{value}"

@@ -271,20 +271,22 @@ class Objects(Access):
             raise
 
     def _acl(self, call: Call, bucket: dict, metadata: dict, options: dict) -> list[dict]:
-        """Return the list of a new object: the request's, or the bucket's default with its creator as owner."""
+        """Return the list of a new object: the request's, or the bucket's default with its creator as owner.
+
+        With uniform access the list has no effect until that is switched off.
+        """
         predefined, own = options.get("predefinedAcl"), metadata.get("acl")
-        if uniform(bucket):
-            if predefined or own:
-                raise uniform_refusal("insert", "an object")
-            return []
+        if uniform(bucket) and (predefined or own):
+            raise uniform_refusal("insert", "an object")
         creator = call.caller.email
         if predefined:
             entries = expand(PREDEFINED_OBJECT[predefined], bucket["projectNumber"], creator)
         elif own:
             entries = entries_of(own, ROLES_OF_OBJECTS)
         else:
-            entries = [*bucket["defaultObjectAcl"], {"entity": f"user-{creator}", "role": "OWNER"}]
-        enforced = bucket["iamConfiguration"]["publicAccessPrevention"] == "enforced"
+            owner = [{"entity": f"user-{creator}", "role": "OWNER"}] if creator else []
+            entries = [*bucket["defaultObjectAcl"], *owner]
+        enforced = not uniform(bucket) and bucket["iamConfiguration"]["publicAccessPrevention"] == "enforced"
         if enforced and any(entry["entity"] in PUBLIC for entry in entries):
             raise ApiError(
                 412, "Public access prevention is enforced on the bucket of this object.", reason="conditionNotMet"

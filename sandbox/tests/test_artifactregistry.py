@@ -64,6 +64,19 @@ def test_create_get_list_patch_delete(client, make):
     assert client.get(f"{API}/{name}").status == 404
 
 
+def test_virtual_repositories_are_not_scanned(client, make):
+    name = make()["name"]
+    policy = {"id": "first", "repository": name, "priority": 1}
+    body = {
+        "format": "DOCKER",
+        "mode": "VIRTUAL_REPOSITORY",
+        "virtualRepositoryConfig": {"upstreamPolicies": [policy]},
+    }
+    client.done(client.ok("POST", f"{API}/{PARENT}/repositories?repositoryId=virtual", body), API)
+    scanning = client.ok("GET", f"{API}/{PARENT}/repositories/virtual")["vulnerabilityScanningConfig"]
+    assert scanning["enablementState"] == "SCANNING_UNSUPPORTED"
+
+
 @pytest.mark.parametrize(
     "query,body,status",
     [

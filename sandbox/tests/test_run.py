@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from gcp_sandbox.gateway.iam import DENY_KIND
 from gcp_sandbox.testing.run import BASE
 
 RUN = "//run.googleapis.com"
@@ -26,6 +27,39 @@ def secret(run, name, payload):
     run.api.ok("POST", f"{root}/{project}/secrets?secretId={name}", {"replication": {"automatic": {}}})
     run.api.ok("POST", f"{root}/{project}/secrets/{name}:addVersion", {"payload": {"data": payload}})
     return f"{project}/secrets/{name}"
+
+
+# -- what is not served, and permissions
+
+
+def test_what_is_not_served_names_itself(run):
+    body = run.service()
+    body["template"]["containers"].append({"image": run.image})
+    for path, sent, name in (
+        ("services?serviceId=two", body, "more than one container"),
+        ("workerPools?workerPoolId=pool", {}, "workerPools.create"),
+    ):
+        answer = run.api.post(f"{BASE}/{run.location}/{path}", sent)
+        assert answer.status == 501 and name in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("collection", ["services", "jobs"])
+def test_a_change_asks_for_reading_too(run, collection):
+    bob = "bob@example.com"
+    job = {"template": {"template": {"containers": [{"image": run.image}], "serviceAccount": run.account}}}
+    body = run.service() if collection == "services" else job
+    url = f"{BASE}/{run.location}/{collection}"
+    run.finish(run.api.ok("POST", f"{url}?{collection.removesuffix('s')}Id=x", body))
+    for role in ("roles/run.admin", "roles/iam.serviceAccountUser", "roles/artifactregistry.reader"):
+        run.sandbox.iam.add_binding(run.project.name, role, f"user:{bob}")
+    assert run.api.patch(f"{url}/x", body, as_=bob).status == 200
+    rule = {
+        "deniedPrincipals": [f"principal://goog/subject/{bob}"],
+        "deniedPermissions": [f"run.googleapis.com/{collection}.get"],
+    }
+    run.sandbox.store.put(DENY_KIND, "no-reading", {"rules": [{"denyRule": rule}]}, parent=run.project.name)
+    answer = run.api.patch(f"{url}/x", body, as_=bob)
+    assert answer.status == 403 and f"run.{collection}.get" in answer.json["error"]["message"]
 
 
 # -- the resource

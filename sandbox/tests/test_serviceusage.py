@@ -6,7 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from gcp_sandbox.gateway import enablement
+from gcp_sandbox.gateway import catalog, enablement
 from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.testing import Client
 
@@ -38,6 +38,15 @@ def test_an_api_that_is_not_enabled_says_so_as_google_does(client, settings):
     assert info["metadata"]["consumer"] == f"projects/{number}"
     assert localized["message"] == error["message"]
     assert links["links"][0]["url"] == info["metadata"]["activationUrl"]
+
+
+def test_titles_are_googles(client):
+    listed = client.ok("GET", f"{SERVICES}?filter=state:ENABLED&pageSize=200")["services"]
+    titles = {entry["config"]["name"].removesuffix(".googleapis.com"): entry["config"]["title"] for entry in listed}
+    assert titles["analyticshub"] == "Analytics Hub API"  # a document without an entry in the directory
+    assert titles["dataplex"] == "Cloud Dataplex API"
+    assert titles["storage"] == "Cloud Storage API"
+    assert [name for name in catalog.names() if catalog.title(name) == name] == []
 
 
 def test_the_old_style_has_a_reason_of_its_own(client):

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 DOCUMENTS = Path(discovery_cache.__file__).parent / "documents"
 
+# The last bytes of a discovery document, which hold its title.
+TITLE_WITHIN = 1000
+
 # Enabled in every new project.
 _DEFAULT = """
 analyticshub bigquery bigqueryconnection bigquerydatapolicy bigquerydatatransfer bigquerymigration bigqueryreservation
@@ -33,14 +36,12 @@ DEFAULT_SERVICES = tuple(f"{name}.googleapis.com" for name in _DEFAULT.split())
 # Services without a discovery document of their own, and titles that are not the document's.
 TITLES = {
     "appengineflex.googleapis.com": "App Engine Flexible Environment",
-    "bigquerydatapolicy.googleapis.com": "BigQuery Data Policy API",
     "bigquerymigration.googleapis.com": "BigQuery Migration API",
     "bigquerystorage.googleapis.com": "BigQuery Storage API",
     "cloudapis.googleapis.com": "Google Cloud APIs",
     "containerregistry.googleapis.com": "Container Registry API",
     "containerscanning.googleapis.com": "Container Scanning API",
     "ondemandscanning.googleapis.com": "On-Demand Scanning API",
-    "orgpolicy.googleapis.com": "Organization Policy API",
     "runtimeconfig.googleapis.com": "Cloud Runtime Configuration API",
     "source.googleapis.com": "Legacy Cloud Source Repositories API",
     "sql-component.googleapis.com": "Cloud SQL",
@@ -115,7 +116,7 @@ def known(service: str) -> bool:
 
 def title(service: str) -> str:
     """Return the name that Google shows for an API: "Cloud Run Admin API"."""
-    return TITLES.get(service) or _directory().get(service) or service
+    return TITLES.get(service) or _directory().get(service) or _document_title(service) or service
 
 
 def with_dependencies(services: Iterable[str]) -> set[str]:
@@ -172,6 +173,21 @@ def _directory() -> dict[str, str]:
     """Host name -> title of every API in the directory of discovery documents."""
     index = json.loads((DOCUMENTS / "index.json").read_text())
     titles = {f"{item['name']}.googleapis.com": item["title"] for item in index["items"]}
-    # Documents that are bundled without an entry in the directory have a host, and their title is not worth reading.
+    # Documents that are bundled without an entry in the directory have a host; `_document_title` reads their titles.
     hosts = {f"{file.name.split('.')[0]}.googleapis.com" for file in DOCUMENTS.glob("*.*.json")}
     return dict.fromkeys(hosts, "") | titles
+
+
+@lru_cache
+def _document_title(service: str) -> str:
+    """Return the title in a service's newest discovery document, "" where there is none.
+
+    The title is at the end of a document, which may be megabytes long.
+    """
+    files = sorted(DOCUMENTS.glob(f"{service.removesuffix('.googleapis.com')}.*.json"))
+    if not files:
+        return ""
+    with files[-1].open("rb") as file:
+        file.seek(max(0, files[-1].stat().st_size - TITLE_WITHIN))
+        found = re.search(rb'"title":\s*("(?:[^"\\]|\\.)*"),\s*"version"', file.read())
+    return json.loads(found[1]) if found else ""

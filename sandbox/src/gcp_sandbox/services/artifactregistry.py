@@ -396,7 +396,7 @@ class ArtifactRegistry(Resources, IamPolicies):
         repository = {key: value for key, value in body.items() if value not in ("", {}, [], False, None)}
         scanning = dict(body.get("vulnerabilityScanningConfig") or {})
         if body["format"] == "DOCKER":
-            scanning.update(self._scanning(name.split("/")[1], scanning, body.get("createTime", "")))
+            scanning.update(self._scanning(name.split("/")[1], scanning, body["mode"], body.get("createTime", "")))
             repository["vulnerabilityScanningConfig"] = scanning
             repository["registryUri"] = _uri(name)
         else:
@@ -409,8 +409,15 @@ class ArtifactRegistry(Resources, IamPolicies):
             repository["sizeBytes"] = str(sum(sizes))
         return repository if verb in ("get", "list") else _without(repository, GET_ONLY)
 
-    def _scanning(self, project: str, config: dict[str, Any], since: str) -> dict[str, Any]:
+    def _scanning(self, project: str, config: dict[str, Any], mode: str, since: str) -> dict[str, Any]:
         api = "containerscanning.googleapis.com"
+        if mode == "VIRTUAL_REPOSITORY":
+            # Images are scanned where they are: in the upstream repositories.
+            return {
+                "enablementState": "SCANNING_UNSUPPORTED",
+                "enablementStateReason": "Vulnerability scanning is not supported for virtual repositories.",
+                "lastEnableTime": since,
+            }
         if config.get("enablementConfig") == "DISABLED":
             return {
                 "enablementState": "SCANNING_DISABLED",

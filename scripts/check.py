@@ -88,6 +88,7 @@ PARTS: dict[str, list[Step]] = {
         Step("antsibull-docs lint", [PYTHON, "scripts/docs_lint.py"]),
         Step("argument specs and defaults of the roles", [PYTHON, "scripts/role_specs.py", "--check"]),
         Step("pages of the roles", [PYTHON, "scripts/role_docs.py", "--check"]),
+        Step("methods of the sandbox", [PYTHON, "scripts/sandbox_methods.py", "--check"]),
         Step("language", [PYTHON, "scripts/language.py"]),
         Step("changelog lint", ["antsibull-changelog", "lint"]),
     ],

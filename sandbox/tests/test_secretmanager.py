@@ -178,7 +178,7 @@ def test_times_are_set_in_the_future(client, base, make, clock):
         ("rotation", {"rotation": {"nextRotationTime": timestamp(time.time() + 200)}}),
     ):
         refused(client.patch(f"{url}{mask}", body), 400, "INVALID_ARGUMENT")
-    clock.ahead = 500  # a rotation that is due does not stand in the way of other changes
+    clock.ahead = 500  # other fields can be changed while a rotation is due
     body = {"labels": {"a": "1"}, "rotation": {"nextRotationTime": soon}}
     changed = client.ok("PATCH", f"{url}labels,rotation", body)
     assert (changed["labels"], changed["rotation"]) == (body["labels"], body["rotation"])

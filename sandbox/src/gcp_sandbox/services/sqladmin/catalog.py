@@ -19,7 +19,7 @@ MYSQL_RELEASES = {
     "MYSQL_8_4": ("MYSQL_8_4_7", "R20251004.01_24"),
 }
 POSTGRES_RELEASES = {"POSTGRES_15": "R20240514.00_12", "POSTGRES_16": "R20240527.01_10"}
-# Minor version of each major one, for an instance whose server is of another major version.
+# Minor version of each major one, for an instance that a server of another major version serves.
 _POSTGRES_MINORS = {
     "POSTGRES_9_6": 24,
     "POSTGRES_10": 23,

@@ -58,7 +58,7 @@ def merge(old: Any, new: Any) -> Any:
 
 
 class Place(NamedTuple):
-    """What Cloud SQL chooses for an instance that does not ask for it: its zone and the start of its backup window."""
+    """The zone and the start of the backup window that Cloud SQL chooses where a request leaves them out."""
 
     zone: str
     backup_start: str

@@ -2,9 +2,11 @@
 """Recorded traffic of the real services, replayed against a sandbox, one score a service.
 
 ../shared/tools/replay.py sends the recorded requests from outside, as any client would, and compares status and
-shape of the answers. The goals are those of the project: 99 % status, 95 % shape, 85 % strict. Differences must be
-listed in differences.yml with a reason; an entry there that matches nothing any more fails too, so that the list
-stays true.
+shape of the answers. The goals are those of the project: 99 % status, 97 % shape. Differences of these must be listed
+in differences.yml with a reason; an entry there that matches nothing any more fails too, so that the list stays true.
+
+Times that were in the future when the traffic was recorded, and that the service refuses once they have passed, are
+moved into the future again.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ SERVICES = (
 )
 # exchanges of these recordings with services that the sandbox does not have (Pub/Sub, KMS, Compute Engine) are left out
 HOSTS = ",".join(f"{name}.googleapis.com" for name in (*SERVICES, "cloudbilling"))
-GOALS = {"status": 99.0, "shape": 95.0, "strict": 85.0}
+GOALS = {"status": 99.0, "shape": 97.0}
+FUTURE = re.compile(r'("(?:expireTime|nextRotationTime)": ")20\d\d-')
 # A user made the recordings, and not a service account: operations name the caller that started them.
 CALLER = "user@example.com"
 KINDS = {"STATUS": "status", "shape": "shape", "strict": "strict"}
@@ -66,7 +69,7 @@ class Score:
         )
 
     def __str__(self) -> str:
-        parts = [f"{what} {self.percent(what):5.1f} %" for what in GOALS]
+        parts = [f"{what} {self.percent(what):5.1f} %" for what in KINDS.values()]
         return f"{self.exchanges:4} exchanges, " + ", ".join(parts)
 
 
@@ -94,14 +97,25 @@ def sandbox(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def scores(sandbox) -> dict[str, Score]:
+def recordings(tmp_path_factory) -> pathlib.Path:
+    """Return a folder with the recordings, the times in them moved into the future."""
+    folder = tmp_path_factory.mktemp("recordings")
+    for name in SERVICES:
+        (folder / name).mkdir()
+        for file in (SHARED / "recordings" / name).glob("*.log"):
+            (folder / name / file.name).write_text(FUTURE.sub(r"\g<1>2099-", file.read_text()))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scores(sandbox, recordings) -> dict[str, Score]:
     as_caller = [*sandbox, "exec", "--as", CALLER, "--", sys.executable]
     subprocess.run([*as_caller, str(HERE / "enable_apis.py"), *SERVICES], check=True)
     result = {}
     for name in SERVICES:
         replay = [str(REPLAY), "-v", "--hosts", HOSTS]
         done = subprocess.run(
-            [*as_caller, *replay, str(SHARED / "recordings" / name)],
+            [*as_caller, *replay, str(recordings / name)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -303,7 +303,7 @@ def test_a_project_may_be_in_no_organization(box):
     box.run("up", "--no-organization")
     session, manager = box.session(), "https://cloudresourcemanager.googleapis.com"
     project = session.get(f"{manager}/v1/projects/mlflow-sandbox").json()
-    assert "parent" not in project and "name" not in project
+    assert "parent" not in project and project["name"] == "mlflow-sandbox"
     asked = ["resourcemanager.projects.setIamPolicy", "resourcemanager.projects.delete", "secretmanager.secrets.create"]
     url = f"{manager}/v1/projects/mlflow-sandbox:testIamPermissions"
     assert session.post(url, json={"permissions": asked}).json()["permissions"] == asked

@@ -146,11 +146,10 @@ def test_unknown_paths_get_googles_page_and_unknown_services_name_themselves(web
 
 def test_methods_that_are_not_implemented_name_themselves(live, web):
     token = live.identities.mint_access_token(f"deployer@{live.settings.project}.iam.gserviceaccount.com")
-    answer = web.get(
-        "https://storage.googleapis.com/storage/v1/b/x/anywhereCaches", headers={"Authorization": f"Bearer {token}"}
-    )
+    url = "https://storage.googleapis.com/storage/v1/b/x/notificationConfigs"
+    answer = web.get(url, headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 501
-    assert "storage.anywhereCaches.list" in answer.json()["error"]["message"]
+    assert "storage.notifications.list" in answer.json()["error"]["message"]
 
 
 def test_credentials_are_asked_for_and_checked(live, web):

@@ -104,7 +104,11 @@ def test_finding_projects(client, settings, second):
     listed = client.ok("GET", f"{V1}/projects?filter=name:Second%20labels.team:ml")["projects"]
     assert [project["projectId"] for project in listed] == ["second-project"]
     parent = f"organizations/{organization_number(settings.project)}"
-    assert len(client.ok("GET", f"{V3}/projects?parent={parent}")["projects"]) == 2
+    listed = client.ok("GET", f"{V3}/projects?parent={parent}", as_="admin@example.com")["projects"]
+    assert [project["projectId"] for project in listed] == ["mlflow-sandbox", "second-project"]
+    refused = client.get(f"{V3}/projects?parent={parent}")  # the deployer owns both, and may not list the organization
+    assert refused.status == 403
+    assert client.get(f"{V3}/projects", as_="admin@example.com").status == 400
     assert client.ok("GET", f"{V3}/projects:search", as_="bob@example.com") == {}
     assert client.get(f"{V3}/projects:search?query=(a").status == 400
 
@@ -121,6 +125,14 @@ def test_organization_and_folder(client, settings):
     )
     assert client.ok("GET", f"{V3}/organizations:search", as_="bob@example.com") == {}
     assert client.get(f"{V3}/folders/{settings.project_number}", as_="admin@example.com").status == 200
+    parent = f"organizations/{number}"
+    for url in (f"{V3}/folders?parent={parent}", f"{V3}/folders:search"):
+        folders = client.ok("GET", url, as_="admin@example.com")["folders"]
+        assert [(folder["name"], folder["parent"]) for folder in folders] == [
+            (f"folders/{settings.project_number}", parent)
+        ]
+    assert client.get(f"{V3}/folders?parent={parent}", as_="bob@example.com").status == 403
+    assert client.ok("GET", f"{V3}/folders:search", as_="bob@example.com") == {}
     ancestry = client.ok("POST", f"{V1}/projects/mlflow-sandbox:getAncestry")["ancestor"]
     assert [entry["resourceId"]["type"] for entry in ancestry] == ["project", "organization"]
 
@@ -155,7 +167,7 @@ class TestAlone:
         assert [(project["projectId"], project["displayName"]) for project in found] == [("mlflow-sandbox",) * 2]
         assert "parent" not in client.ok("GET", f"{V3}/projects/mlflow-sandbox")
         parent = f"organizations/{organization_number(settings.project)}"
-        assert client.ok("GET", f"{V3}/projects?parent={parent}") == {}
+        assert client.ok("GET", f"{V3}/projects?parent={parent}", as_="admin@example.com") == {}
         assert client.ok("PUT", f"{V1}/projects/mlflow-sandbox", {"labels": {"a": "b"}})["name"] == "mlflow-sandbox"
 
     def test_it_has_an_owner(self, client):

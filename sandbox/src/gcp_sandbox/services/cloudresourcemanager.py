@@ -128,12 +128,11 @@ class ResourceManager(IamPolicies, LongRunning):
 
     @method("projects.list", permission=None, only=("v3",))
     def list_v3(self, call: Call) -> dict[str, Any]:
-        """Return the projects directly in a folder or organization."""
-        parent = call.query.get("parent", "")
-        if not re.fullmatch(r"(folders|organizations)/\d+", parent):
-            raise invalid(details=[bad_request(("parent", "parent must be folders/ID or organizations/ID"))])
+        """Return the projects directly in a folder or organization, to callers that may list the projects in it."""
+        parent = _parent(call)
+        call.require("resourcemanager.projects.list", f"{MANAGER}{parent}")
         deleted = call.query.get("showDeleted", False)
-        found = [p for p in self._seen(call) if p.parent == parent and (deleted or p.state == "ACTIVE")]
+        found = [p for p in self.sandbox.projects.all() if p.parent == parent and (deleted or p.state == "ACTIVE")]
         return call.page([_v3(project) for project in found], key="projects", default=300, maximum=300)
 
     @method("projects.search", permission=None, only=("v3",))
@@ -249,15 +248,20 @@ class ResourceManager(IamPolicies, LongRunning):
         return _folder(found)
 
     @method("folders.list", permission=None, only=("v3",))
-    @method("folders.search", permission=None, only=("v3",))
     def list_folders(self, call: Call) -> dict[str, Any]:
-        """Return the folder, for those who may see it."""
-        parent = call.query.get("parent", self.sandbox.projects.organization)
+        """Return the folders directly in a folder or organization, to callers that may list them."""
+        parent = _parent(call)
+        call.require("resourcemanager.folders.list", f"{MANAGER}{parent}")
+        found = [_folder(body) for _, body in self.store.list(FOLDER_KIND) if body["parent"] == parent]
+        return {"folders": found} if found else {}
+
+    @method("folders.search", permission=None, only=("v3",))
+    def search_folders(self, call: Call) -> dict[str, Any]:
+        """Return the folders that the caller may read."""
         found = [
             _folder(body)
             for name, body in self.store.list(FOLDER_KIND)
-            if body["parent"] == parent
-            and self.sandbox.iam.allowed(call.caller, f"{MANAGER}{name}", "resourcemanager.folders.get")
+            if self.sandbox.iam.allowed(call.caller, f"{MANAGER}{name}", "resourcemanager.folders.get")
         ]
         return {"folders": found} if found else {}
 
@@ -302,6 +306,14 @@ class ResourceManager(IamPolicies, LongRunning):
     def _seen(self, call: Call) -> list[Project]:
         permission = "resourcemanager.projects.get"
         return [p for p in self.sandbox.projects.all() if self.sandbox.iam.allowed(call.caller, p.name, permission)]
+
+
+def _parent(call: Call) -> str:
+    """Return the folder or organization that a call lists; ApiError 400."""
+    parent = call.query.get("parent", "")
+    if not re.fullmatch(r"(folders|organizations)/\d+", parent):
+        raise invalid(details=[bad_request(("parent", "parent must be folders/ID or organizations/ID"))])
+    return parent
 
 
 def _owners(policy: dict[str, Any]) -> list[str]:

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _redaction, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._build_context import pack
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import Conflict, NotFound, OperationFailed
 
@@ -43,7 +44,11 @@ class CloudBuild:
         if self.task.check_mode:
             return None
         running = " OR ".join(f'status="{status}"' for status in _RUNNING[:3])
-        query = {"filter": f'tags="{self.mark}" AND ({running})'}
+        return self._first(f'tags="{self.mark}" AND ({running})')
+
+    def _first(self, condition):
+        """Return the newest build that a filter matches, or None."""
+        query = {"filter": condition}
         return next(_verbs.pages(self.task, f"{_BUILDS}.list", query=query, location=self.location), None)
 
     def _get(self, build_id):
@@ -56,6 +61,8 @@ class CloudBuild:
         arguments = ["build", "-t", self.image, "-f", params["dockerfile"]]
         for name, value in sorted(params["build_args"].items()):
             arguments += ["--build-arg", f"{name}={value}"]
+        # The tag of this one build, by which it is found when the answer to the request is lost.
+        own = f"request-{uuid.uuid4().hex}"
         body = {
             "source": {"storageSource": source},
             "steps": [{"name": "gcr.io/cloud-builders/docker", "args": [*arguments, "."]}],
@@ -64,12 +71,17 @@ class CloudBuild:
             "logsBucket": f"gs://{params['source_bucket']}",
             "options": {"logging": "GCS_ONLY"},
             "timeout": f"{params['timeout']}s",
-            "tags": ["mlplatform-gcp", self.mark],
+            "tags": ["mlplatform-gcp", self.mark, own],
         }
         if params["machine_type"]:
             body["options"]["machineType"] = params["machine_type"]
+
+        def made():
+            build = self._first(f'tags="{own}"')
+            return build and {"metadata": {"build": build}}
+
         operation = self.task.waiter.tolerate(
-            lambda: _verbs.call(self.task, f"{_BUILDS}.create", body, location=self.location),
+            lambda: _verbs.call(self.task, f"{_BUILDS}.create", body, made=made, location=self.location),
             _TRANSIENT,
             what=f"building {self.image}",
         )
@@ -128,5 +140,5 @@ class CloudBuild:
             )
         except NotFound:
             return f"Its log {where} does not exist."
-        lines = response.text.rstrip().splitlines()[-_LOG_LINES:]
+        lines = _redaction.text(response.text.rstrip()).splitlines()[-_LOG_LINES:]
         return "\n".join([f"The end of its log ({where}):", *lines])

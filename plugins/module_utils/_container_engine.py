@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _redaction
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed, OperationTimeout, UserError
 
 _LINES = 30
@@ -79,7 +80,7 @@ class ContainerEngine:
                 "Set a longer timeout, or run the build by hand to see which step is slow.",
             ) from error
         if done.returncode:
-            lines = done.stdout.rstrip().splitlines()[-_LINES:]
+            lines = _redaction.text(done.stdout.rstrip()).splitlines()[-_LINES:]
             raise OperationFailed(
                 f"{what} with {self.name} failed (exit status {done.returncode})",
                 "\n".join(["The end of its output:", *lines]),

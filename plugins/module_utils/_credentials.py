@@ -18,7 +18,7 @@ import os
 import time
 import warnings
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _shared
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _redaction, _settings, _shared
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import CredentialsError, UserError
 
 try:
@@ -56,12 +56,14 @@ class Credentials(Base):
         self._load = load
         self._source = None
         self.project = None
+        # Keys, logins and tokens that must not be part of a result.
+        self.secrets = set()
 
     @property
     def source(self):
         """The google-auth credentials behind these."""
         if self._source is None:
-            self._source, self.project = self._load()
+            self._source, self.project = self._load(self.secrets)
         return self._source
 
     @property
@@ -82,6 +84,7 @@ class Credentials(Base):
             source.refresh(request)
         except google.auth.exceptions.GoogleAuthError as error:
             raise _no_token(self, source, error) from error
+        self.secrets.add(source.token)
         return source.token
 
     def refresh(self, request):
@@ -114,6 +117,7 @@ def _no_token(credentials, source, error):
         with contextlib.suppress(ValueError, AttributeError):  # not a JSON document with an error
             problem = json.loads(part).get("error")
             words += ": " + (problem["message"] if isinstance(problem, dict) else str(problem))
+    words = _redaction.text(words, credentials.secrets)
     whose = credentials.email or "the given credentials"
     if "getAccessToken" in words:
         hint = f"Grant the principal of the credentials roles/iam.serviceAccountTokenCreator on {whose}."
@@ -134,21 +138,30 @@ def _utc(epoch):
 def from_params(params):
     """:class:`Credentials` for the options of the ``gcp`` fragment.
 
-    Errors: :class:`UserError` for options that contradict each other, :class:`CredentialsError` (also later, when a
-    token is needed) for credentials that are missing or not usable.
+    Errors: :class:`UserError` for options that contradict each other and for the address of a proxy that cannot be
+    used, :class:`CredentialsError` (also later, when a token is needed) for credentials that are missing or not usable.
     """
+    _settings.check_proxies()
+    params = _settings.credentials(params)
     kind = params.get("auth_kind") or _default_kind(params)
-    scopes = tuple(params.get("scopes") or SCOPES)
+    scopes = tuple(params["scopes"] or SCOPES)
     loader = _LOADERS[kind]
 
-    def load():
-        source, project = loader(params, scopes)
+    def load(secrets):
+        source, project = loader(params, scopes, secrets)
         target = params.get("impersonate_service_account")
         if target:
             source = impersonated_credentials.Credentials(source, target_principal=target, target_scopes=list(scopes))
         return source, project
 
     return Credentials(_key(kind, scopes, params), load, _quota_project(kind, params))
+
+
+def given_secrets(params):
+    """Return the secret values of credentials that are options."""
+    contents = params.get("service_account_contents")
+    found = _settings.secrets_of(contents) if contents else set()
+    return found | ({params["access_token"]} if params.get("access_token") else set())
 
 
 def _quota_project(kind, params):
@@ -198,18 +211,20 @@ def _identity(path):
 
 def _application_file():
     """The file of application default credentials, or None. https://cloud.google.com/docs/authentication/application-default-credentials"""
-    named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    named = _settings.application_file()
     if named:
         return named
-    folder = os.environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")
+    folder = (os.environ.get("CLOUDSDK_CONFIG") or "").strip() or os.path.expanduser("~/.config/gcloud")
     usual = os.path.join(folder, "application_default_credentials.json")
     return usual if os.path.exists(usual) else None
 
 
-def _application(params, scopes):
+def _application(params, scopes, secrets):
     path = _application_file()
-    with _readable(path and f"the credentials file {path}"):
+    with _readable(path and f"the credentials file {path}", secrets):
         if path:
+            with open(path, encoding="utf-8") as stream:
+                secrets |= _settings.secrets_of(stream.read())
             # Not google.auth.default(): for a user's login it starts gcloud, a second of work, to learn the project.
             source, project = google.auth.load_credentials_from_file(path, scopes=list(scopes))
         else:
@@ -217,30 +232,34 @@ def _application(params, scopes):
     return _self_signing(source), project
 
 
-def _service_account(params, scopes):
+def _service_account(params, scopes, secrets):
     contents, path = params.get("service_account_contents"), params.get("service_account_file")
     if not contents and not path:
         raise UserError(
             "auth_kind is serviceaccount but neither service_account_file nor service_account_contents is given.",
             "Set one of them, or GCP_SERVICE_ACCOUNT_FILE in the environment.",
         )
-    with _readable("the given service account contents" if contents else f"the credentials file {path}"):
+    where = "the given service account contents" if contents else f"the credentials file {path}"
+    with _readable(where, secrets):
         if contents:
             info = contents if isinstance(contents, dict) else json.loads(contents)
         else:
             with open(os.path.expanduser(path), encoding="utf-8") as stream:
                 info = json.load(stream)
+        info = _settings.key(info, where)
+        secrets |= _settings.secrets_of(info)
         source = service_account.Credentials.from_service_account_info(info, scopes=list(scopes))
     return _self_signing(source), info.get("project_id")
 
 
-def _access_token(params, scopes):
+def _access_token(params, scopes, secrets):
     if not params.get("access_token"):
         raise UserError("auth_kind is accesstoken but access_token is not given.", "Set it, or GCP_ACCESS_TOKEN.")
+    secrets.add(params["access_token"])
     return _GivenToken(params["access_token"]), None
 
 
-def _machine_account(params, scopes):
+def _machine_account(params, scopes, secrets):
     # It reads GCE_METADATA_HOST when it is imported, and a task may have set that in its environment.
     from google.auth import compute_engine
 
@@ -274,8 +293,11 @@ def _self_signing(source):
 
 
 @contextlib.contextmanager
-def _readable(where):
-    """Say where, and what to do, when credentials cannot be loaded; keep google-auth's warnings to itself."""
+def _readable(where, secrets):
+    """Raise :class:`CredentialsError` with the place and the next step for credentials that cannot be loaded.
+
+    Warnings of google-auth are not shown. ``secrets`` are removed from the words of libraries.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -284,16 +306,12 @@ def _readable(where):
         raise CredentialsError(
             f"Cannot read {where}: {error.strerror}", "Check the path and its permissions."
         ) from error
-    except google.auth.exceptions.DefaultCredentialsError as error:
-        if where:
-            raise CredentialsError(
-                f"Cannot use {where}: {error}", "It must be credentials as Google made them."
-            ) from error
-        raise CredentialsError(
-            "No Google credentials were found.",
-            "Set service_account_file (or GCP_SERVICE_ACCOUNT_FILE), or GOOGLE_APPLICATION_CREDENTIALS, or run:"
-            " gcloud auth application-default login",
-        ) from error
     except (ValueError, google.auth.exceptions.GoogleAuthError) as error:
-        # The error of a JSON parser quotes no content, and google-auth names fields only.
-        raise CredentialsError(f"Cannot use {where}: {error}", "It must be credentials as Google made them.") from error
+        if isinstance(error, google.auth.exceptions.DefaultCredentialsError) and not where:
+            raise CredentialsError(
+                "No Google credentials were found.",
+                "Set service_account_file (or GCP_SERVICE_ACCOUNT_FILE), or GOOGLE_APPLICATION_CREDENTIALS, or run:"
+                " gcloud auth application-default login",
+            ) from error
+        words = _redaction.text(error, secrets)
+        raise CredentialsError(f"Cannot use {where}: {words}", "It must be credentials as Google made them.") from error

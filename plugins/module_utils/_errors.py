@@ -14,9 +14,17 @@ import re
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import deployer_roles
 
+# What to do about a lost connection.
+NETWORK = "Check the network, the proxy settings (HTTPS_PROXY, REQUESTS_CA_BUNDLE) and https://status.cloud.google.com"
+
 
 class GcpError(Exception):
-    """Base of every error that a user is meant to read."""
+    """Base of every error that a user is meant to read.
+
+    ``repeated`` says that the answer to an earlier attempt of the same request was lost: it may have succeeded.
+    """
+
+    repeated = False
 
     def __init__(self, message, hint="", **facts):
         super().__init__(message)
@@ -59,7 +67,12 @@ class OperationTimeout(GcpError):
 
 
 class ConnectionFailed(GcpError):
-    """The service could not be reached, or the connection was lost, more often than retries allow."""
+    """The service could not be reached, or the connection was lost, more often than retries allow.
+
+    ``sent`` says that the request may have been processed, ``stalled`` that it may be in process still.
+    """
+
+    sent = stalled = False
 
 
 class ApiError(GcpError):

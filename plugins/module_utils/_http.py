@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import functools
 import os
@@ -13,19 +14,20 @@ import platform
 import random
 import time
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _redaction, _settings
 from ansible_collections.mlplatform.gcp.plugins.module_utils._snapshot import Snapshot, is_read
 
 try:
     import google.auth.exceptions
     import requests
+    import urllib3.exceptions
     from google.auth.transport.requests import AuthorizedSession, Request
     from urllib3.util.ssl_ import create_urllib3_context
 
-    Adapter = requests.adapters.HTTPAdapter
+    Adapter, Session = requests.adapters.HTTPAdapter, requests.Session
     IMPORT_ERROR = None
 except ImportError as missing:
-    Adapter = object
+    Adapter = Session = AuthorizedSession = object
     IMPORT_ERROR = missing
 
 VERSION = "0.2.0"
@@ -39,13 +41,17 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 32.0
 # No single request is worth more than this, whatever Retry-After asks for.
 RETRY_SECONDS = 180
+# How long a service may take to show what a request has made whose answer was lost.
+SETTLED_SECONDS = 10
 # How long an API that was just enabled may go on to answer SERVICE_DISABLED.
 ENABLED_SECONDS = 300
 
 
 def token_request():
-    """What google-auth sends a request for a token with."""
-    return google.auth.transport.requests.Request()
+    """Return what google-auth sends a request for a token with."""
+    tokens = _TokenSession()
+    tokens.mount("https://", _SharedTls(max_retries=3))
+    return Request(tokens)
 
 
 class Clock:
@@ -80,7 +86,13 @@ class _SharedTls(Adapter):
 def _tls_context(bundle):
     """TLS settings that trust the certificates of a file or folder."""
     context = create_urllib3_context()
-    context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
+    try:
+        context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
+    except OSError as error:  # also for what is no certificate
+        raise _errors.UserError(
+            f"The certificates in {bundle} cannot be read: {_redaction.text(error)}",
+            "Set REQUESTS_CA_BUNDLE to a file or a folder with certificates in PEM format.",
+        ) from error
     return context
 
 
@@ -88,15 +100,29 @@ def warm_up():
     """Make what all connections need: called in Ansible's parent process, before it forks."""
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or requests.certs.where()
     # A bundle that cannot be read is an error of the first request.
-    if os.path.exists(bundle):
+    with contextlib.suppress(_errors.UserError):
         _tls_context(bundle)
 
 
+class _Environment:
+    """A session that reads the addresses of proxies from the environment without the white space around them."""
+
+    def merge_environment_settings(self, url, proxies, stream, verify, cert):
+        settings = super().merge_environment_settings(url, proxies, stream, verify, cert)
+        return dict(settings, proxies=_settings.proxies(settings["proxies"]))
+
+
+class _TokenSession(_Environment, Session):
+    """Sends requests for tokens."""
+
+
+class _ApiSession(_Environment, AuthorizedSession):
+    """Sends requests to APIs."""
+
+
 def _session(credentials):
-    """A session of google-auth. Its requests and those for tokens share the TLS settings."""
-    tokens = requests.Session()
-    tokens.mount("https://", _SharedTls(max_retries=3))
-    session = AuthorizedSession(credentials, auth_request=Request(tokens))
+    """Return a session of google-auth. Its requests and those for tokens share the TLS settings."""
+    session = _ApiSession(credentials, auth_request=token_request())
     session.mount("https://", _SharedTls())
     return session
 
@@ -160,38 +186,37 @@ class Client:
         return answer
 
     def _send(
-        self, method, url, *, query=None, body=None, data=None, headers=None, safe=None, permission="", raw=False
+        self,
+        method,
+        url,
+        *,
+        query=None,
+        body=None,
+        data=None,
+        headers=None,
+        safe=None,
+        made=None,
+        permission="",
+        raw=False,
     ):
         """Send one request until it is answered.
 
         ``safe`` says that sending it twice does no harm; by default that is every method but POST. An unsafe request
-        is sent again only when it certainly did not arrive (no connection, or refused by a rate limit).
+        is sent again only when it certainly was not processed (no connection, or refused by a rate limit). Where its
+        answer was lost, ``made()`` returns what it has made, in the form of an answer, or None; only after None it is
+        sent again. A request that timed out is not, because the service may still process it.
         ``permission`` is named in the error when the service does not say what was missing.
-        Errors: the types of ``_errors``.
+        Errors: the types of ``_errors``. They are ``repeated`` where the answer to an earlier attempt was lost.
         """
         safe = method != "POST" if safe is None else safe
-        clock, attempt, started, enabled_by = self.clock, 0, self.clock.now(), None
+        clock, attempt, started, enabled_by, lost = self.clock, 0, self.clock.now(), None, False
         while True:
             attempt += 1
             pause = None
             try:
-                response = self._session.request(
-                    method,
-                    url,
-                    params=query,
-                    json=body,
-                    data=data,
-                    headers=dict(self._headers, **(headers or {})),
-                    timeout=(CONNECT_SECONDS, READ_SECONDS),
-                )
-            except google.auth.exceptions.TransportError as error:
-                failure, again = self._lost(error, method, url), True
-            except requests.exceptions.RequestException as error:
-                failure, again = self._lost(error, method, url), safe or _never_sent(error)
-            except google.auth.exceptions.GoogleAuthError as error:
-                raise _errors.CredentialsError(
-                    f"No access token: {error}", "Check that the credentials are valid and not expired."
-                ) from error
+                response = self._exchange(method, url, params=query, json=body, data=data, headers=headers)
+            except _errors.ConnectionFailed as error:
+                failure, sent, again = error, error.sent, safe or not error.sent
             else:
                 if response.status_code < 400:
                     return response if raw else _json(response)
@@ -205,10 +230,62 @@ class Client:
                     attempt = 0
                     continue
                 again = failure.retryable and (safe or isinstance(failure, _errors.QuotaExceeded))
+                sent = isinstance(failure, _errors.Unavailable)
+            failure.repeated = lost
+            looks = made is not None and sent and not again
             pause = max(pause or 0, clock.random() * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)))
-            if not again or attempt >= ATTEMPTS or clock.now() + pause - started > RETRY_SECONDS:
+            pause = max(pause, SETTLED_SECONDS) if looks else pause
+            if not (again or looks) or attempt >= ATTEMPTS or clock.now() + pause - started > RETRY_SECONDS:
                 raise failure
             clock.sleep(pause)
+            if looks:
+                found = self._found(made, failure)
+                if found is not None:
+                    return found
+            lost = lost or sent
+
+    def _exchange(self, method, url, *, headers, **parts):
+        """Send one request once and return the response.
+
+        Errors: :class:`ConnectionFailed` without a response, :class:`CredentialsError` without a token, and
+        :class:`UserError` for what the libraries reject, such as an address.
+        """
+        try:
+            return self._session.request(
+                method,
+                url,
+                headers=dict(self._headers, **(headers or {})),
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                **parts,
+            )
+        except google.auth.exceptions.TransportError as error:
+            raise self._lost(error, method, url, sent=False) from error
+        except google.auth.exceptions.GoogleAuthError as error:
+            words = _redaction.text(error.args[0] if error.args else error, self._secrets)
+            raise _errors.CredentialsError(
+                f"No access token: {words}", "Check that the credentials are valid and not expired."
+            ) from error
+        except ValueError as error:
+            words = _redaction.text(_reason(error), self._secrets)
+            raise _errors.UserError(f"{method} {_bare(url)} cannot be sent: {words}", _errors.NETWORK) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._lost(error, method, url, sent=not _never_sent(error)) from error
+
+    @staticmethod
+    def _found(made, failure):
+        """Return what a request has made whose answer was lost, or None when it can be sent again.
+
+        Errors: the ``failure`` of the request where neither is certain.
+        """
+        try:
+            found = made()
+        except _errors.GcpError as error:
+            if isinstance(error, _errors.AlreadyExists):
+                raise
+            raise failure from error
+        if found is None and isinstance(failure, _errors.ConnectionFailed) and failure.stalled:
+            raise failure
+        return found
 
     @property
     def caller(self):
@@ -226,12 +303,20 @@ class Client:
             permission=permission,
         )
 
-    @staticmethod
-    def _lost(error, method, url):
-        return _errors.ConnectionFailed(
-            "{} {}: {}".format(method, url.split("?", 1)[0], _reason(error)),
-            "Check the network, the proxy settings (HTTPS_PROXY, REQUESTS_CA_BUNDLE) and https://status.cloud.google.com",
+    @property
+    def _secrets(self):
+        return getattr(self._credentials, "secrets", ())
+
+    def _lost(self, error, method, url, *, sent):
+        """Return the error for a request without an answer. ``sent`` says that it may have been processed."""
+        words = _redaction.text(_reason(error), self._secrets)
+        hint = "The service may have processed it: run the task again, which reads what exists and continues. "
+        failure = _errors.ConnectionFailed(
+            f"{method} {_bare(url)}: {words}",
+            hint * (sent and not is_read(method, url)) + _errors.NETWORK,
         )
+        failure.sent, failure.stalled = sent, sent and isinstance(error, requests.exceptions.ReadTimeout)
+        return failure
 
     def _enabled_deadline(self, failure):
         """Until when to wait for an API that is said to be disabled: not at all, unless it is in fact enabled."""
@@ -246,6 +331,10 @@ class Client:
         return now + ENABLED_SECONDS if state == "ENABLED" else now
 
 
+def _bare(url):
+    return url.split("?", 1)[0]
+
+
 def _json(response):
     try:
         return response.json() if response.content else {}
@@ -255,22 +344,36 @@ def _json(response):
 
 
 def _never_sent(error):
-    """Whether a request that failed was certainly not processed."""
-    return isinstance(error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)) or (
-        "NewConnectionError" in repr(error)
+    """Return whether a request that failed was certainly not processed: without a connection or a tunnel.
+
+    urllib3 reports a connection that dropped after the request was sent as an error of the proxy, too, so what counts
+    is the error inside.
+    """
+    return isinstance(error, requests.exceptions.ConnectTimeout) or any(
+        isinstance(cause, urllib3.exceptions.ConnectTimeoutError)  # NewConnectionError is one of them
+        # The words of http.client for a proxy that refuses CONNECT.
+        or (isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed"))
+        for cause in _causes(error)
     )
 
 
+def _causes(error):
+    """Yield an error of requests, that of urllib3 which it wraps, that of the system which that wraps, and so on."""
+    while isinstance(error, BaseException):
+        yield error
+        # MaxRetryError has a reason, ProxyError an original_error, and others keep it among their arguments.
+        inner = getattr(error, "original_error", None) or getattr(error, "reason", None)
+        error = inner if isinstance(inner, Exception) else _argument(error)
+
+
+def _argument(error):
+    return next((item for item in error.args if isinstance(item, Exception)), None)
+
+
 def _reason(error):
-    """The innermost words of a requests error, which wraps urllib3's, which wraps the system's."""
-    reason = error
-    while True:
-        inner = getattr(reason, "reason", None) or next(
-            (item for item in getattr(reason, "args", ()) if isinstance(item, Exception)), None
-        )
-        if not isinstance(inner, Exception):
-            return f"{reason} ({type(reason).__name__})"
-        reason = inner
+    """Return the words and the type of the innermost error."""
+    *_outer, reason = _causes(error)
+    return f"{reason} ({type(reason).__name__})"
 
 
 def _retry_after(response):

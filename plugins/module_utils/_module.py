@@ -13,9 +13,10 @@ import copy
 import functools
 import json
 import os
+import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials, _http, _shared
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials, _http, _redaction, _settings, _shared
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import GcpError, UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import Waiter
 from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Ownership
@@ -77,7 +78,7 @@ class Task:
     @functools.cached_property
     def project(self):
         """The project's id: the option, or the project of the credentials."""
-        project = self.params.get("project")
+        project = _settings.word(self.params.get("project"), _settings.source(self.params, "project"))
         if not project:
             self.credentials.source  # noqa: B018  loading them sets their project
             project = self.credentials.project
@@ -87,6 +88,11 @@ class Task:
                 "Set project, or GCP_PROJECT in the environment.",
             )
         return project
+
+    def secrets(self):
+        """Return the secret values of the task's credentials, those that were read and those that are given."""
+        read = self.credentials.secrets if "credentials" in self.__dict__ else set()
+        return read | _credentials.given_secrets(self.params)
 
     @functools.cached_property
     def ownership(self):
@@ -169,6 +175,26 @@ def execute(run, task):
     return True, result.as_dict() if isinstance(result, Result) else result
 
 
+def outcome(run, task):
+    """:func:`execute` a module's function; an exception that nothing expects fails it, without secrets in its text."""
+    try:
+        return execute(run, task)
+    except Exception as error:  # its own text and traceback, as Ansible would show them, can have secrets
+        secrets = task.secrets()
+        words = _redaction.text(error, secrets)
+        return False, {
+            "msg": f"Unexpected {type(error).__name__}: {words}",
+            "exception": _redaction.text(traceback.format_exc(), secrets),
+        }
+
+
+def hidden(task, no_log_values):
+    """Return all texts that must not be part of a result: values of ``no_log`` options and of credentials."""
+    values = no_log_values - public_values(task.params)
+    found = {form for value in values for form in _redaction.forms(value)}
+    return found | {trace for secret in task.secrets() for trace in _redaction.traces(secret)}
+
+
 def missing_library():
     """Return the message about a missing Python library, or None."""
     if _credentials.IMPORT_ERROR is None and _http.IMPORT_ERROR is None:
@@ -187,7 +213,9 @@ def run_module(options, run):
         # Of a dictionary Ansible knows the values, and not how they look in the JSON that it makes of them.
         module.no_log_values.add(module.params["service_account_contents"])
     task = Task(module.params, check_mode=module.check_mode, warn=module.warn, progress=module.debug)
-    good, result = execute(run, task)
+    module.no_log_values |= hidden(task, module.no_log_values)
+    good, result = outcome(run, task)
+    module.no_log_values |= hidden(task, module.no_log_values)
     if good:
         module.exit_json(**result)
     module.fail_json(**result)

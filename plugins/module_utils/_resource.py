@@ -84,6 +84,7 @@ class Resource:
     create_id     query parameter that carries the id; without it the body does
     create_query  more query parameters of a create
     create_body   (names, body) -> body of a create
+    unique        whether the service rejects a second create of the same name; if not, it is not sent twice
     read_query    query parameters of a read
     delete_query  query parameters of a delete
     update        how it is changed; None when it cannot be
@@ -112,6 +113,7 @@ class Resource:
     create_id: str = ""
     create_query: Mapping[str, str] = field(default_factory=dict)
     create_body: Any = None
+    unique: bool = True
     read_query: Mapping[str, str] = field(default_factory=dict)
     delete_query: Mapping[str, str] = field(default_factory=dict)
     update: Any = field(default_factory=Update)
@@ -190,11 +192,15 @@ class Result:
 
 
 class _Made(Exception):
-    """Another run makes the resource, by an operation that can be joined."""
+    """An operation makes the resource, and can be joined.
 
-    def __init__(self, operation):
+    It is of another run, or of a request of this task whose answer was lost (``repeated``).
+    """
+
+    def __init__(self, operation, repeated):
         super().__init__(operation["name"])
         self.operation = operation
+        self.repeated = repeated
 
 
 class Remote:
@@ -367,19 +373,23 @@ class Remote:
             if guard:
                 guard(plan)
             if not plan.changed or self.task.check_mode:
-                # After a conflict a change of ours may be what made the plan empty.
+                # After a conflict or a lost answer, a change of ours may be what made the plan empty.
                 reported = first or plan
                 return self.result(reported, plan.after)
             try:
                 return self.apply(plan)
             except _Made as made:
+                first = first or (plan if made.repeated else None)
                 if not self.task.wait:
-                    return Result(False, {"before": {}, "after": {}}, plan.after, made.operation["name"])
+                    result = self.result(plan) if first else Result(False, {"before": {}, "after": {}})
+                    return dataclasses.replace(result, resource=plan.after, operation=made.operation["name"])
                 self.finish(Result(), made.operation, "creating")
                 continue
             except _errors.Conflict as error:
                 first, failure, pause = first or plan, error, self.task.client.clock.random() * 2**attempt
             except _errors.AlreadyExists as error:
+                # The answer to the request that created it was lost.
+                first = first or (plan if error.repeated else None)
                 failure, pause = error, 2**attempt
                 self._refuse_taken(error)
             self.task.waiter.pause(pause, self.title, "changed by another client at the same time")
@@ -526,18 +536,41 @@ class Remote:
             except _errors.OperationInProgress as error:
                 operation = self.resource.under_way(self) if self.resource.under_way else None
                 if operation and plan.action == "create":
-                    raise _Made(operation) from error
+                    raise _Made(operation, error.repeated) from error
                 if operation:
                     self._join(operation)
                     continue
                 self.task.waiter.pause(_BUSY_SECONDS, self.title, f"busy: {error.text}")
                 if plan.action == "create" and self.read() is not None:
                     # Another run was making it. Not every service refuses to make it once more over that.
-                    raise _errors.AlreadyExists(error.message, status=error.status, text=error.text) from error
+                    raise self._exists(error.message, error.repeated, status=error.status, text=error.text) from error
+            except _errors.ConnectionFailed as error:
+                raise self._unanswered(plan.action, error) from error
             except _errors.ApiError as error:
                 if plan.action == "create":  # the address is that of the collection
                     error.message = f"creating {self.title}: {error.message}"
                 raise
+
+    @staticmethod
+    def _exists(message, repeated, **facts):
+        error = _errors.AlreadyExists(message, **facts)
+        error.repeated = repeated
+        return error
+
+    def _unanswered(self, action, error):
+        """Return the error for a change without an answer, which may have been made."""
+        verb, state = {
+            "create": ("creating", "may exist"),
+            "update": ("updating", "may be changed"),
+            "delete": ("deleting", "may be deleted"),
+        }[action]
+        hint = f"{self.title} {state}. Run the task again: it reads it and continues from there. " * error.sent
+        return _errors.ConnectionFailed(f"{verb} {self.title}: {error.message}", hint + _errors.NETWORK)
+
+    def _made(self):
+        """Raise :class:`AlreadyExists` if a create without an answer has made the resource."""
+        if self.read() is not None:
+            raise self._exists(f"{self.title} exists", True, status=409, text="exists", url=self.url)
 
     def _send(self, plan, update):
         client, resource = self.task.client, self.resource
@@ -557,7 +590,8 @@ class Remote:
                 body,
                 query or None,
                 # The name is ours: if the first request arrived, the second one gets a conflict, and is joined.
-                safe=True,
+                safe=resource.unique,
+                made=None if resource.unique else self._made,
                 permission=self._permission("create"),
                 affects=self.url,
             )

@@ -13,6 +13,8 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import plan
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
 _JOBS = "run.projects.locations.jobs"
+# Stands for an operation's name where the execution was found, and no operation is known.
+_FOUND = "execution"
 # How an execution's copy of the job's template is compared.
 _EXECUTED = rules("template")
 
@@ -46,14 +48,12 @@ class Executions:
             )
         )
         if not task.check_mode:
-            self._start(result)
+            self._start(wanted, result)
 
     def _latest(self, job):
         """Return the newest execution, or None."""
-        reference = (job or {}).get("latestCreatedExecution") or {}
-        if not reference.get("name"):
-            return None
-        return self._get(reference["name"])
+        name = _newest(job)
+        return self._get(name) if name else None
 
     def _get(self, name):
         try:
@@ -69,8 +69,19 @@ class Executions:
         template = wanted["template"]["template"]
         return not plan({"template": template}, execution, _EXECUTED).changed
 
-    def _start(self, result):
-        operation = _verbs.call(self.task, f"{_JOBS}.run", **self.job.names)
+    def _start(self, wanted, result):
+        before = _newest(result.resource)
+
+        def made():
+            """Return the execution that a request without an answer has started, or that of another run."""
+            job = self.job.read()
+            found = self._latest(job) if _newest(job) != before else None
+            return {_FOUND: found} if found is not None and self._matches(wanted, found) else None
+
+        operation = _verbs.call(self.task, f"{_JOBS}.run", made=made, **self.job.names)
+        if _FOUND in operation:
+            self._join(operation[_FOUND], result)
+            return
         name = (operation.get("metadata") or {}).get("name") or ""
         result.extra["execution"] = name
         if not self.task.wait:
@@ -112,6 +123,11 @@ class Executions:
             f' \'resource.type="cloud_run_job" labels."run.googleapis.com/execution_name"="{short}"\''
             f" --project={names['project']} --order=asc"
         )
+
+
+def _newest(job):
+    """Return the name of a job's newest execution, or None."""
+    return ((job or {}).get("latestCreatedExecution") or {}).get("name")
 
 
 def _succeeded(execution):

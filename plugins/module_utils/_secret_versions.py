@@ -86,8 +86,14 @@ class Versions:
         if len(value) > _LARGEST:
             raise UserError(f"The value for {self._remote.title} has {len(value)} bytes; {_LARGEST} are allowed.")
         body = {"payload": {"data": base64.b64encode(value).decode()}}
-        version = self._call("addVersion", body)
+        version = self._call("addVersion", body, made=lambda: self._with(value))
         return version["name"].rsplit("/", 1)[-1]
+
+    def _with(self, value):
+        """Return the newest version if it has the value, else None."""
+        number = self.latest()
+        same = number and _secrets.read_bytes(self._task, self.name(number)) == value
+        return {"name": self.name(number)} if same else None
 
     def retire(self):
         """Disable or destroy old versions, as ``old_versions`` and ``keep_versions`` say."""
@@ -101,8 +107,8 @@ class Versions:
         for number in sorted(numbers, reverse=True)[keep:]:
             self._call(f"versions.{action}", version=number)
 
-    def _call(self, method, body=None, **names):
-        return _verbs.call(self._task, f"{_SECRETS}.{method}", body, **self._names, **names)
+    def _call(self, method, body=None, made=None, **names):
+        return _verbs.call(self._task, f"{_SECRETS}.{method}", body, made=made, **self._names, **names)
 
 
 def ensure_value(task, remote, resource, source, fresh):

@@ -91,7 +91,13 @@ class User:
         if task.check_mode:
             plan = remote.plan(self._desired(HIDDEN if self.password else None), None)
             return _with_version(remote.result(plan, plan.after), version)
-        result = remote.apply(remote.plan(self._desired(version and _secrets.read_secret(task, version)), None))
+        plan = remote.plan(self._desired(version and _secrets.read_secret(task, version)), None)
+        try:
+            result = remote.apply(plan)
+        except AlreadyExists as error:
+            if not error.repeated:
+                raise
+            result = remote.result(plan, self._read())  # the request whose answer was lost has created it
         if version:
             self.password.record(version)
         return _with_version(result, version)

@@ -17,8 +17,11 @@ from urllib.parse import quote
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.verbs import VERBS
 
 
-def call(task, method, body=None, *, query=None, **names):
+def call(task, method, body=None, *, query=None, made=None, **names):
     """Send a request and return its JSON. ``project`` is the task's unless it is among the ``names``.
+
+    A method that must not be sent twice has a function ``made``, which returns what a request without an answer has
+    made, in the form of an answer, or None.
 
     Errors: the types of ``_errors``.
     """
@@ -31,6 +34,7 @@ def call(task, method, body=None, *, query=None, **names):
         query=query,
         body={} if body is None and verb.method == "POST" else body,
         safe=verb.repeatable or verb.method != "POST",
+        made=made,
         permission=_fill(verb.permission, names),
     )
 

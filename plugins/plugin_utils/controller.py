@@ -27,9 +27,9 @@ from ansible.utils.vars import merge_hash
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _http, _shared
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import (
     Task,
-    execute,
+    hidden,
     missing_library,
-    public_values,
+    outcome,
 )
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP
 from ansible_collections.mlplatform.gcp.plugins.plugin_utils import changes
@@ -124,28 +124,31 @@ class ActionModule(ActionBase):
         validator = ArgumentSpecValidator(dict(options.arguments), **options.rules())
         checked = validator.validate(dict(self._task.args))
         params = checked.validated_parameters
-        secret = checked._no_log_values - public_values(params)
-        if checked.error_messages:
-            msg = f"Invalid options for {COLLECTION}.{name}: " + "; ".join(checked.error_messages)
-            return remove_values({"failed": True, "msg": msg}, secret)
-        for deprecation in checked._deprecations:
-            display.deprecated(deprecation["msg"], version=deprecation.get("version"), collection_name=COLLECTION)
         warnings = []
         task = Task(
             params,
             check_mode=self._task.check_mode,
             warn=warnings.append,
-            progress=lambda text: display.display(remove_values(f"    {text}", secret)),
+            progress=lambda text: display.display(shown(f"    {text}")),
             play=self._play(),
             consult=not reads_only(name),
         )
-        good, result = execute(module.run, task)
+
+        def shown(result):
+            return remove_values(result, hidden(task, checked._no_log_values))
+
+        if checked.error_messages:
+            msg = f"Invalid options for {COLLECTION}.{name}: " + "; ".join(checked.error_messages)
+            return shown({"failed": True, "msg": msg})
+        for deprecation in checked._deprecations:
+            display.deprecated(deprecation["msg"], version=deprecation.get("version"), collection_name=COLLECTION)
+        good, result = outcome(module.run, task)
         result = dict(result, invocation={"module_args": _hide_no_log(params, options.arguments)})
         if warnings:
             result["warnings"] = list(dict.fromkeys(warnings))
         if not good:
             result["failed"] = True
-        return remove_values(result, secret)
+        return shown(result)
 
     @contextlib.contextmanager
     def _environment(self):
@@ -163,7 +166,11 @@ class ActionModule(ActionBase):
 
 def _given(arguments):
     """Return the options without empty ones of project and credentials, for which the module's fallbacks apply."""
-    return {key: value for key, value in arguments.items() if key not in GCP.arguments or value not in (None, "")}
+    return {key: value for key, value in arguments.items() if key not in GCP.arguments or not _is_empty(value)}
+
+
+def _is_empty(value):
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def reads_only(name):

@@ -113,6 +113,8 @@ USER = Resource(
     path="projects/{project}/instances/{instance}/users/{name}",
     permission="cloudsql.users",
     create_body=_create_body,
+    # A second create sets the password again.
+    unique=False,
     operation=OPERATION,
     inside=INSIDE,
     mark=Parent(),

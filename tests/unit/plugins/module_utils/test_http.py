@@ -7,11 +7,14 @@ import time
 import google.auth.exceptions
 import pytest
 import requests
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _http
-from ansible_collections.mlplatform.gcp.tests.unit.plugins import _scripted
+import trustme
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials, _errors, _http
+from ansible_collections.mlplatform.gcp.tests.unit.plugins import _loopback, _scripted
+from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 URL = "https://run.googleapis.com/v2/x"
 LOST = requests.exceptions.ConnectionError("Connection aborted.")
+REFUSED = NewConnectionError(None, "Connection refused")
 UNSENT = requests.exceptions.ConnectTimeout("no answer")
 
 
@@ -64,7 +67,7 @@ def test_lost_connections_are_retried_where_that_is_safe(cloud):
 
 def test_what_was_never_sent_is_sent_again(cloud):
     cloud.expect("POST", URL, error=UNSENT)
-    cloud.expect("POST", URL, error=requests.exceptions.ConnectionError("NewConnectionError: refused"))
+    cloud.expect("POST", URL, error=requests.exceptions.ConnectionError(MaxRetryError(None, "/", reason=REFUSED)))
     cloud.expect("POST", URL, body={"ok": True})
     assert cloud.client.post(URL) == {"ok": True}
 
@@ -150,10 +153,7 @@ def test_a_disabled_api_fails_at_once(cloud):
 
 
 def test_the_innermost_reason_is_reported():
-    from urllib3.exceptions import MaxRetryError, NewConnectionError
-
-    inner = NewConnectionError(None, "Connection refused")
-    outer = requests.exceptions.ConnectionError(MaxRetryError(None, "/", reason=inner))
+    outer = requests.exceptions.ConnectionError(MaxRetryError(None, "/", reason=REFUSED))
     assert "Connection refused" in _http._reason(outer) and "NewConnectionError" in _http._reason(outer)
 
 
@@ -166,66 +166,176 @@ def test_version_is_the_collections():
     assert yaml.safe_load((root / "galaxy.yml").read_text())["version"] == _http.VERSION
 
 
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    server = _loopback.Server(tmp_path)
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.bundle))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def client(cloud):
+    """A client with real connections, and the test's clock."""
+    return _http.Client(_credentials.from_params({"access_token": "t"}), clock=cloud.clock)
+
+
 class TestTls:
     """Real connections to a server of our own."""
 
-    @pytest.fixture
-    def server(self, tmp_path, monkeypatch):
-        import http.server
-        import ssl
-        import threading
-
-        import trustme
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(b'{"ok": true}')
-
-            def log_message(self, *args):
-                """Keep the test's output clean."""
-
-        authority = trustme.CA()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost").configure_cert(context)
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        bundle = tmp_path / "ca.pem"
-        authority.cert_pem.write_to_path(bundle)
-        for name in ("HTTPS_PROXY", "https_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-        yield f"https://localhost:{server.server_port}/"
-        server.shutdown()
-        server.server_close()
-
-    @staticmethod
-    def client(cloud):
-        from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials
-
-        return _http.Client(_credentials.from_params({"access_token": "t"}), clock=cloud.clock)
-
-    def test_one_reading_of_the_bundle_serves_all_connections(self, cloud, server):
+    def test_one_reading_of_the_bundle_serves_all_connections(self, client, server):
         _http._tls_context.cache_clear()
         _http.warm_up()
         for _again in range(2):
-            assert self.client(cloud).get(server) == {"ok": True}
+            assert client.get(server.url) == {"ok": True}
         assert _http._tls_context.cache_info().misses == 1
 
-    def test_an_untrusted_certificate_is_rejected(self, cloud, server, tmp_path, monkeypatch):
-        import trustme
-
+    def test_an_untrusted_certificate_is_rejected(self, client, server, tmp_path, monkeypatch):
         trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
         with pytest.raises(_errors.ConnectionFailed, match="CERTIFICATE_VERIFY_FAILED"):
-            self.client(cloud).get(server)
+            client.get(server.url)
 
-    def test_another_name_is_refused(self, cloud, server):
+    def test_another_name_is_refused(self, client, server):
         with pytest.raises(_errors.ConnectionFailed, match="127"):
-            self.client(cloud).get(server.replace("localhost", "127.0.0.1"))
+            client.get(server.url.replace("localhost", "127.0.0.1"))
 
-    def test_a_bundle_that_is_not_there_is_no_concern_of_the_warm_up(self, monkeypatch):
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/file")
+    @pytest.mark.parametrize("content", [None, "no certificate"])
+    def test_a_bundle_that_cannot_be_read_is_an_error_of_the_first_request(
+        self, cloud, client, server, tmp_path, monkeypatch, content
+    ):
+        path = tmp_path / "bundle.pem"
+        if content:
+            path.write_text(content)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
         _http.warm_up()
+        with pytest.raises(_errors.UserError, match=r"The certificates in .*bundle\.pem cannot be read"):
+            client.get(server.url)
+        assert cloud.clock.slept == []
+
+
+class TestProxy:
+    """Real connections through a proxy of our own, which loses answers."""
+
+    @pytest.fixture
+    def through(self, server, monkeypatch):
+        made = []
+
+        def through(*plan):
+            made.append(_loopback.Proxy(server, *plan))
+            monkeypatch.setenv("HTTPS_PROXY", f"http://us:pa55word@{made[0].address}")
+            return made[0]
+
+        yield through
+        for proxy in made:
+            proxy.close()
+
+    def test_an_answer_that_is_lost_behind_the_proxy(self, client, server, through):
+        through("tunnel")
+        server.lose = "POST /"
+        with pytest.raises(_errors.ConnectionFailed, match="may have processed it: run the task again") as raised:
+            client.post(server.url)
+        assert server.writes() == ["POST /"]
+        assert raised.value.sent and "pa55word" not in str(raised.value)
+
+    def test_a_safe_write_is_sent_again(self, client, server, through):
+        through("tunnel")
+        server.lose = "POST /"
+        assert client.post(server.url, safe=True) == {"ok": True}
+        assert server.writes() == ["POST /"] * 2
+
+    def test_without_a_tunnel_nothing_was_sent(self, client, server, through):
+        proxy = through("refuse", "tunnel")
+        assert client.post(server.url) == {"ok": True}
+        assert server.writes() == ["POST /"]
+        assert len(proxy.asked) == 2
+
+    def test_a_proxy_that_does_not_listen(self, client, server, through):
+        through("tunnel").close()
+        with pytest.raises(_errors.ConnectionFailed) as raised:
+            client.post(server.url)
+        assert not raised.value.sent and "may have" not in str(raised.value)
+
+    def test_a_proxy_that_hangs_up_may_have_sent_it(self, client, server, through):
+        through("hang up", "tunnel")
+        with pytest.raises(_errors.ConnectionFailed):
+            client.post(server.url)
+        assert server.writes() == []
+
+    def test_what_was_made_is_found_and_not_made_again(self, cloud, client, server, through):
+        through("tunnel")
+        server.lose = "POST /"
+        assert client.post(server.url, made=lambda: client.get(f"{server.url}made")) == {"ok": True}
+        assert server.arrived == ["POST /", "GET /made"]
+        assert cloud.clock.slept == [_http.SETTLED_SECONDS]
+
+    def test_what_was_not_made_is_made(self, client, server, through):
+        through("tunnel")
+        server.lose = "POST /"
+        assert client.post(server.url, made=lambda: None) == {"ok": True}
+        assert server.writes() == ["POST /"] * 2
+
+    def test_white_space_around_its_address(self, client, server, through, monkeypatch):
+        proxy = through("tunnel")
+        monkeypatch.setenv("HTTPS_PROXY", f" http://us:pa55word@{proxy.address}\n")
+        assert client.get(server.url) == {"ok": True}
+        assert "Proxy-Authorization: Basic dXM6cGE1NXdvcmQ=" in proxy.asked[0]
+
+
+class TestMade:
+    """What happens to an unsafe request without an answer."""
+
+    STALLED = requests.exceptions.ReadTimeout("Read timed out.")
+
+    def test_a_server_error_is_looked_into_too(self, cloud):
+        cloud.expect_error("POST", URL, 503)
+        assert cloud.client.post(URL, made=lambda: {"found": 1}) == {"found": 1}
+
+    def test_after_a_time_out_it_is_never_sent_again(self, cloud):
+        cloud.expect("POST", URL, error=self.STALLED)
+        with pytest.raises(_errors.ConnectionFailed, match=r"Read timed out.*may have processed it"):
+            cloud.client.post(URL, made=lambda: None)
+        cloud.expect("POST", URL, error=self.STALLED)
+        assert cloud.client.post(URL, made=lambda: {"found": 1}) == {"found": 1}
+        cloud.done()
+
+    def test_without_a_look_it_is_not_sent_again(self, cloud):
+        def made():
+            raise _errors.PermissionDenied("no", status=403)
+
+        cloud.expect("POST", URL, error=LOST)
+        with pytest.raises(_errors.ConnectionFailed, match="Connection aborted"):
+            cloud.client.post(URL, made=made)
+        cloud.done()
+
+    def test_a_refusal_is_no_lost_answer(self, cloud):
+        cloud.expect_error("POST", URL, 400)
+        with pytest.raises(_errors.InvalidRequest) as raised:
+            cloud.client.post(URL, made=lambda: {"found": 1})
+        assert not raised.value.repeated
+
+    def test_errors_after_a_lost_answer_say_so(self, cloud):
+        cloud.expect("POST", URL, error=LOST)
+        cloud.expect_error("POST", URL, 409)
+        with pytest.raises(_errors.AlreadyExists) as raised:
+            cloud.client.post(URL, safe=True)
+        assert raised.value.repeated
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.exceptions.InvalidURL("Failed to parse: http://us:pa55word@h:x"),
+        requests.exceptions.InvalidHeader("return character(s) in header value: 'Bearer 12345\\n'"),
+        ValueError("Invalid header value b'Basic dXM6cGE1NXdvcmQ='"),
+        UnicodeEncodeError("latin-1", "pa55word", 0, 1, "ordinal not in range(256)"),
+    ],
+)
+def test_what_a_library_rejects_is_shown_once_and_without_secrets(cloud, error):
+    cloud.expect("GET", URL, error=error)
+    with pytest.raises(_errors.UserError, match="cannot be sent") as raised:
+        cloud.client.get(URL)
+    assert cloud.clock.slept == []
+    assert not any(secret in str(raised.value) for secret in ("pa55word", "12345", "dXM6cGE1NXdvcmQ"))

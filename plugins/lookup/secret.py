@@ -49,7 +49,7 @@ _raw:
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials, _redaction, _settings
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import GcpError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import version_name
 
@@ -75,24 +75,29 @@ class LookupModule(LookupBase):
             credentials = _credentials.from_params(params)
             client = secretmanager.SecretManagerServiceClient(credentials=credentials, transport="rest")
             names = [version_name(term, lambda: _project(params, credentials)) for term in terms]
-            return [_value(client, name) for name in names]
+            return [_value(client, name, credentials) for name in names]
         except GcpError as error:
-            raise AnsibleLookupError(str(error)) from error
+            # Ansible would show the text of the cause, too.
+            raise AnsibleLookupError(str(error)) from None
 
 
 def _project(params, credentials):
     """The project for bare names: the option, or the project of the credentials."""
-    if params.get("project"):
-        return params["project"]
+    project = _settings.project(params)
+    if project:
+        return project
     if credentials.source and credentials.project:
         return credentials.project
     raise AnsibleLookupError("The secret has no project. Set project, or GCP_PROJECT in the environment.")
 
 
-def _value(client, name):
+def _value(client, name, credentials):
     try:
-        return client.access_secret_version(name=name).payload.data.decode()
-    except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError) as error:
-        raise AnsibleLookupError(f"Cannot read the secret {name}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise AnsibleLookupError(f"The secret {name} is not text.") from error
+        payload = client.access_secret_version(name=name).payload.data
+    except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError, OSError, ValueError) as error:
+        words = _redaction.text(error, credentials.secrets)
+        raise AnsibleLookupError(f"Cannot read the secret {name}: {words}") from None
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise AnsibleLookupError(f"The secret {name} is not text.") from None

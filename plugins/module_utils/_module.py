@@ -65,7 +65,7 @@ class Task:
     def client(self):
         scope = f"{self._play} {self.credentials.key} {os.environ.get('HTTPS_PROXY', '')}"
         snapshot = Snapshot(scope, consult=self._consult, shared=bool(self._play))
-        return _http.Client(self.credentials, project=self.params.get("project") or "", snapshot=snapshot)
+        return _http.Client(self.credentials, project=_settings.project(self.params) or "", snapshot=snapshot)
 
     def start_again(self):
         """Forget the answers of other tasks. Return whether this task has used one, so that its plan may be stale."""
@@ -78,7 +78,7 @@ class Task:
     @functools.cached_property
     def project(self):
         """The project's id: the option, or the project of the credentials."""
-        project = _settings.word(self.params.get("project"), _settings.source(self.params, "project"))
+        project = _settings.project(self.params)
         if not project:
             self.credentials.source  # noqa: B018  loading them sets their project
             project = self.credentials.project

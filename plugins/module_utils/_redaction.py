@@ -41,6 +41,10 @@ _PATTERNS = (
     # The forms of Google's access tokens, of JSON Web Tokens and of Google's refresh tokens.
     (r"\bya29\.[\w.~+/=-]+|\beyJ[\w-]+\.[\w-]+\.[\w-]*|\b1//0[\w-]{10,}", HIDDEN),
 )
+# What a header, an address or a token cannot have.
+_ODD = ((r"[\r\n]", "a line break"), (r" ", "a space"), (r"[\x00-\x1f\x7f-\x9f]", "a control character"))
+_ODD_IN_WORDS = (*_ODD, (r"[^!-~]", "a character that is not ASCII"))
+_ODD_IN_PATHS = (_ODD[0], _ODD[2])
 _RULES = tuple((re.compile(pattern, re.IGNORECASE | re.DOTALL), by) for pattern, by in _PATTERNS)
 
 
@@ -56,6 +60,18 @@ def text(words, secrets=()):
     for pattern, by in _RULES:
         words = pattern.sub(by, words)
     return words
+
+
+def odd(value, *, is_path=False):
+    """Return which odd character a value has and where, without the value; an empty string for none.
+
+    A path may have spaces and characters of any alphabet.
+    """
+    for pattern, what in _ODD_IN_PATHS if is_path else _ODD_IN_WORDS:
+        match = re.search(pattern, value)
+        if match:
+            return f"{what} (character {match.start() + 1} of {len(value)})"
+    return ""
 
 
 def forms(value):

@@ -15,9 +15,9 @@ import os
 import re
 from urllib.parse import urlsplit
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _redaction
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import CredentialsError, UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP
-from ansible_collections.mlplatform.gcp.plugins.module_utils._redaction import PROXIES
 
 try:
     from urllib3.util import parse_url
@@ -26,14 +26,6 @@ except ImportError:  # reported by _http
 
 # Options that become parts of headers, addresses and requests.
 _WORDS = ("project", "access_token", "service_account_email", "impersonate_service_account", "quota_project")
-_ODD = (
-    (r"[\r\n]", "a line break"),
-    (r" ", "a space"),
-    (r"[\x00-\x1f\x7f-\x9f]", "a control character"),
-    (r"[^!-~]", "a character that is not ASCII"),
-)
-# A path may have spaces and characters of any alphabet.
-_ODD_IN_PATHS = (_ODD[0], _ODD[2])
 _AGAIN = "Set it again without that character. A value that was copied can have characters that are not visible."
 _SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 # Fields of a service account's key that become parts of headers, addresses and tokens.
@@ -46,21 +38,25 @@ def word(value, where):
     Errors: :class:`CredentialsError` for a character that is no visible ASCII character. ``where`` is what has the
     value, for the message.
     """
-    return _cleaned(value, where, _ODD)
+    return _cleaned(value, where)
 
 
 def path(value, where):
     """Return a path without white space around it. Errors: :class:`CredentialsError` for a control character."""
-    return _cleaned(value, where, _ODD_IN_PATHS)
+    return _cleaned(value, where, is_path=True)
 
 
-def _cleaned(value, where, refused):
+def _cleaned(value, where, **kind):
     value = (value or "").strip()
-    for pattern, what in refused:
-        match = re.search(pattern, value)
-        if match:
-            raise CredentialsError(f"{where} has {what} (character {match.start() + 1} of {len(value)}).", _AGAIN)
+    odd = _redaction.odd(value, **kind)
+    if odd:
+        raise CredentialsError(f"{where} has {odd}.", _AGAIN)
     return value or None
+
+
+def project(params):
+    """Return the option ``project``, cleaned, or None. Errors: :class:`CredentialsError` for an odd character."""
+    return word(params.get("project"), source(params, "project"))
 
 
 def credentials(params):
@@ -114,7 +110,7 @@ def application_file():
 def check_proxies():
     """Raise :class:`UserError` for the address of a proxy in the environment that cannot be used."""
     for name, value in sorted(os.environ.items()):
-        problem = name.lower() in PROXIES and value.strip() and _proxy_problem(value.strip())
+        problem = name.lower() in _redaction.PROXIES and value.strip() and _proxy_problem(value.strip())
         if problem:
             raise UserError(
                 f"{name} in the environment {problem}.",
@@ -124,10 +120,9 @@ def check_proxies():
 
 
 def _proxy_problem(value):
-    for pattern, what in _ODD:
-        match = re.search(pattern, value)
-        if match:
-            return f"has {what} (character {match.start() + 1} of {len(value)})"
+    odd = _redaction.odd(value)
+    if odd:
+        return f"has {odd}"
     scheme, separator, rest = value.partition("://")
     if not separator:
         scheme, rest = "http", value  # as requests completes it

@@ -7,6 +7,8 @@ This module makes credentials with Google's libraries, as users do; `verify.py` 
 import base64
 import json
 import os
+import pathlib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +23,11 @@ from google.auth.transport.requests import AuthorizedSession, Request
 from google.oauth2 import credentials as oauth2_credentials
 from google.oauth2 import service_account
 
+# The collection's own file, which needs the standard library only.
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[3] / "plugins" / "module_utils"))
+import _redaction
+
+redacted = _redaction.text
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 IAM = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts"
 SECRETS = "https://secretmanager.googleapis.com/v1"
@@ -35,8 +42,22 @@ class Skipped(Exception):
     """A check that this environment does not allow. The text has the reason and what the check needs."""
 
 
+def cleaned(wanted):
+    """Return the values of `wanted` without white space around them.
+
+    It rejects odd characters, because the errors of libraries quote a value with one.
+    """
+    found = {name: value.strip() if isinstance(value, str) else value for name, value in wanted.items()}
+    for name, value in found.items():
+        words = isinstance(value, str) and name != "service_account_contents"
+        if words and (problem := _redaction.odd(value, is_path=name == "service_account_file")):
+            raise Failure(f"gcp_{name} has {problem}. Set it again without that character.")
+    return found
+
+
 def source_credentials(wanted):
     """Return Google credentials in the order of the collection's modules. `wanted` is `credentials` of the input."""
+    wanted = cleaned(wanted)
     if wanted.get("access_token"):
         found = oauth2_credentials.Credentials(wanted["access_token"])
     elif wanted.get("service_account_contents"):

@@ -28,7 +28,15 @@ import requests
 from google.auth import credentials as auth_credentials
 
 sys.dont_write_bytecode = True  # write nothing into the folder of an installed collection
-from access import ACCESS_MODES, Failure, Google, Skipped, bearer, source_credentials  # noqa: E402  after the line above
+from access import (  # noqa: E402  after the line above
+    ACCESS_MODES,
+    Failure,
+    Google,
+    Skipped,
+    bearer,
+    redacted,
+    source_credentials,
+)
 
 MIB = 1024 * 1024
 SMALL, LARGE = 1 * MIB, 40 * MIB
@@ -75,7 +83,7 @@ def line(check):
 
 
 def explain(error):
-    text = " ".join(str(error).split())
+    text = " ".join(redacted(error).split())
     kind = "" if isinstance(error, Failure) else f"{type(error).__name__}: "
     return (kind + text)[:1200]
 

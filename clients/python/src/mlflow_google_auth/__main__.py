@@ -10,7 +10,7 @@ import requests
 
 from mlflow_google_auth import guard
 from mlflow_google_auth.broker import BROKER
-from mlflow_google_auth.errors import AuthError
+from mlflow_google_auth.errors import AuthError, words
 from mlflow_google_auth.requests_auth import ROLE, refused
 
 GUARDS = {guard.IAP: "Identity-Aware Proxy", guard.IAM: "Cloud Run's invoker check"}
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"account      {found.email}")
         answer = guard.ask(options.url, 120, found.value)
     except (AuthError, requests.RequestException) as error:
-        print(f"mlflow-google-auth: {error}", file=sys.stderr)
+        print(f"mlflow-google-auth: {words(error)}", file=sys.stderr)
         return 1
     print(f"response     {answer.status_code} {answer.reason or ''}".rstrip())
     if refused(answer) or guard.recognize(answer).kind != guard.NONE:

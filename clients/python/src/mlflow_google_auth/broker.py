@@ -250,7 +250,7 @@ class Slot:
         try:
             answer = guard.ask(self._server, PROBE_TIMEOUT, token.value)
         except requests.RequestException as error:
-            raise AuthError(f"{self._origin} does not respond: {type(error).__name__}") from error
+            raise AuthError(f"{self._origin} does not respond: {type(error).__name__}") from None
         if guard.recognize(answer).kind == guard.IAP and answer.status_code != 403:
             return None
         self._held = token, plan

@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from mlflow_google_auth.config import PREFIX, Settings
-from mlflow_google_auth.errors import AuthError
+from mlflow_google_auth.errors import AuthError, words
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 CREATOR = "roles/iam.serviceAccountTokenCreator"
@@ -129,9 +129,9 @@ class Impersonated:
             try:
                 answer = session.post(url, json=body, timeout=TIMEOUT)
             except google.auth.exceptions.GoogleAuthError as error:
-                raise AuthError(f"Google does not accept {_described(self._source)}: {error}") from error
+                raise AuthError(f"Google does not accept {_described(self._source)}: {words(error)}") from None
             except requests.RequestException as error:
-                raise AuthError(f"{urlname(url)} cannot be reached: {error}") from error
+                raise AuthError(f"{urlname(url)} cannot be reached: {words(error)}") from None
         if answer.ok:
             return answer.json()[field]
         raise AuthError(f"{what}: {answer.status_code} {_message(answer)} {self._advice(answer)}")
@@ -164,7 +164,7 @@ class Machine(Impersonated):
         try:
             made = compute_engine.IDTokenCredentials(request, audience, use_metadata_identity_endpoint=True)
         except google.auth.exceptions.GoogleAuthError as error:
-            raise AuthError(f"{what}: {error}") from error
+            raise AuthError(f"{what}: {words(error)}") from None
         return _refreshed(made, what)
 
 
@@ -185,15 +185,15 @@ def _source(settings: Settings) -> Credentials:
     except google.auth.exceptions.DefaultCredentialsError as error:
         if settings.credentials or settings.adc:
             where = f"{PREFIX}CREDENTIALS" if settings.credentials else "GOOGLE_APPLICATION_CREDENTIALS"
-            raise AuthError(f"The file in {where} is not usable: {error}") from error
-        raise AuthError(NO_CREDENTIALS) from error
+            raise AuthError(f"The file in {where} is not usable: {words(error)}") from None
+        raise AuthError(NO_CREDENTIALS) from None
 
 
 def _refreshed(credentials: Credentials, what: str) -> str:
     try:
         credentials.refresh(Request(_session()))
     except google.auth.exceptions.GoogleAuthError as error:
-        raise AuthError(f"{what}: {error}") from error
+        raise AuthError(f"{what}: {words(error)}") from None
     return credentials.token
 
 

@@ -221,10 +221,13 @@ def _application_file():
 
 def _application(params, scopes, secrets):
     path = _application_file()
-    with _readable(path and f"the credentials file {path}", secrets):
+    where = path and f"the credentials file {path}"
+    with _readable(where, secrets):
         if path:
             with open(path, encoding="utf-8") as stream:
-                secrets |= _settings.secrets_of(stream.read())
+                info = json.load(stream)
+            secrets |= _settings.secrets_of(info)
+            _settings.key(info, where)
             # Not google.auth.default(): for a user's login it starts gcloud, a second of work, to learn the project.
             source, project = google.auth.load_credentials_from_file(path, scopes=list(scopes))
         else:

@@ -91,7 +91,7 @@ def key(info, where):
 
 
 def secrets_of(info):
-    """Return the secret values of a file with credentials: a key, a login, or a configuration."""
+    """Return the secret values of credentials, which are text or its JSON: a key, a login, or a configuration."""
     if isinstance(info, str):
         try:
             info = json.loads(info)

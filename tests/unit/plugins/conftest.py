@@ -11,7 +11,7 @@ from ansible.utils.collection_loader import AnsibleCollectionConfig
 if AnsibleCollectionConfig.collection_finder is None:
     init_plugin_loader()
 
-from ansible_collections.mlplatform.gcp.tests.unit.plugins import _scripted
+from ansible_collections.mlplatform.gcp.tests.unit.plugins import _acting, _scripted
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +25,13 @@ def _no_environment(monkeypatch):
 @pytest.fixture
 def cloud():
     return _scripted.Cloud()
+
+
+@pytest.fixture
+def probe(monkeypatch):
+    return _acting.probe(monkeypatch)
+
+
+@pytest.fixture
+def act(probe):
+    return _acting.actor()

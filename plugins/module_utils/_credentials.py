@@ -154,7 +154,9 @@ def from_params(params):
             source = impersonated_credentials.Credentials(source, target_principal=target, target_scopes=list(scopes))
         return source, project
 
-    return Credentials(_key(kind, scopes, params), load, _quota_project(kind, params))
+    made = Credentials(_key(kind, scopes, params), load, _quota_project(kind, params))
+    made.secrets |= given_secrets(params)
+    return made
 
 
 def given_secrets(params):
@@ -258,7 +260,6 @@ def _service_account(params, scopes, secrets):
 def _access_token(params, scopes, secrets):
     if not params.get("access_token"):
         raise UserError("auth_kind is accesstoken but access_token is not given.", "Set it, or GCP_ACCESS_TOKEN.")
-    secrets.add(params["access_token"])
     return _GivenToken(params["access_token"]), None
 
 

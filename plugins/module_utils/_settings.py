@@ -29,7 +29,7 @@ _WORDS = ("project", "access_token", "service_account_email", "impersonate_servi
 _AGAIN = "Set it again without that character. A value that was copied can have characters that are not visible."
 _SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 # Fields of a service account's key that become parts of headers, addresses and tokens.
-_FIELDS = ("type", "project_id", "private_key_id", "client_email", "client_id", "token_uri", "universe_domain")
+_FIELDS = ("project_id", "private_key_id", "client_email", "client_id", "token_uri", "universe_domain")
 
 
 def word(value, where):

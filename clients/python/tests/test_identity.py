@@ -7,7 +7,9 @@ import json
 
 import google.auth.jwt
 import pytest
+import requests
 from _world import ACCOUNT, ACCOUNT_KEY, CUSTOM, GOOGLE_KEY, IAM_HOST, METADATA, answer, claims_of
+from google.auth.transport.requests import AuthorizedSession
 
 from mlflow_google_auth.config import Settings
 from mlflow_google_auth.errors import AuthError
@@ -199,3 +201,29 @@ def test_a_login_that_has_expired_is_said(world, user):
 def test_tokens_of_accounts_can_be_read_as_such(world, key_file):
     token = found().signed_jwt("https://m.example/*", 60)
     assert google.auth.jwt.decode_header(token)["alg"] == "RS256"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Failed to parse: http://us:pa55word@proxy:x",
+        "in header value: 'Bearer pa55word\\n'",
+        "sent Bearer pa55word",
+        "{'access_token': 'pa55word'}",
+        "-----BEGIN PRIVATE KEY-----\npa55word\n-----END PRIVATE KEY-----",
+        "us:pa55word",
+    ],
+)
+def test_errors_of_other_packages_have_no_secrets(world, user, monkeypatch, text):
+    monkeypatch.setenv("HTTPS_PROXY", "us:pa55word@proxy:3128")
+
+    def fails(*args, **kwargs):
+        raise requests.ConnectionError(text)
+
+    me = found()
+    monkeypatch.setattr(AuthorizedSession, "post", fails)
+    with pytest.raises(AuthError, match="cannot be reached") as raised:
+        me.id_token(CUSTOM)
+    # A traceback has the texts of causes.
+    assert "pa55word" not in str(raised.value) and raised.value.__cause__ is None
+    assert raised.value.__suppress_context__

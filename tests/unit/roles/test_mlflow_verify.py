@@ -291,3 +291,20 @@ def test_no_token_is_reported(checked, world):
     checks = checked(Server(lax="anonymous"), "iap")
     sent = {call.request.headers.get("Authorization", "").partition(" ")[2] for call in world.calls} - {""}
     assert sent and not [token for token in sent if token in json.dumps(checks)]
+
+
+def test_odd_characters_in_the_credentials(role):
+    access, _verify = role
+    assert access.source_credentials({"access_token": " ya29.abc\n"}).token == "ya29.abc"
+    with pytest.raises(access.Failure, match="gcp_access_token has a line break") as raised:
+        access.source_credentials({"access_token": "ya29\nabc"})
+    assert "abc" not in str(raised.value)
+
+
+def test_checks_show_no_secrets(role):
+    _access, verify = role
+    report = verify.Report()
+    with report.check("server"):
+        raise ValueError("header value: 'Bearer t0ken\\n' by http://us:pa55word@proxy:3128")
+    assert "t0ken" not in report.as_json() and "pa55word" not in report.as_json()
+    assert "ValueError: header value: ********" in report.as_json()

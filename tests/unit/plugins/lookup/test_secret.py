@@ -72,3 +72,29 @@ def test_a_missing_library(lookup, monkeypatch):
     monkeypatch.setattr(module, "IMPORT_ERROR", "no such library")
     with pytest.raises(AnsibleLookupError, match="needs the library google-cloud-secret-manager"):
         lookup("s")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("Failed to parse: http://us:pa55word@proxy:x"),
+        ValueError("Invalid header value b'Bearer t0ken-t0ken'"),
+        exceptions.Unauthenticated("t0ken-t0ken"),
+    ],
+)
+def test_errors_of_libraries_have_no_secrets(lookup, monkeypatch, error):
+    def fails(self, name):
+        raise error
+
+    monkeypatch.setattr(Client, "access_secret_version", fails)
+    with pytest.raises(AnsibleLookupError, match="Cannot read the secret") as raised:
+        lookup("projects/p/secrets/s", access_token="t0ken-t0ken\n")
+    assert "pa55word" not in str(raised.value) and "t0ken-t0ken" not in str(raised.value)
+    # Ansible shows the texts of causes.
+    assert raised.value.__cause__ is None and raised.value.__suppress_context__
+
+
+def test_an_odd_character_in_a_credential(lookup):
+    with pytest.raises(AnsibleLookupError, match="The option access_token has a line break") as raised:
+        lookup("projects/p/secrets/s", access_token="t0ken\nt0ken")
+    assert "t0ken" not in str(raised.value) and raised.value.__cause__ is None

@@ -41,7 +41,7 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 32.0
 # No single request is worth more than this, whatever Retry-After asks for.
 RETRY_SECONDS = 180
-# How long a service may take to show what a request has made whose answer was lost.
+# How long a service may take to show what a request without an answer has made.
 SETTLED_SECONDS = 10
 # How long an API that was just enabled may go on to answer SERVICE_DISABLED.
 ENABLED_SECONDS = 300
@@ -273,7 +273,7 @@ class Client:
 
     @staticmethod
     def _found(made, failure):
-        """Return what a request has made whose answer was lost, or None when it can be sent again.
+        """Return what a request without an answer has made, or None when it can be sent again.
 
         Errors: the ``failure`` of the request where neither is certain.
         """

@@ -41,7 +41,7 @@ _PATTERNS = (
     # The forms of Google's access tokens, of JSON Web Tokens and of Google's refresh tokens.
     (r"\bya29\.[\w.~+/=-]+|\beyJ[\w-]+\.[\w-]+\.[\w-]*|\b1//0[\w-]{10,}", HIDDEN),
 )
-# What a header, an address or a token cannot have.
+# Characters that a header, an address or a token cannot have.
 _ODD = ((r"[\r\n]", "a line break"), (r" ", "a space"), (r"[\x00-\x1f\x7f-\x9f]", "a control character"))
 _ODD_IN_WORDS = (*_ODD, (r"[^!-~]", "a character that is not ASCII"))
 _ODD_IN_PATHS = (_ODD[0], _ODD[2])
@@ -90,7 +90,7 @@ def forms(value):
 
 def traces(secret):
     """Return all that gives a secret away: its forms, also without the white space around it, and its parts."""
-    # Whatever escapes an odd character, and how often, leaves the parts between odd characters as they are.
+    # Escaping, also repeated escaping, leaves the parts between odd characters as they are.
     parts = {part for part in re.split(r"[^!-~]+|\\n", secret) if len(part) >= 2 * _SHORTEST}
     return forms(secret) | forms(secret.strip()) | parts if secret.strip() else set()
 

@@ -194,7 +194,7 @@ class Result:
 class _Made(Exception):
     """An operation makes the resource, and can be joined.
 
-    It is of another run, or of a request of this task whose answer was lost (``repeated``).
+    It is of another run, or of a request of this task without an answer (``repeated``).
     """
 
     def __init__(self, operation, repeated):

@@ -97,7 +97,7 @@ class User:
         except AlreadyExists as error:
             if not error.repeated:
                 raise
-            result = remote.result(plan, self._read())  # the request whose answer was lost has created it
+            result = remote.result(plan, self._read())  # the request without an answer has created it
         if version:
             self.password.record(version)
         return _with_version(result, version)

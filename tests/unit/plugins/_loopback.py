@@ -17,8 +17,8 @@ import trustme
 class Server:
     """Keeps what arrives as ``METHOD /path`` and answers it with what ``answer(method, path, body)`` returns.
 
-    It is each host of Google's APIs for who asks through the :class:`Proxy`. ``lose`` is the end of a line of which the
-    proxy loses the first answer.
+    Through the :class:`Proxy` it is each host of Google's APIs. ``lose`` is the end of a line: the proxy loses the
+    first answer to it.
     """
 
     def __init__(self, folder, answer=lambda method, path, body: (200, {"ok": True})):

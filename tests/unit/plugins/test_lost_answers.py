@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each write whose answer a proxy loses arrives once, or is refused the second time, and counts as changed."""
+"""Each write arrives once or is refused the second time, and counts as changed, when a proxy loses the answer to it."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def server(one_server, tmp_path, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(one_server.bundle))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(_shared, "_memory", _shared._LocalMemory())
-    # What is retried in vain need not take its time.
+    # A retry cannot succeed.
     monkeypatch.setattr(_http, "ATTEMPTS", 1)
     return one_server
 
@@ -148,7 +148,7 @@ def test_white_space_around_it_is_removed(run, server, monkeypatch, option, vari
     value = "https://www.googleapis.com/auth/cloud-platform" if option == "scopes" else FIRST
     given, _where = of_environment(option, variable, around + value + around, monkeypatch)
     if option == "impersonate_service_account":
-        # The look at it must suffice: there is no service to impersonate with.
+        # The test's server has no tokens for other accounts.
         params = dict({"access_token": "t"}, **{name: item for name, item in given.items() if item is not None})
         params.setdefault(option, around + value + around)
         assert _settings.credentials(params)[option] == FIRST

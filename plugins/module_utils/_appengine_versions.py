@@ -148,4 +148,4 @@ def ensure_started(remote, wanted, result):
     if remote.id in _appengine.allocations(remote.task, remote.names["service"]):
         remote.task.warn(f"{remote.title} gets requests, and none of its instances is healthy.")
         return result
-    return remote.apply(remote.plan(wanted, None))
+    return remote.create_again(remote.plan(wanted, None))

@@ -476,6 +476,18 @@ class Remote:
         self.finish(result, body, {"create": "creating", "update": "updating", "delete": "deleting"}[plan.action])
         return result
 
+    def create_again(self, plan):
+        """Create a resource that exists, for a service that then makes it anew. Return a :class:`Result`.
+
+        It joins an operation that does so already.
+        """
+        try:
+            return self.apply(plan)
+        except _Made as made:
+            result = self.result(plan, plan.after)
+            self.finish(result, made.operation, "creating")
+            return result
+
     def finish(self, result, operation, verb):
         """Wait for an operation on this resource and put the resource as it is then into ``result``."""
         last = self._await(operation, verb)

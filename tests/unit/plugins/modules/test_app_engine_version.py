@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+import requests
 from ansible_collections.mlplatform.gcp.plugins.modules import app_engine_version
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
 
@@ -166,6 +167,35 @@ def test_one_that_cannot_be_read_yet_is_reported(cloud):
     result = cloud.run(app_engine_version, wait=False, **OPTIONS)
     assert result["operation"] == "apps/p/operations/1" and not result["changed"]
     assert result["diff"] == {"before": {}, "after": {}}
+
+
+LOST = requests.exceptions.ConnectionError("Connection aborted.")
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_deployment_without_an_answer_is_joined_and_counts_as_changed(cloud, wait):
+    cloud.expect_error("GET", URL, 404, code="NOT_FOUND")
+    cloud.expect("POST", f"{SERVICE}/versions", error=LOST)
+    cloud.expect_error("POST", f"{SERVICE}/versions", 409, code="ABORTED", message=BUSY)
+    cloud.expect("GET", OPERATIONS, query={"filter": "done:false"}, body={"operations": [OPERATION]})
+    if wait:
+        cloud.expect("GET", f"{OPERATIONS}/1", body=done())
+        found(cloud)
+    result = cloud.run(app_engine_version, wait=wait, **OPTIONS)
+    assert result["changed"] and result["changes"][0]["action"] == "create"
+    assert wait or result["operation"] == "apps/p/operations/1"
+
+
+def test_a_second_deployment_without_an_answer_is_joined(cloud):
+    found(cloud)
+    cloud.expect("GET", f"{URL}/instances", body=SICK)
+    cloud.expect("GET", OPERATIONS, body={})
+    cloud.expect("GET", SERVICE, body={"split": {"allocations": {"v0": 1}}})
+    cloud.expect("POST", f"{SERVICE}/versions", error=LOST)
+    cloud.expect_error("POST", f"{SERVICE}/versions", 409, code="ABORTED", message=BUSY)
+    cloud.expect("GET", OPERATIONS, query={"filter": "done:false"}, body={"operations": [OPERATION]})
+    cloud.expect("GET", f"{OPERATIONS}/1", body=done())
+    assert cloud.run(app_engine_version, **OPTIONS)["changed"]
 
 
 def test_one_that_cannot_be_read_yet_fails(cloud):

@@ -69,6 +69,8 @@ requirements:
   - requests
 notes:
   - An empty option of project and credentials counts as not given.
+  - White space around project, credentials and the addresses of proxies (E(HTTPS_PROXY), E(HTTP_PROXY), E(ALL_PROXY))
+    is removed. A line break, a space, a control character or a character that is not ASCII in them is an error.
   - With a local connection the module runs inside Ansible's own process, which saves starting an interpreter for each
     task. The variable C(gcp_in_controller) set to V(false), C(become), C(async), another connection or another
     C(ansible_python_interpreter) make it run as an ordinary module.

@@ -12,6 +12,7 @@ import functools
 import os
 import platform
 import random
+import ssl
 import time
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _redaction, _settings
@@ -344,13 +345,14 @@ def _json(response):
 
 
 def _never_sent(error):
-    """Return whether a request that failed was certainly not processed: without a connection or a tunnel.
+    """Return whether a request that failed was certainly not processed: without a trusted connection or a tunnel.
 
     urllib3 reports a connection that dropped after the request was sent as an error of the proxy, too, so what counts
     is the error inside.
     """
     return isinstance(error, requests.exceptions.ConnectTimeout) or any(
-        isinstance(cause, urllib3.exceptions.ConnectTimeoutError)  # NewConnectionError is one of them
+        # NewConnectionError is a ConnectTimeoutError.
+        isinstance(cause, (urllib3.exceptions.ConnectTimeoutError, ssl.SSLCertVerificationError))
         # The words of http.client for a proxy that refuses CONNECT.
         or (isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed"))
         for cause in _causes(error)

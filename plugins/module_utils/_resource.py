@@ -576,7 +576,9 @@ class Remote:
             "update": ("updating", "may be changed"),
             "delete": ("deleting", "may be deleted"),
         }[action]
-        hint = f"{self.title} {state}. Run the task again: it reads it and continues from there. " * error.sent
+        hint = f"{self.title} {state}. Run the task again: it reads it and continues from there. " * (
+            error.sent or error.repeated
+        )
         return _errors.ConnectionFailed(f"{verb} {self.title}: {error.message}", hint + _errors.NETWORK)
 
     def _made(self):

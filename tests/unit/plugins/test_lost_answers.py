@@ -260,6 +260,16 @@ def test_a_create_that_was_never_sent_does_not_exist(cloud):
     assert "may exist" not in str(failure.value)
 
 
+def test_a_create_that_was_sent_once_may_exist(cloud):
+    url = "https://storage.googleapis.com/storage/v1/b"
+    cloud.expect_error("GET", f"{url}/bkt", 404)
+    cloud.expect("POST", url, error=STALLED)
+    for _again in range(_http.ATTEMPTS - 1):
+        cloud.expect("POST", url, error=requests.exceptions.ConnectTimeout("timed out"))
+    with pytest.raises(Failed, match=r"bucket b/bkt may exist\. Run the task again"):
+        cloud.run(storage_bucket, name="bkt", location="eu")
+
+
 def test_these_are_the_methods_that_must_not_be_sent_twice():
     """A method that is added to them needs a function ``made`` and a test here."""
     assert {name for name, verb in VERBS.items() if verb.method == "POST" and not verb.repeatable} == {

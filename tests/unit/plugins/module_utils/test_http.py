@@ -195,8 +195,9 @@ class TestTls:
     def test_an_untrusted_certificate_is_rejected(self, client, server, tmp_path, monkeypatch):
         trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
-        with pytest.raises(_errors.ConnectionFailed, match="CERTIFICATE_VERIFY_FAILED"):
-            client.get(server.url)
+        with pytest.raises(_errors.ConnectionFailed, match="CERTIFICATE_VERIFY_FAILED") as raised:
+            client.post(server.url)
+        assert server.arrived == [] and not raised.value.sent
 
     def test_another_name_is_refused(self, client, server):
         with pytest.raises(_errors.ConnectionFailed, match="127"):

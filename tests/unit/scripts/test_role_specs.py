@@ -18,8 +18,8 @@ TEXT = {"int": "1", "float": "0.5", "bool": "yes", "list": "a\nb", "dict": "a=b"
 
 def options(role):
     """Return the options of the first entry point."""
-    first, *_ = yaml.safe_load(role_specs.specs(role))["argument_specs"].values()
-    return first["options"]
+    entry_points = yaml.safe_load(role_specs.specs(role))["argument_specs"]
+    return next(iter(entry_points.values()))["options"]
 
 
 def errors(role, variables):

@@ -195,9 +195,10 @@ _SERVER = (
             "It must read the environment variables that the entrypoint of the role C(mlflow_image) documents.",
             "Preflight checks that it exists if it is in Artifact Registry (C(REGION-docker.pkg.dev)). Images of other"
             " registries, and those of remote and virtual repositories that were not pulled before, cannot be checked.",
-            "Cloud Run takes images of Artifact Registry and Docker Hub. In another project, its service agent"
-            " C(service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com) needs C(roles/artifactregistry.reader) on"
-            " the repository. On C(appengine) the server's account needs it in any project. You grant these roles.",
+            "Cloud Run takes images of Artifact Registry and Docker Hub. For an image in another project, grant"
+            " C(roles/artifactregistry.reader) on the repository to its service agent,"
+            " C(service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com). On C(appengine) grant it to the server's"
+            " account, in any project.",
         ),
         default="",
         rule="image",

@@ -66,12 +66,12 @@ KINDS = {
         {"tier": "db-custom-1-3840"},
     ),
 }
-WITH_POLICY = [name for name, (*_, policy, _setting) in KINDS.items() if policy]
-CAN_BE_USED = [name for name, (module, *_) in KINDS.items() if "use" in module.OPTIONS.arguments]
+WITH_POLICY = [name for name, kind in KINDS.items() if kind[4]]
+CAN_BE_USED = [name for name, kind in KINDS.items() if "use" in kind[0].OPTIONS.arguments]
 
 
 def run(cloud, kind, check_mode=False, **options):
-    module, own, *_ = KINDS[kind]
+    module, own = KINDS[kind][:2]
     return cloud.run(module, check_mode, **own, **options)
 
 

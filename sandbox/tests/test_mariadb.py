@@ -195,16 +195,17 @@ def test_a_backup_while_others_write_is_of_one_moment(servers, server):
     """Each transaction moves one from a to b: their sum is the same in whatever moment was kept."""
     ask(connect(server), "CREATE TABLE t (a int, b int)")
     ask(connect(server), "INSERT INTO t VALUES (100000, 0)")
-    over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
 
     def move():
         with connect(server) as connection, connection.cursor() as cursor:
             while not over.is_set():
                 cursor.execute("UPDATE t SET a = a - 1, b = b + 1")
+                begun.set()
 
     mover = threading.Thread(target=move)
     mover.start()
-    time.sleep(0.3)
+    assert begun.wait(60)
     server.backup(servers.backups("b1"))
     over.set()
     mover.join(60)

@@ -17,8 +17,6 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP
 from ansible_collections.mlplatform.gcp.plugins.plugin_utils import controller
 from ansible_collections.mlplatform.gcp.tests.unit.plugins import _loopback
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._acting import NAME
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 # The parts of a secret around an odd character. Each part alone must not be shown.
 FIRST, SECOND = "first4711qwertz", "second4712asdfg"
@@ -46,21 +44,6 @@ def variables(option):
 WAYS = [(option, "") for option in WORDS] + [(option, name) for option in WORDS for name in variables(option)]
 # Each character for what is secret; one of each kind for the other settings.
 CASES = [(*way, odd) for way in WAYS for odd in (ODD if way[0] in SECRET else ("line break", "escape", "umlaut"))]
-
-
-@pytest.fixture(scope="module")
-def key():
-    pem = rsa.generate_private_key(65537, 2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return {
-        "type": "service_account",
-        "project_id": "p",
-        "private_key_id": "k1",
-        "private_key": pem.decode(),
-        "client_email": EMAIL,
-        "token_uri": "https://oauth2.googleapis.com/token",
-    }
 
 
 @pytest.fixture(scope="module")

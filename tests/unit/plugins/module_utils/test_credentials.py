@@ -10,8 +10,6 @@ import google.auth.exceptions
 import pytest
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials, _shared
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import CredentialsError, UserError
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import jwt
 from google.oauth2 import service_account
 
@@ -20,21 +18,6 @@ from google.oauth2 import service_account
 def _memory(monkeypatch, tmp_path):
     monkeypatch.setattr(_shared, "_memory", _shared._LocalMemory())
     monkeypatch.setenv("HOME", str(tmp_path))
-
-
-@pytest.fixture(scope="module")
-def key():
-    pem = rsa.generate_private_key(65537, 2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return {
-        "type": "service_account",
-        "project_id": "p",
-        "private_key_id": "k1",
-        "private_key": pem.decode(),
-        "client_email": "me@p.iam.gserviceaccount.com",
-        "token_uri": "https://oauth2.googleapis.com/token",
-    }
 
 
 @pytest.fixture

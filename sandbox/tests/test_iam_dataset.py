@@ -101,7 +101,12 @@ def test_methods_that_check_in_their_code_begin_with_a_permission_of_googles(san
     )
     client.ok("POST", f"{STORAGE}/storage/v1/b?project={project.id}", {"name": "things"})
     client.ok("POST", f"{STORAGE}/upload/storage/v1/b/things/o?uploadType=media&name=x", b"x")
-    values = {"projects": project.id, "serviceAccounts": client.email, "billingAccounts": "01B2C3-D4E5F6-A7B8C9"}
+    values = {
+        "projects": project.id,
+        "namespaces": project.id,
+        "serviceAccounts": client.email,
+        "billingAccounts": "01B2C3-D4E5F6-A7B8C9",
+    }
 
     def denied(principal, resource, permissions, **_):
         asked.extend(permissions)

@@ -759,11 +759,65 @@ def test_a_service_is_deployed_in_knatives_shape(run):
     run.api.ok("DELETE", f"{services}/hello")
 
 
+def test_what_v1_shows_of_a_service_can_be_sent_back(run):
+    """A template that v1 shows and takes back is the same: traffic moves, and no revision is made."""
+    container = {"resources": {"cpuIdle": False, "startupCpuBoost": True}, "volumeMounts": []}
+    container["volumeMounts"].append({"name": "sockets", "mountPath": "/cloudsql"})
+    template = {
+        "revision": "hello-one",
+        "client": "gcloud",
+        "clientVersion": "528.0.0",
+        "sessionAffinity": True,
+        "labels": {"a": "b"},
+        "scaling": {"minInstanceCount": 1, "maxInstanceCount": 2},
+        "vpcAccess": {"egress": "ALL_TRAFFIC", "networkInterfaces": [{"network": "default", "tags": ["ml"]}]},
+        "volumes": [{"name": "sockets", "cloudSqlInstance": {"instances": ["p:europe-west1:db"]}}],
+        "container": container,
+    }
+    fields = {"client": "terraform", "clientVersion": "1.5", "description": "d", "launchStage": "BETA"}
+    fields["scaling"] = {"minInstanceCount": 1}
+    before = run.deploy("hello", template=template, **fields)
+    services = f"{V1}/namespaces/{run.project.id}/services"
+    shown = run.api.ok("GET", f"{services}/hello")
+    assert shown["spec"]["template"]["metadata"]["name"] == "hello-one"
+    shown["spec"]["traffic"] = [{"revisionName": "hello-one", "percent": 100, "tag": "blue"}]
+    run.api.ok("PUT", f"{services}/hello", shown)
+    settled(run, "hello")
+    after = run.show("hello")
+    assert after["traffic"][0]["tag"] == "blue"
+    kept = ("template", *fields)
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+    assert [
+        revision["metadata"]["name"]
+        for revision in run.api.ok("GET", services.replace("services", "revisions"))["items"]
+    ] == ["hello-one"]
+
+    changed = run.api.ok("GET", f"{services}/hello")
+    changed["spec"]["template"]["spec"]["containerConcurrency"] = 7
+    assert run.api.put(f"{services}/hello", changed).status == 409
+
+
+def test_a_template_of_an_existing_revision_makes_none(run):
+    address = f"https://run.googleapis.com/v2/{run.location}/services/hello"
+    traffic = [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION", "revision": "hello-two", "percent": 100}]
+    run.deploy("hello", template={"revision": "hello-one"})
+    run.deploy("hello", template={"revision": "hello-two"}, env={"A": "b"})
+    made = run.deploy("hello", template={"revision": "hello-one"}, traffic=traffic)
+    assert made["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
+    assert made["latestCreatedRevision"].endswith("/hello-two") and made["traffic"] == traffic
+    other = run.service(template={"revision": "hello-two"}, env={"A": "c"})
+    answer = run.api.patch(address, other)
+    assert answer.status == 409 and b"different configuration already exists" in answer.content
+    assert (
+        run.api.patch(f"{address}?forceNewRevision=true", run.service(template={"revision": "hello-two"})).status == 409
+    )
+
+
 def test_what_v1_has_and_the_sandbox_has_not_is_refused(run):
     services = f"{V1}/namespaces/{run.project.id}/services"
-    unknown = knative(run, "hello", template={"run.googleapis.com/encryption-key": "k"})
+    unknown = knative(run, "hello", template={"run.googleapis.com/gpu-zonal-redundancy-disabled": "true"})
     answer = run.api.request("POST", services, unknown)
-    assert answer.status == 501 and b"encryption-key" in answer.content
+    assert answer.status == 501 and b"gpu-zonal-redundancy-disabled" in answer.content
     wrong = knative(run, "hello", annotations={"run.googleapis.com/ingress": "everybody"})
     assert run.api.request("POST", services, wrong).status == 400
     nowhere = services.replace("europe-west1-", "")

@@ -176,3 +176,78 @@ def test_gcloud_reads_jobs_in_the_older_shape(run):
     assert run.api.ok("GET", f"{root}/executions?labelSelector=run.googleapis.com%2Fjob%3Dother")["items"] == []
     (task,) = run.api.ok("GET", f"{root}/tasks")["items"]
     assert task["status"]["index"] == 0
+
+
+def test_gcloud_creates_runs_and_deletes_jobs(run):
+    """The requests of `gcloud run jobs create`, `update`, `execute` and `delete`."""
+    root = f"https://europe-west1-run.googleapis.com/apis/run.googleapis.com/v1/namespaces/{run.project.id}"
+    notes = {"run.googleapis.com/client-name": "gcloud", "run.googleapis.com/client-version": "528.0.0"}
+    sockets = {"run.googleapis.com/cloudsql-instances": f"{run.project.id}:europe-west1:db"}
+    container = {"image": run.image, "args": ["task"], "env": [{"name": "A", "value": "b"}]}
+    task = {"containers": [container], "serviceAccountName": run.account, "maxRetries": 0, "timeoutSeconds": "300"}
+    execution = {"metadata": {"annotations": {**notes, **sockets}}, "spec": {"template": {"spec": task}}}
+    body = {
+        "apiVersion": "run.googleapis.com/v1",
+        "kind": "Job",
+        "metadata": {"name": "migrate", "namespace": run.project.id, "annotations": notes, "labels": {"team": "ml"}},
+        "spec": {"template": execution},
+    }
+    assert run.api.post(f"{root.replace('europe-west1-', '')}/jobs", body).status == 400
+    run.api.ok("POST", f"{root}/jobs", body)
+    assert run.api.post(f"{root}/jobs", body).status == 409
+    shown = ready(run, f"{root}/jobs/migrate", "Ready")
+    assert sockets.items() <= shown["spec"]["template"]["metadata"]["annotations"].items()
+    made = show(run)
+    assert (made["client"], made["template"]["client"], made["labels"]) == ("gcloud", "gcloud", {"team": "ml"})
+    assert made["template"]["template"]["timeout"] == "300s"
+    assert made["template"]["template"]["volumes"][0]["cloudSqlInstance"]["instances"]
+
+    run.api.ok("PUT", f"{root}/jobs/migrate", shown)
+    ready(run, f"{root}/jobs/migrate", "Ready")
+    again = show(run)
+    assert again["template"] == made["template"] and again["generation"] == made["generation"]
+    assert run.api.put(f"{root}/jobs/migrate", shown).status == 409
+
+    overrides = {"containerOverrides": [{"env": [{"name": "A", "value": "c"}]}], "taskCount": 2, "timeoutSeconds": 60}
+    started = run.api.ok("POST", f"{root}/jobs/migrate:run", {"overrides": overrides})
+    assert started["kind"] == "Execution" and started["spec"]["taskCount"] == 2
+    name = started["metadata"]["name"]
+    assert ready(run, f"{root}/executions/{name}", "Completed")["status"]["succeededCount"] == 2
+    assert [line["env"]["A"] for line in lines(run)] == ["c", "c"]
+    assert run.api.post(f"{root}/executions/{name}:cancel").status == 400
+    run.api.ok("DELETE", f"{root}/executions/{name}")
+    gone(run, f"{root}/executions/{name}")
+    run.api.ok("DELETE", f"{root}/jobs/migrate")
+    gone(run, f"{root}/jobs/migrate")
+
+
+def test_who_may_run_a_job_runs_it_in_the_older_shape(run):
+    create(run, job(run))
+    job_policy = f"{BASE}/{run.location}/jobs/migrate:setIamPolicy"
+    address = f"https://europe-west1-run.googleapis.com/apis/run.googleapis.com/v1/namespaces/{run.project.id}/jobs"
+    assert run.api.post(f"{address}/migrate:run", {}, as_="bob@example.com").status == 403
+    bindings = [{"role": "roles/run.invoker", "members": ["user:bob@example.com"]}]
+    run.api.ok("POST", job_policy, {"policy": {"bindings": bindings}})
+    overridden = {"overrides": {"taskCount": 2}}
+    assert run.api.post(f"{address}/migrate:run", overridden, as_="bob@example.com").status == 403
+    assert run.api.post(f"{address}/migrate:run", {}, as_="bob@example.com").status == 200
+
+
+def ready(run, address, kind):
+    """Return a resource of v1 once a condition is true."""
+    deadline = time.monotonic() + 60
+    while True:
+        shown = run.api.ok("GET", address)
+        condition = next(item for item in shown["status"]["conditions"] if item["type"] == kind)
+        if condition["status"] == "True":
+            return shown
+        assert condition["status"] == "Unknown" and time.monotonic() < deadline, condition
+        time.sleep(0.05)
+
+
+def gone(run, address):
+    """Wait until a resource of v1 does not exist."""
+    deadline = time.monotonic() + 60
+    while run.api.get(address).status != 404:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

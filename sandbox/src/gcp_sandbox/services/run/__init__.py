@@ -11,17 +11,16 @@ from gcp_sandbox.gateway.denials import IamFacts, worded
 from gcp_sandbox.gateway.iam_methods import IamPolicies
 from gcp_sandbox.gateway.longrunning import LongRunning
 from gcp_sandbox.services.run.ingress import RunIngress
-from gcp_sandbox.services.run.jobs import JOB_KIND, Jobs
+from gcp_sandbox.services.run.jobs import JOB_KIND
 from gcp_sandbox.services.run.knative import Knative
 from gcp_sandbox.services.run.runtime import SERVICE_KIND, Runtime
-from gcp_sandbox.services.run.services import Services
 
 if TYPE_CHECKING:
     from gcp_sandbox.backends.platform import Platform
     from gcp_sandbox.gateway.call import Call
 
 
-class Run(Services, Jobs, Knative, IamPolicies, LongRunning):
+class Run(Knative, IamPolicies, LongRunning):
     """run.googleapis.com and the regional hosts."""
 
     name = "run"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A service as `gcloud run deploy` writes it (Knative's shapes, v1), in the shape of v2. Pure: bodies in, bodies out.
+"""Services and jobs as `gcloud run` writes them (Knative's shapes, v1), in v2's shape. Pure: bodies in, bodies out.
 
 What v2 has a field for is an annotation in v1
 (https://cloud.google.com/run/docs/reference/rest/v1/namespaces.services#ObjectMeta). An annotation of Cloud Run's own
@@ -8,6 +8,7 @@ that is not known here answers 501, so that nothing is dropped without a word.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from gcp_sandbox.gateway import errors
@@ -22,10 +23,18 @@ INGRESS = {
     "none": "INGRESS_TRAFFIC_NONE",
 }
 ENVIRONMENT = {"gen1": "EXECUTION_ENVIRONMENT_GEN1", "gen2": "EXECUTION_ENVIRONMENT_GEN2"}
+EGRESS = {
+    "all": "ALL_TRAFFIC",
+    "all-traffic": "ALL_TRAFFIC",
+    "private-ranges-only": "PRIVATE_RANGES_ONLY",
+}
+SCALING = {"automatic": "AUTOMATIC", "manual": "MANUAL"}
 OWN = ("run.googleapis.com/", "serving.knative.dev/", "autoscaling.knative.dev/", "cloud.googleapis.com/")
 # Annotations of Cloud Run's own, which a client sends back as it has read them.
 OUTPUT_ONLY = (
+    "run.googleapis.com/creator",
     "run.googleapis.com/ingress-status",
+    "run.googleapis.com/lastModifier",
     "run.googleapis.com/operation-id",
     "run.googleapis.com/urls",
     "serving.knative.dev/creator",
@@ -85,7 +94,13 @@ def service(body: Json) -> Json:
         iapEnabled=notes.flag("iap-enabled"),
         invokerIamDisabled=notes.flag("invoker-iam-disabled"),
         defaultUriDisabled=notes.flag("default-url-disabled"),
-        scaling=_given(minInstanceCount=notes.number("run.googleapis.com/minScale")) or None,
+        scaling=_given(
+            minInstanceCount=notes.number("run.googleapis.com/minScale"),
+            maxInstanceCount=notes.number("run.googleapis.com/maxScale"),
+            scalingMode=notes.choice("scalingMode", SCALING),
+            manualInstanceCount=notes.number("run.googleapis.com/manualInstanceCount"),
+        )
+        or None,
         annotations=notes.rest(),
         labels=_labels(metadata),
         template=template(spec.get("template", {})),
@@ -97,7 +112,6 @@ def template(body: Json) -> Json:
     """Return a Knative revision template as one of v2."""
     metadata, spec = body.get("metadata", {}), body.get("spec", {})
     notes = Annotations(metadata.get("annotations"))
-    connections = notes.take("cloudsql-instances")
     cpu = {
         "cpuIdle": notes.flag("cpu-throttling") is not False,
         **_given(startupCpuBoost=notes.flag("startup-cpu-boost")),
@@ -106,6 +120,68 @@ def template(body: Json) -> Json:
         minInstanceCount=notes.number("autoscaling.knative.dev/minScale"),
         maxInstanceCount=notes.number("autoscaling.knative.dev/maxScale"),
     )
+    workload = _workload(spec, notes, cpu)
+    return _given(
+        revision=metadata.get("name") or None,
+        client=notes.take("client-name"),
+        clientVersion=notes.take("client-version"),
+        sessionAffinity=notes.flag("sessionAffinity"),
+        annotations=notes.rest(),
+        labels=_labels(metadata),
+        scaling=scaling or None,
+        maxInstanceRequestConcurrency=spec.get("containerConcurrency"),
+        **workload,
+    )
+
+
+def job(body: Json) -> Json:
+    """Return a v1 job as the body of a v2 job. The annotations of its execution template are about its tasks."""
+    metadata, execution = body.get("metadata", {}), body.get("spec", {}).get("template", {})
+    notes = Annotations(metadata.get("annotations"))
+    inner = Annotations(execution.get("metadata", {}).get("annotations"))
+    spec = execution.get("spec", {})
+    task = spec.get("template", {}).get("spec", {})
+    workload = _workload(task, inner, None)
+    return _given(
+        client=notes.take("client-name"),
+        clientVersion=notes.take("client-version"),
+        launchStage=notes.take("launch-stage"),
+        annotations=notes.rest(),
+        labels=_labels(metadata),
+        template=_given(
+            client=inner.take("client-name"),
+            clientVersion=inner.take("client-version"),
+            annotations=inner.rest(),
+            labels=_labels(execution.get("metadata", {})),
+            parallelism=spec.get("parallelism") or None,
+            taskCount=spec.get("taskCount"),
+            template={**workload, **_given(maxRetries=task.get("maxRetries"))},
+        ),
+    )
+
+
+def overrides(body: Json) -> Json:
+    """Return the overrides of a v1 execution as v2's."""
+    if body.get("delayExecution"):
+        raise errors.unimplemented("delayExecution of Cloud Run jobs")
+    seconds = body.get("timeoutSeconds")
+    return _given(
+        containerOverrides=[
+            {**item, **_given(env=[_variable(one) for one in item.get("env") or []] or None)}
+            for item in body.get("containerOverrides") or []
+        ]
+        or None,
+        taskCount=body.get("taskCount"),
+        timeout=None if seconds is None else f"{seconds}s",
+    )
+
+
+def _workload(spec: Json, notes: Annotations, cpu: Json | None) -> Json:
+    """Return what revisions and tasks have in common: containers, volumes, account, network.
+
+    :param cpu: resources of each container that v1 has as annotations; None for tasks, which have none.
+    """
+    connections = notes.take("cloudsql-instances")
     volumes = [_volume(item) for item in spec.get("volumes") or []]
     if connections:
         volumes.append({"name": CLOUDSQL, "cloudSqlInstance": {"instances": connections.split(",")}})
@@ -113,19 +189,31 @@ def template(body: Json) -> Json:
         raise errors.unimplemented("node selectors of Cloud Run")
     timeout = spec.get("timeoutSeconds")
     return _given(
-        revision=metadata.get("name") or None,
-        client=notes.take("client-name"),
-        clientVersion=notes.take("client-version"),
         executionEnvironment=notes.choice("execution-environment", ENVIRONMENT),
-        sessionAffinity=notes.flag("sessionAffinity"),
-        annotations=notes.rest(),
-        labels=_labels(metadata),
-        scaling=scaling or None,
-        maxInstanceRequestConcurrency=spec.get("containerConcurrency"),
+        encryptionKey=notes.take("encryption-key"),
         timeout=None if timeout is None else f"{timeout}s",
         serviceAccount=spec.get("serviceAccountName") or None,
         containers=[_container(item, cpu, bool(connections)) for item in spec.get("containers") or []],
         volumes=volumes or None,
+        vpcAccess=_vpc_access(notes),
+    )
+
+
+def _vpc_access(notes: Annotations) -> Json | None:
+    interfaces = notes.take("network-interfaces")
+    try:
+        parsed = None if interfaces is None else json.loads(interfaces)
+    except ValueError:
+        raise errors.invalid(
+            f"Invalid value for annotation run.googleapis.com/network-interfaces: '{interfaces}'."
+        ) from None
+    return (
+        _given(
+            connector=notes.take("vpc-access-connector"),
+            egress=notes.choice("vpc-access-egress", EGRESS),
+            networkInterfaces=parsed,
+        )
+        or None
     )
 
 
@@ -137,7 +225,7 @@ def _labels(metadata: Json) -> Json | None:
     return {key: value for key, value in (metadata.get("labels") or {}).items() if not key.startswith(OWN)} or None
 
 
-def _container(body: Json, cpu: Json, connected: bool) -> Json:
+def _container(body: Json, cpu: Json | None, connected: bool) -> Json:
     keys = ("name", "image", "command", "args", "workingDir", "ports", "startupProbe", "livenessProbe")
     mounts = body.get("volumeMounts") or []
     if connected:
@@ -148,7 +236,7 @@ def _container(body: Json, cpu: Json, connected: bool) -> Json:
         **_given(
             env=[_variable(item) for item in body.get("env") or []] or None,
             volumeMounts=mounts or None,
-            resources={**cpu, **_given(limits=limits or None)},
+            resources={**(cpu or {}), **_given(limits=limits or None)} or None,
         ),
     }
 

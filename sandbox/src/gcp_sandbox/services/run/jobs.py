@@ -50,7 +50,7 @@ class Jobs(Common, Service):
         location = self.canonical(call.params["parent"])
         job_id = call.query.get("jobId", "")
         names.check_id("CreateJobRequest.job_id", job_id, longest=63, pattern=names.REVISION_ID)
-        return self._create_job(call, f"{location}/jobs/{job_id}")
+        return self._create_job(call, f"{location}/jobs/{job_id}", call.body)
 
     @method("projects.locations.jobs.get", permission="run.jobs.get", on="{name}", only=("v2",))
     def get_job(self, call: Call) -> Json:
@@ -66,15 +66,17 @@ class Jobs(Common, Service):
         existing = self.store.get(JOB_KIND, name)
         if existing is None and call.query.get("allowMissing"):
             call.require("run.jobs.create", f"//run.googleapis.com/{Name.parse(name).location}")
-            return self._create_job(call, name)
+            return self._create_job(call, name, call.body)
         for verb in ("update", "get"):
             call.require(f"run.jobs.{verb}", f"//run.googleapis.com/{name}")
         if existing is None or existing.get("deleteTime"):
             raise self.missing(JOB_KIND, name)
         resources.check_etag(call.body.get("etag"), existing)
-        spec = self._job_spec(
-            call, name, resources.merge({}, call.body, "", resources.JOB_FIELDS), "UpdateJobRequest.job"
-        )
+        return self._change_job(call, existing, call.body)
+
+    def _change_job(self, call: Call, existing: Json, wanted: Json) -> Json:
+        asked = resources.merge({}, wanted, "", resources.JOB_FIELDS)
+        spec = self._job_spec(call, existing["name"], asked, "UpdateJobRequest.job")
         body = {key: value for key, value in existing.items() if key not in resources.JOB_FIELDS} | spec
         if any(existing.get(key) != spec.get(key) for key in resources.JOB_FIELDS):
             body["generation"] = str(int(existing["generation"]) + 1)
@@ -82,7 +84,9 @@ class Jobs(Common, Service):
 
     @method("projects.locations.jobs.delete", permission="run.jobs.delete", on="{name}", only=("v2",))
     def delete_job(self, call: Call) -> Json:
-        body = self.load(JOB_KIND, call.params["name"])
+        return self._delete_job(call, self.load(JOB_KIND, call.params["name"]))
+
+    def _delete_job(self, call: Call, body: Json) -> Json:
         resources.check_etag(call.query.get("etag"), body)
         if call.query.get("validateOnly"):
             return self.validated(call, body, "Job")
@@ -97,23 +101,25 @@ class Jobs(Common, Service):
         call.require("run.jobs.runWithOverrides" if overrides else "run.jobs.run", f"//run.googleapis.com/{name}")
         body = self.load(JOB_KIND, name)
         resources.check_etag(call.body.get("etag"), body)
-        execution = self._new_execution(body, overrides or {}, call)
+        return self._start_execution(call, body, overrides or {})
+
+    def _start_execution(self, call: Call, body: Json, overrides: Json) -> Json:
+        execution = self._new_execution(body, overrides, call)
         if call.body.get("validateOnly"):
             return self.validated(call, execution, "Execution")
-        self.save(EXECUTION_KIND, execution, parent=name)
+        self.save(EXECUTION_KIND, execution, parent=body["name"])
         body["executionCount"] = body.get("executionCount", 0) + 1
         self._refer(body, execution)
         return self.operation(
             call, execution, "Execution", "run.jobs.run", START_SECONDS, {"execution": execution["name"]}
         )
 
-    def _create_job(self, call: Call, name: str) -> Json:
+    def _create_job(self, call: Call, name: str, wanted: Json) -> Json:
         names.check_region(Name.parse(name).region)
         if self.store.get(JOB_KIND, name) is not None:
             raise errors.already_exists(f"Resource '{Name.parse(name).id}' already exists.")
-        spec = self._job_spec(
-            call, name, resources.merge({}, call.body, "", resources.JOB_FIELDS), "CreateJobRequest.job"
-        )
+        asked = resources.merge({}, wanted, "", resources.JOB_FIELDS)
+        spec = self._job_spec(call, name, asked, "CreateJobRequest.job")
         body = {
             "name": name,
             "uid": resources.uid(),
@@ -263,7 +269,9 @@ class Jobs(Common, Service):
 
     @method("projects.locations.jobs.executions.cancel", permission="run.executions.cancel", on="{name}", only=("v2",))
     def cancel_execution(self, call: Call) -> Json:
-        body = self.load(EXECUTION_KIND, call.params["name"])
+        return self._cancel_execution(call, self.load(EXECUTION_KIND, call.params["name"]))
+
+    def _cancel_execution(self, call: Call, body: Json) -> Json:
         resources.check_etag(call.body.get("etag"), body)
         if body.get("completionTime"):
             raise errors.failed_precondition(f"Execution '{Name.parse(body['name']).child}' is already complete.")
@@ -276,7 +284,9 @@ class Jobs(Common, Service):
 
     @method("projects.locations.jobs.executions.delete", permission="run.executions.delete", on="{name}", only=("v2",))
     def delete_execution(self, call: Call) -> Json:
-        body = self.load(EXECUTION_KIND, call.params["name"])
+        return self._delete_execution(call, self.load(EXECUTION_KIND, call.params["name"]))
+
+    def _delete_execution(self, call: Call, body: Json) -> Json:
         resources.check_etag(call.query.get("etag"), body)
         if call.query.get("validateOnly"):
             return self.validated(call, body, "Execution")

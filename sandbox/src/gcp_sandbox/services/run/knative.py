@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cloud Run Admin API v1 (Knative's shapes): what `gcloud run` lists and describes, and services as it deploys them.
 
-The resources are those of v2, shown in the older form. Writing anything but services answers 501.
+The resources are those of v2, shown in the older form. Services, jobs and executions can be written, too.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.gateway import errors
-from gcp_sandbox.gateway.service import Service, method
-from gcp_sandbox.services.run import from_knative, names, resources
-from gcp_sandbox.services.run.common import Common
-from gcp_sandbox.services.run.jobs import EXECUTION_KIND, JOB_KIND, TASK_KIND
+from gcp_sandbox.gateway.service import method
+from gcp_sandbox.services.run import from_knative, names, resources, template
+from gcp_sandbox.services.run.jobs import EXECUTION_KIND, JOB_KIND, TASK_KIND, Jobs
 from gcp_sandbox.services.run.names import Name
 from gcp_sandbox.services.run.runtime import REVISION_KIND, SERVICE_KIND
+from gcp_sandbox.services.run.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,8 @@ SERVING, RUN = "serving.knative.dev/v1", "run.googleapis.com/v1"
 STATUS = {resources.SUCCEEDED: "True", resources.FAILED: "False"}
 INGRESS = {value: key for key, value in from_knative.INGRESS.items()}
 ENVIRONMENT = {value: key for key, value in from_knative.ENVIRONMENT.items()}
+EGRESS = {value: key for key, value in from_knative.EGRESS.items()}
+SCALING = {value: key for key, value in from_knative.SCALING.items()}
 REASONS = {
     "HEALTH_CHECK_CONTAINER_ERROR": "HealthCheckContainerError",
     "CONTAINER_MISSING": "ContainerMissing",
@@ -42,7 +45,7 @@ REGION = re.compile(r"(?P<region>[a-z]+-[a-z]+\d+)-run\.googleapis\.com")
 SELECTOR = re.compile(r"\s*([\w./-]+)\s*(?:==?\s*([\w.-]*))?\s*")
 
 
-class Knative(Common, Service):
+class Knative(Services, Jobs):
     """namespaces.* and the v1 projects.locations.* of services, configurations, routes, revisions, jobs, executions,
     tasks.
     """
@@ -64,26 +67,23 @@ class Knative(Common, Service):
     @method("namespaces.services.create", permission="run.services.create", on=lambda call: _project(call))
     def knative_create(self, call: Call) -> Json:
         """Answers at once; the service's conditions show the progress of the deployment."""
-        _refuse_dry_run(call)
-        region, short = self._region(call), call.body.get("metadata", {}).get("name", "")
-        if region is None:
-            raise errors.invalid("Services are created at the address of a region: https://REGION-run.googleapis.com.")
-        names.check_id("metadata.name", short)
-        name = f"projects/{call.project(_project_id(call)).id}/locations/{region}/services/{short}"
+        name = self._new_name(call, "services")
+        names.check_id("metadata.name", Name.parse(name).id)
         self._create_service(call, name, from_knative.service(call.body))
         return self.service_v1(self.load(SERVICE_KIND, name))
 
     @method("namespaces.services.replaceService", permission="run.services.update", on=lambda call: _project(call))
     def knative_replace(self, call: Call) -> Json:
         existing = self._one(call, SERVICE_KIND)
-        given = call.body.get("metadata", {}).get("resourceVersion")
-        if given and given != resource_version(existing):
-            raise errors.aborted(
-                f"Conflict for resource '{Name.parse(existing['name']).id}': version '{given}' was specified but "
-                f"current version is '{resource_version(existing)}'."
-            )
+        _check_version(call, existing)
         _refuse_dry_run(call)
-        self._change_service(call, existing, from_knative.service(call.body))
+        wanted = from_knative.service(call.body)
+        number = call.project(_project_id(call)).number
+        full = template.complete(resources.without_zeros(wanted["template"]), kind="services", number=number)
+        if template_v1(full) == template_v1(existing["template"]):
+            # Fields that v1 does not show, such as the name of a volume, stay as they are.
+            wanted["template"] = existing["template"]
+        self._change_service(call, existing, wanted)
         return self.service_v1(self.load(SERVICE_KIND, existing["name"]))
 
     @method("namespaces.services.delete", permission="run.services.delete", on=lambda call: _project(call))
@@ -134,6 +134,53 @@ class Knative(Common, Service):
     def knative_jobs(self, call: Call) -> Json:
         return self._many(call, JOB_KIND, self.job_v1, RUN, "JobList")
 
+    @method("namespaces.jobs.create", permission="run.jobs.create", on=lambda call: _project(call))
+    def knative_create_job(self, call: Call) -> Json:
+        name = self._new_name(call, "jobs")
+        names.check_id("metadata.name", Name.parse(name).id, longest=63, pattern=names.REVISION_ID)
+        self._create_job(call, name, from_knative.job(call.body))
+        return self.job_v1(self.load(JOB_KIND, name))
+
+    @method("namespaces.jobs.replaceJob", permission="run.jobs.update", on=lambda call: _project(call))
+    def knative_replace_job(self, call: Call) -> Json:
+        existing = self._one(call, JOB_KIND)
+        _check_version(call, existing)
+        _refuse_dry_run(call)
+        self._change_job(call, existing, from_knative.job(call.body))
+        return self.job_v1(self.load(JOB_KIND, existing["name"]))
+
+    @method("namespaces.jobs.delete", permission="run.jobs.delete", on=lambda call: _project(call))
+    def knative_delete_job(self, call: Call) -> Json:
+        _refuse_dry_run(call)
+        self._delete_job(call, self._one(call, JOB_KIND))
+        return {"status": "Success"}
+
+    @method("namespaces.jobs.run", permission=None)
+    def knative_run_job(self, call: Call) -> Json:
+        """Answers at once with the execution; its conditions show the progress."""
+        overrides = from_knative.overrides(call.body.get("overrides", {}))
+        found = self._rows(call, JOB_KIND, _short(call))
+        resource = f"//run.googleapis.com/{found[0]['name']}" if found else _project(call)
+        call.require("run.jobs.runWithOverrides" if overrides else "run.jobs.run", resource)
+        execution = self._start_execution(call, self._one(call, JOB_KIND), overrides)
+        return self.execution_v1(self.load(EXECUTION_KIND, execution["metadata"]["name"]))
+
+    @method(
+        "namespaces.executions.cancel",
+        permission="run.executions.cancel",
+        also=["run.jobs.run"],
+        on=lambda call: _project(call),
+    )
+    def knative_cancel_execution(self, call: Call) -> Json:
+        body = self._one(call, EXECUTION_KIND)
+        self._cancel_execution(call, body)
+        return self.execution_v1(self.load(EXECUTION_KIND, body["name"]))
+
+    @method("namespaces.executions.delete", permission="run.executions.delete", on=lambda call: _project(call))
+    def knative_delete_execution(self, call: Call) -> Json:
+        self._delete_execution(call, self._one(call, EXECUTION_KIND))
+        return {"status": "Success"}
+
     @method("namespaces.executions.get", permission="run.executions.get", on=lambda call: _project(call))
     def knative_execution(self, call: Call) -> Json:
         return self.execution_v1(self._one(call, EXECUTION_KIND))
@@ -177,22 +224,35 @@ class Knative(Common, Service):
 
     # -- finding
 
+    def _new_name(self, call: Call, collection: str) -> str:
+        """Return the full name of a resource that is about to be created, in the region of the address."""
+        _refuse_dry_run(call)
+        region, short = self._region(call), call.body.get("metadata", {}).get("name", "")
+        if region is None:
+            kind = collection.capitalize()
+            raise errors.invalid(f"{kind} are created at the address of a region: https://REGION-run.googleapis.com.")
+        name = f"projects/{call.project(_project_id(call)).id}/locations/{region}/{collection}/{short}"
+        if not names.NAME.fullmatch(name):
+            raise errors.invalid(f"Violation in metadata.name: {short!r} is not a valid name.")
+        return name
+
     def _region(self, call: Call) -> str | None:
         """Return the region that the host or the name gives."""
         located = re.search(r"/locations/([^/]+)", call.path)
         regional = REGION.fullmatch(call.host)
         return located[1] if located else regional["region"] if regional else None
 
-    def _rows(self, call: Call, kind: str) -> list[Json]:
-        """Return the project's resources, of one region where one is given."""
+    def _rows(self, call: Call, kind: str, short: str = "") -> list[Json]:
+        """Return the project's resources, of one region where one is given, and of one name where one is given."""
         project = call.project(_project_id(call))
         region = self._region(call)
         place = f"projects/{project.id}/locations/{region}/" if region and region != "-" else f"projects/{project.id}/"
-        return [body for _, body in self.store.list(kind, prefix=place)]
+        found = [body for _, body in self.store.list(kind, prefix=place)]
+        return [body for body in found if short in ("", body["name"].rpartition("/")[2])]
 
     def _one(self, call: Call, kind: str) -> Json:
-        short = next(iter(call.params.values())).rpartition("/")[2]
-        found = [body for body in self._rows(call, kind) if body["name"].rpartition("/")[2] == short]
+        short = _short(call)
+        found = self._rows(call, kind, short)
         if not found:
             what = kind.partition(".")[2]
             raise errors.not_found(
@@ -219,16 +279,18 @@ class Knative(Common, Service):
         project = self.sandbox.projects.get(name.project)
         namespace = project.number if project else name.project
         labels = {**body.get("labels", {}), "cloud.googleapis.com/location": name.region}
+        api = SERVING if name.collection == "services" else RUN
+        group = api.partition("/")[0]
         given = {
-            "serving.knative.dev/creator": body.get("creator", ""),
-            "serving.knative.dev/lastModifier": body.get("lastModifier", body.get("creator", "")),
+            f"{group}/creator": body.get("creator", ""),
+            f"{group}/lastModifier": body.get("lastModifier", body.get("creator", "")),
             **annotations,
             **body.get("annotations", {}),
         }
         return {
             "name": body["name"].rpartition("/")[2],
             "namespace": namespace,
-            "selfLink": f"/apis/{SERVING}/namespaces/{namespace}/{name.collection}/{name.id}",
+            "selfLink": f"/apis/{api}/namespaces/{namespace}/{name.collection}/{name.id}",
             "uid": body["uid"],
             "resourceVersion": resource_version(body),
             "generation": int(body["generation"]),
@@ -249,8 +311,9 @@ class Knative(Common, Service):
             extra["run.googleapis.com/invoker-iam-disabled"] = "true"
         if body.get("defaultUriDisabled"):
             extra["run.googleapis.com/default-url-disabled"] = "true"
-        if body.get("client"):
-            extra["run.googleapis.com/client-name"] = body["client"]
+        if body.get("description"):
+            extra["run.googleapis.com/description"] = body["description"]
+        extra |= scaling_annotations(body.get("scaling", {})) | client_annotations(body) | stage_annotation(body)
         status: Json = {
             "observedGeneration": int(body.get("observedGeneration", 0)),
             "conditions": conditions_v1(body),
@@ -327,12 +390,15 @@ class Knative(Common, Service):
                 **({"completionTimestamp": latest["completionTime"]} if "completionTime" in latest else {}),
                 "completionStatus": latest["completionStatus"],
             }
-        spec = {"template": {"metadata": {}, "spec": execution_spec_v1(body["template"], body["template"]["template"])}}
-        return {"apiVersion": RUN, "kind": "Job", "metadata": self._metadata(body), "spec": spec, "status": status}
+        outer, extra = body["template"], client_annotations(body) | stage_annotation(body)
+        inner = task_metadata_v1(outer, outer["template"])
+        spec = {"template": {"metadata": inner, "spec": execution_spec_v1(outer, outer["template"])}}
+        metadata = self._metadata(body, **extra)
+        return {"apiVersion": RUN, "kind": "Job", "metadata": metadata, "spec": spec, "status": status}
 
     def execution_v1(self, body: Json) -> Json:
         """Return an execution."""
-        metadata = self._metadata(body)
+        metadata = self._metadata(body, **task_metadata_v1(body, body["template"])["annotations"])
         metadata["labels"]["run.googleapis.com/job"] = body["job"]
         status: Json = {"conditions": conditions_v1(body), "logUri": body["logUri"]}
         for field in ("startTime", "completionTime"):
@@ -361,6 +427,10 @@ class Knative(Common, Service):
         return {"apiVersion": RUN, "kind": "Task", "metadata": metadata, "spec": spec, "status": status}
 
 
+def _short(call: Call) -> str:
+    return next(iter(call.params.values())).rpartition("/")[2]
+
+
 def _project_id(call: Call) -> str:
     return next(iter(call.params.values())).split("/")[1]
 
@@ -372,6 +442,15 @@ def _project(call: Call) -> str:
 def _refuse_dry_run(call: Call) -> None:
     if call.query.get("dryRun"):
         raise errors.unimplemented("dryRun of Cloud Run's v1 API")
+
+
+def _check_version(call: Call, existing: Json) -> None:
+    given = call.body.get("metadata", {}).get("resourceVersion")
+    if given and given != resource_version(existing):
+        raise errors.aborted(
+            f"Conflict for resource '{Name.parse(existing['name']).id}': version '{given}' was specified but "
+            f"current version is '{resource_version(existing)}'."
+        )
 
 
 def resource_version(body: Json) -> str:
@@ -442,9 +521,9 @@ def template_v1(template: Json) -> Json:
         annotations["run.googleapis.com/startup-cpu-boost"] = "true"
     if not container["resources"].get("cpuIdle"):
         annotations["run.googleapis.com/cpu-throttling"] = "false"
-    annotations["run.googleapis.com/execution-environment"] = ENVIRONMENT.get(template["executionEnvironment"], "gen2")
-    annotations |= template.get("annotations", {})
-    annotations |= cloudsql_annotation(template)
+    if template.get("sessionAffinity"):
+        annotations["run.googleapis.com/sessionAffinity"] = "true"
+    annotations |= workload_annotations(template) | client_annotations(template) | template.get("annotations", {})
     metadata: Json = {"annotations": annotations}
     if template.get("labels"):
         metadata["labels"] = template["labels"]
@@ -459,6 +538,56 @@ def template_v1(template: Json) -> Json:
     if volumes := volumes_v1(template):
         spec["volumes"] = volumes
     return {"metadata": metadata, "spec": spec}
+
+
+def task_metadata_v1(outer: Json, task: Json) -> Json:
+    """Return the metadata of an execution template; in v1 it has what v2 has in the task's template."""
+    notes = workload_annotations(task) | client_annotations(outer) | outer.get("annotations", {})
+    return {"annotations": notes, **({"labels": outer["labels"]} if outer.get("labels") else {})}
+
+
+def client_annotations(body: Json) -> Json:
+    """Return the annotations for the client that wrote a resource last."""
+    fields = {"client-name": "client", "client-version": "clientVersion"}
+    return {f"run.googleapis.com/{name}": body[field] for name, field in fields.items() if body.get(field)}
+
+
+def stage_annotation(body: Json) -> Json:
+    """Return the annotation for the launch stage, which GA does without."""
+    stage = body.get("launchStage", "GA")
+    return {} if stage == "GA" else {"run.googleapis.com/launch-stage": stage}
+
+
+def scaling_annotations(scaling: Json) -> Json:
+    """Return the annotations for a service's own scaling."""
+    fields = {
+        "minScale": "minInstanceCount",
+        "maxScale": "maxInstanceCount",
+        "manualInstanceCount": "manualInstanceCount",
+    }
+    found = {f"run.googleapis.com/{name}": str(scaling[field]) for name, field in fields.items() if field in scaling}
+    if mode := SCALING.get(scaling.get("scalingMode", "")):
+        found["run.googleapis.com/scalingMode"] = mode
+    return found
+
+
+def workload_annotations(template: Json) -> Json:
+    """Return the annotations that revisions and executions have for what v2 has as fields of their template."""
+    found = {
+        "run.googleapis.com/execution-environment": ENVIRONMENT.get(template["executionEnvironment"], "gen2"),
+        **cloudsql_annotation(template),
+    }
+    if template.get("encryptionKey"):
+        found["run.googleapis.com/encryption-key"] = template["encryptionKey"]
+    network = template.get("vpcAccess", {})
+    if network.get("connector"):
+        found["run.googleapis.com/vpc-access-connector"] = network["connector"]
+    if egress := EGRESS.get(network.get("egress", "")):
+        found["run.googleapis.com/vpc-access-egress"] = egress
+    if network.get("networkInterfaces"):
+        interfaces = json.dumps(network["networkInterfaces"], separators=(",", ":"))
+        found["run.googleapis.com/network-interfaces"] = interfaces
+    return found
 
 
 def cloudsql_annotation(template: Json) -> Json:

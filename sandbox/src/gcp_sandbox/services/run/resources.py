@@ -247,6 +247,11 @@ def same_template(before: Json, after: Json) -> bool:
     return old == new and after.get("revision") in (None, before.get("revision"))
 
 
+def of_template(revision: Json, template: Json) -> bool:
+    """Return whether a revision has the settings of a template."""
+    return all(revision.get(key) == template.get(key) for key in REVISION_FIELDS)
+
+
 def check_traffic(traffic: list[Json], revisions: Iterable[str]) -> None:
     """ApiError 400 unless the targets add up to 100 and name revisions that exist (short names)."""
     known = set(revisions)

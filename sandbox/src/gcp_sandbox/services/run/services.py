@@ -72,7 +72,8 @@ class Services(Common, Service):
         self._check(call, name, spec, "UpdateServiceRequest.service")
         modifier = call.caller.email
         body = resources.changed_service(existing, spec, project.number, now=call.now, modifier=modifier)
-        anew = call.query.get("forceNewRevision") or not resources.same_template(existing["template"], spec["template"])
+        made = resources.same_template(existing["template"], spec["template"])
+        anew = call.query.get("forceNewRevision") or not (made or self._has_revision(name, spec["template"]))
         return self._deploy(call, body, new_revision=bool(anew), verb="update")
 
     @method("projects.locations.services.delete", permission="run.services.delete", on="{name}", only=("v2",))
@@ -138,6 +139,11 @@ class Services(Common, Service):
             # (cloud.google.com/run/docs/securing/managing-access).
             call.require("run.services.setIamPolicy", f"//run.googleapis.com/{name}")
         containers.check_access(self.sandbox, call.caller, Name.parse(name), spec["template"])
+
+    def _has_revision(self, service: str, wanted: Json) -> bool:
+        """Return whether the revision that a template names exists, with the template's settings."""
+        revision = self.store.get(REVISION_KIND, f"{service}/revisions/{wanted.get('revision')}")
+        return revision is not None and resources.of_template(revision, wanted)
 
     def _deploy(self, call: Call, body: Json, *, new_revision: bool, verb: str) -> Json:
         """Store the service, with a new revision or without, and start the operation that brings it up."""

@@ -11,7 +11,7 @@ import re
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _appengine, _errors
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import appengine as catalogue
-from ansible_collections.mlplatform.gcp.plugins.module_utils._values import seconds, texts
+from ansible_collections.mlplatform.gcp.plugins.module_utils._values import seconds
 
 # Names that App Engine reserves: the description of Version.id in the API's discovery document.
 _NAME = re.compile(r"(?!ah-|(default|latest)$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -35,7 +35,7 @@ def desired(params):
     automatic, manual, network = params["automatic_scaling"], params["manual_scaling"], params["network"]
     return {
         "deployment": {"container": {"image": params["image"]}},
-        "envVariables": texts(params["env_variables"]),
+        "envVariables": params["env_variables"],
         "betaSettings": _beta_settings(params),
         "resources": {"cpu": params["cpu"], "memoryGb": params["memory_gb"], "diskGb": params["disk_gb"]},
         "automaticScaling": automatic
@@ -64,7 +64,7 @@ def desired(params):
 
 
 def _beta_settings(params):
-    settings, instances = texts(params["beta_settings"]), params["cloudsql_instances"]
+    settings, instances = params["beta_settings"], params["cloudsql_instances"]
     return settings if instances is None else dict(settings or {}, cloud_sql_instances=",".join(instances))
 
 

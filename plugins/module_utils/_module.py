@@ -16,7 +16,14 @@ import os
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials, _http, _redaction, _settings, _shared
+from ansible_collections.mlplatform.gcp.plugins.module_utils import (
+    _credentials,
+    _http,
+    _redaction,
+    _settings,
+    _shared,
+    _values,
+)
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import GcpError, UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import Waiter
 from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Ownership
@@ -164,6 +171,7 @@ def execute(run, task):
     a second time, with the services' own answers, before it changes anything or fails.
     """
     try:
+        task.params = _values.with_texts(task.params)
         try:
             result = run(task)
         except (Stale, GcpError):

@@ -128,7 +128,7 @@ class Ownership:
     """The options ``owner`` and ``adopt`` of one task. Without an owner nothing is checked or marked."""
 
     def __init__(self, owner=None, adopt=False):
-        self.owner = {str(key): str(value) for key, value in (owner or {}).items()}
+        self.owner = dict(owner or {})
         self.adopt = adopt
 
     def relation(self, remote, existing):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import Options
 
@@ -92,7 +91,7 @@ def environment(params):
     both = sorted(set(plain) & set(secret))
     if both:
         raise UserError(f"{', '.join(both)} is both in env and in secret_env.", "Remove it from one of them.")
-    variables = [{"name": name, "value": _values.text(value)} for name, value in plain.items()]
+    variables = [{"name": name, "value": value} for name, value in plain.items()]
     for name, reference in secret.items():
         secret_name, version = split_secret(reference, f"secret_env.{name}")
         variables.append({"name": name, "valueSource": {"secretKeyRef": {"secret": secret_name, "version": version}}})

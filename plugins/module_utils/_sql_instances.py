@@ -27,7 +27,7 @@ def desired(params, version):
             "storageAutoResizeLimit": _text(params["disk_autoresize_limit_gb"]),
             "databaseFlags": None
             if flags is None
-            else [{"name": name, "value": _flag_value(value)} for name, value in sorted(flags.items())],
+            else [{"name": name, "value": value} for name, value in sorted(flags.items())],
             "backupConfiguration": _backup(params["backup"], version),
             "maintenanceWindow": window
             and {"day": window["day"], "hour": window["hour"], "updateTrack": window["update_track"]},
@@ -46,13 +46,6 @@ def desired(params, version):
 def _text(number):
     """Return an integer of 64 bits as the JSON of Google's APIs has it."""
     return None if number is None else str(number)
-
-
-def _flag_value(value):
-    """Return the value of a flag as Cloud SQL expects it: YAML's booleans become ``on`` and ``off``."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value)
 
 
 def _backup(options, version):

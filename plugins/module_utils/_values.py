@@ -6,15 +6,58 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
 
-def text(value):
-    """A string where only strings are allowed: YAML's booleans become ``true`` and ``false``, as in a shell."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
+
+# Options of modules that are maps of strings in the API. A test requires that each option of the type dict is among
+# them or has suboptions.
+MAPS = (
+    "annotations",
+    "beta_settings",
+    "build_args",
+    "env",
+    "env_variables",
+    "flags",
+    "labels",
+    "owner",
+    "owner_labels",
+    "secret_env",
+    "template_secrets",
+)
+# How a map spells booleans, where not as true and false. Cloud SQL takes these for its flags.
+_BOOLEANS = {"flags": ("off", "on")}
 
 
-def texts(values):
-    """A map of strings; None stays None."""
-    return None if values is None else {str(key): text(value) for key, value in values.items()}
+def text(value, booleans=("false", "true")):
+    """Return a value of YAML as the text that its user wrote: ``true``, ``4711``, ``0.00001``, ``2026-11-27``."""
+    if isinstance(value, bool):
+        return booleans[value]
+    if isinstance(value, float):
+        return format(Decimal(repr(float(value))), "f")
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def with_texts(params):
+    """Return the options of a module with text as keys and values of each map of :data:`MAPS`, in lists as well.
+
+    A key without a value is left out. Errors: :class:`UserError` for a value that is no text, such as a list.
+    """
+    return {name: _texts(name, value) for name, value in params.items()}
+
+
+def _texts(option, value):
+    if isinstance(value, list):
+        return [with_texts(item) if isinstance(item, dict) else item for item in value]
+    if option not in MAPS or not isinstance(value, dict):
+        return value
+    given = {text(key): item for key, item in value.items() if item is not None}
+    for key, item in given.items():
+        if isinstance(item, (list, tuple, dict)):
+            found = "a mapping" if isinstance(item, dict) else "a list"
+            raise UserError(f"{option}.{key} is {found}, and its value must be text.", "Write it in quotes.")
+    return {key: text(item, _BOOLEANS.get(option, ("false", "true"))) for key, item in given.items()}
 
 
 def seconds(value):

@@ -114,7 +114,6 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengin
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, WAIT, Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._values import texts
 
 OPTIONS = (
     GCP
@@ -144,7 +143,7 @@ OPTIONS = (
 def desired(params):
     """Return the service that the options describe, in the API's fields."""
     return {
-        "labels": texts(params["labels"]),
+        "labels": params["labels"],
         "split": {"allocations": shares(params["allocations"], params["shard_by"]), "shardBy": params["shard_by"]},
         "networkSettings": {"ingressTrafficAllowed": params["ingress"]},
     }

@@ -60,10 +60,17 @@ def _version_names(project, name, location):
     return match.groupdict()
 
 
+def _secret_facts(remote, body):
+    """Return the regions of the payloads; none with automatic replication."""
+    replicas = ((body.get("replication") or {}).get("userManaged") or {}).get("replicas") or []
+    return {"locations": [replica["location"] for replica in replicas]}
+
+
 KINDS = {
     "secret": Kind(
         SECRET,
         items="secrets",
+        facts=_secret_facts,
         related={"latest_version": lambda remote, body: f"{remote.url}/versions/latest"},
         policy="//secretmanager.googleapis.com/projects/{project}/secrets/{name}",
     ),

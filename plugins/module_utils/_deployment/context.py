@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existin
     Made,
 )
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.names import Names
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.places import multi_region
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,10 @@ class NewResources:
 
     database_version   of a new Cloud SQL instance
     bucket_location    of a new bucket
-    secret_locations   where the payloads of new secrets are kept; empty for automatic replication
     """
 
     database_version: str
     bucket_location: str
-    secret_locations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,14 @@ class Context:
     @property
     def region(self) -> str:
         return self.names.region
+
+    @property
+    def database_region(self) -> str:
+        return self["cloudsql_region"] or self.region
+
+    @property
+    def image_location(self) -> str:
+        return self["mlflow_image_location"] or self.region
 
     @property
     def number(self) -> str:
@@ -91,7 +98,7 @@ class Context:
 
     @cached_property
     def labels(self) -> dict[str, str]:
-        return {str(key): str(value) for key, value in self["mlflow_labels"].items()} | self.owner
+        return self["mlflow_labels"] | self.owner
 
     # Ownership
 
@@ -140,9 +147,18 @@ class Context:
         return "mysql" if self.mysql else "postgresql"
 
     @property
-    def secret_locations(self) -> list[str]:
-        """Secrets are created together with the database."""
-        given = self["secrets_replication_locations"]
-        if given:
+    def backup_location(self) -> str:
+        """Where a new instance keeps its backups; "" leaves it to Google, which takes the nearest multi-region."""
+        given = self["cloudsql_backup_location"]
+        return given or ("" if self.found_instance or multi_region(self.database_region) else self.database_region)
+
+    def secret_locations(self, secret_ids: Iterable[str]) -> list[str]:
+        """Return where the payloads of new secrets are kept: where those of the existing ones are, or in the region.
+
+        Empty stands for automatic replication, which keeps them in any country, and for secrets of several kinds.
+        """
+        if given := self["secrets_replication_locations"]:
             return list(given)
-        return [] if self.found_instance else list(self.new.secret_locations)
+        found = [self.existing.resource("secret", secret_id) for secret_id in secret_ids]
+        places = [list(secret.get("locations") or ()) for secret in found if secret]
+        return places[0] if len({*map(tuple, places)}) == 1 else [] if places else [self.region]

@@ -53,6 +53,7 @@ class Database:
 
     engine: str
     version: str
+    region: str
     instance: str
     connection: str
     name: str
@@ -67,6 +68,7 @@ class Database:
     flags: dict[str, Any]
     backup_enabled: bool
     backup_start_time: str
+    backup_location: str
     backup_retained: int
     point_in_time_recovery: bool
     maintenance_window: dict[str, Any]
@@ -218,6 +220,7 @@ def database(context: Context, more_clients: list[str] | None = None) -> Databas
     return Database(
         engine=context.engine,
         version=context.database_version,
+        region=context.database_region,
         instance=names.instance,
         connection=names.connection,
         name=names.database,
@@ -232,6 +235,7 @@ def database(context: Context, more_clients: list[str] | None = None) -> Databas
         flags=triggers | dict(context["cloudsql_flags"]),
         backup_enabled=context["cloudsql_backup_enabled"],
         backup_start_time=context["cloudsql_backup_start_time"],
+        backup_location=context.backup_location,
         backup_retained=context["cloudsql_backup_retained"],
         point_in_time_recovery=recovery,
         maintenance_window=_or(context["cloudsql_maintenance_window"], window),
@@ -280,14 +284,15 @@ def secrets(context: Context, artifact_uri: str) -> Secrets:
         {"name": names.login_password_secret, "generate": {"length": _LOGIN_PASSWORD_LENGTH}, "bindings": by_server},
         {"name": names.login_key_secret, "generate": {"length": _KEY_LENGTH}, "bindings": by_server},
     ]
+    entries = of_database + (of_login if context.login else [])
     return Secrets(
-        entries=of_database + (of_login if context.login else []),
+        entries=entries,
         readers=by_server,
         referenced=[
             f"//secretmanager.googleapis.com/{names.secret(secret_id)}"
             for secret_id in references.read_secrets(context)
         ],
-        locations=context.secret_locations,
+        locations=context.secret_locations(entry["name"] for entry in entries),
         adopt=context.adopts("secrets"),
         managed=not context.uses("secrets"),
     )
@@ -300,7 +305,7 @@ def image(context: Context, content_tag: str, default_context: str) -> Image:
     :param default_context: folder of the build context that comes with the collection.
     """
     names = context.names
-    location = context["mlflow_image_location"] or context.region
+    location = context.image_location
     tag = context["mlflow_image_tag"] or f"{context['mlflow_version']}-{content_tag}"
     registry = f"{location}-docker.pkg.dev/{names.project}/{names.repository}"
     title = f"{context['mlflow_name']} ({context['mlflow_env']})"

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+#: Location of a resource that may be in any.
+ANYWHERE = "*"
 #: Relations of a resource in ``mlflow_ownership``.
 MANAGED, ADOPTED, USED = "managed", "adopted", "used"
 

@@ -109,7 +109,8 @@ def derive(values: Mapping[str, Any]) -> Names:
         "login_key_secret": f"{deployment}-session-key",
     }
     found = {field: values.get(variable) or defaults[field] for variable, field in _VARIABLES.items()}
-    connection = f"{project}:{region}:{found['instance']}"
+    database_region = values["cloudsql_region"] or region
+    connection = f"{project}:{database_region}:{found['instance']}"
     return Names(deployment=deployment, project=project, region=region, connection=connection, **found)
 
 

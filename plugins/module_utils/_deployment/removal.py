@@ -18,6 +18,7 @@ from typing import Any
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import references
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import requirements as _requirements
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import ANYWHERE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import Target
 
@@ -73,7 +74,7 @@ def requirements(context: Context, target: Target) -> _requirements.Requirements
 
 def resources(context: Context, target: Target) -> list[dict[str, Any]]:
     """Return all resources that a deployment can have, whatever it was deployed with, data last."""
-    names, region, anywhere = context.names, context.region, _requirements.ANYWHERE
+    names, region = context.names, context.region
 
     def item(kind: str, name: str, location: str = region) -> dict[str, Any]:
         return {"type": kind, "name": name, "location": location, "adopt": True}
@@ -81,10 +82,10 @@ def resources(context: Context, target: Target) -> list[dict[str, Any]]:
     return [
         *(dict(resource, adopt=True) for resource in target.resources(context)),
         item("cloud_run_job", names.migration_job),
-        item("sql_instance", names.instance),
-        item("storage_bucket", names.bucket, anywhere),
-        item("storage_bucket", names.build_bucket, anywhere),
-        item("artifact_repository", names.repository),
+        item("sql_instance", names.instance, context.database_region),
+        item("storage_bucket", names.bucket, ANYWHERE),
+        item("storage_bucket", names.build_bucket, ANYWHERE),
+        item("artifact_repository", names.repository, context.image_location),
         *(item("secret", name) for name in _secret_names(context)),
         *(item("service_account", name) for name in (names.server_account, names.client_account, names.build_account)),
     ]

@@ -14,10 +14,9 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import references
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.data import Image
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import MANAGED
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import ANYWHERE, MANAGED
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import Target
 
-ANYWHERE = "*"
 _CORE_SERVICES = (
     "serviceusage.googleapis.com",
     "cloudresourcemanager.googleapis.com",
@@ -81,7 +80,7 @@ def resources(context: Context, target: Target, retired: Iterable[Target], image
     found = [
         item("project", names.project, "", "policy"),
         item("storage_bucket", names.bucket, "bucket", "policy", location=_wanted_location(context)),
-        item("sql_instance", names.instance, "database"),
+        item("sql_instance", names.instance, "database", location=context.database_region),
         item("sql_database", f"{names.instance}/{names.database}", "database"),
         item("sql_user", f"{names.instance}/{names.user}", "database", host="%" if context.mysql else ""),
         item("cloud_run_job", names.migration_job, "", "latest_execution"),

@@ -20,6 +20,7 @@ from typing import Any
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import variables as described
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem, shown
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import Variable
+from ansible_collections.mlplatform.gcp.plugins.module_utils._values import text as text_of
 
 _TRUE = frozenset(("yes", "true", "on", "y", "t", "1"))
 _FALSE = frozenset(("no", "false", "off", "n", "f", "0"))
@@ -27,6 +28,8 @@ _INTEGER = re.compile(r"[+-]?[0-9]+(\.0*)?")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _ASSIGNMENT = re.compile(r"([^\s:=]+)\s*=(.*)", re.DOTALL)
 _PAIR = re.compile(r"([^\s:=]+)\s*:(?:\s+(.*))?", re.DOTALL)
+# What Cloud SQL calls YAML's booleans.
+_FLAG = ("off", "on")
 # No setting of Google's is larger. Python refuses to print integers of thousands of digits.
 _LARGEST = 2**53
 # A document with anchors can expand to more nodes than fit in memory.
@@ -173,7 +176,7 @@ def _plain(value: Any) -> Any:
 
     def key(name: Any) -> str:
         if isinstance(name, (str, bool, int, float)):
-            return _text(walk(name, 0))
+            return text_of(walk(name, 0))
         raise Misfit(f" has a key that is not text: {shown(name)}.", "Write each key as text.")
 
     return walk(value, 0)
@@ -193,16 +196,10 @@ def _misfit(variable: Variable, value: Any) -> Misfit:
     return Misfit(f" {at} is not {expected}.", next)
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
-
-
 def _as_str(variable: Variable, value: Any) -> str:
     if isinstance(value, (list, dict)) or value is None or (isinstance(value, int) and abs(value) > _LARGEST):
         raise _misfit(variable, value)
-    return value if variable.no_log and isinstance(value, str) else _text(value).strip()
+    return value if variable.no_log and isinstance(value, str) else text_of(value).strip()
 
 
 def _as_int(variable: Variable, value: Any) -> int | None:
@@ -297,6 +294,8 @@ def _as_dict(variable: Variable, value: Any) -> dict[str, Any]:
     if variable.elements is None:
         return value
     entry = replace(variable, name="", type=variable.elements, elements=None)
+    if variable.rule == "flags":
+        value = {key: _FLAG[item] if isinstance(item, bool) else item for key, item in value.items()}
     return {key: _inside(entry, item, f".{key}") for key, item in value.items()}
 
 

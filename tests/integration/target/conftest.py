@@ -36,6 +36,7 @@ ORDER = [
     "test_access",
     "test_destroy",
     "test_variants",
+    "test_apart",
     "test_adoption",
     "test_bad_input",
     "test_failures",

@@ -34,7 +34,7 @@ ROLE = RoleSpec(
         Variable(
             "cloudsql_region",
             "str",
-            ("Region of the instance. It cannot be changed later.",),
+            ("Region of the instance, which can differ from that of the server. It cannot be changed later.",),
             default="{{ gcp_region }}",
             rule="region",
         ),
@@ -119,6 +119,18 @@ ROLE = RoleSpec(
             ("Start of the daily backups in UTC, V(HH:MM). Empty leaves that to Google.",),
             default="02:00",
             rule="time_of_day",
+        ),
+        Variable(
+            "cloudsql_backup_location",
+            "str",
+            (
+                "Region or multi-region of the backups. Empty leaves that to Google, which takes the nearest"
+                " multi-region.",
+                "In a deployment the default for a new instance outside of Asia, Europe and the United States is its"
+                " own region, because the nearest multi-region is on another continent or in another country.",
+            ),
+            default="",
+            rule="backup_location",
         ),
         Variable(
             "cloudsql_backup_retained",

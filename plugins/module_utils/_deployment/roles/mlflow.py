@@ -349,8 +349,9 @@ _ARTIFACTS = (
         "str",
         (
             "A region, a dual-region or a multi-region. It cannot be changed later.",
-            "Empty is where the bucket is. A new one is in C(gcp_region) for O(mlflow_target=cloudrun), and in the"
-            " multi-region around it (V(EU), V(US) or V(ASIA)) for O(mlflow_target=appengine).",
+            "Empty is where the bucket is. A new one is in C(gcp_region) for O(mlflow_target=cloudrun). For"
+            " O(mlflow_target=appengine) it is in the multi-region around it, V(EU), V(US) or V(ASIA), or in"
+            " C(gcp_region) where there is none.",
         ),
         default="",
         rule="bucket_location",

@@ -83,7 +83,7 @@ ROLE = RoleSpec(
             "list",
             (
                 "Regions of the payloads. Empty leaves that to Google.",
-                "In a deployment the default is the region for a new one on C(appengine), and empty for others.",
+                "In a deployment the default for new secrets is where its existing secrets are, or else C(gcp_region).",
             ),
             elements="str",
             rule="region",

@@ -40,6 +40,7 @@ REGIONS = tuple(f"{area}{number}" for area, numbers in _AREAS.items() for number
 
 # https://cloud.google.com/storage/docs/locations
 MULTI_REGIONS = ("ASIA", "EU", "US")
+_AROUND = {"asia-": "ASIA", "europe-": "EU", "us-": "US"}
 DUAL_REGIONS = ("ASIA1", "EUR4", "EUR5", "EUR7", "EUR8", "NAM4")
 
 # https://cloud.google.com/appengine/docs/flexible/regions. Two have a name of their own, older than the regions'.
@@ -71,6 +72,11 @@ APP_ENGINE = (
 )
 
 
+def multi_region(region: str) -> str:
+    """Return the multi-region around a region; "" for a region with none, such as those of Australia and Canada."""
+    return next((name for area, name in _AROUND.items() if region.startswith(area)), "")
+
+
 def region(value: Any) -> Fault | None:
     """Regions have lower-case names, and no zone."""
     if value in REGIONS:
@@ -100,6 +106,16 @@ def bucket_location(value: Any) -> Fault | None:
     )
 
 
+def backup_location(value: Any) -> Fault | None:
+    """A region or a multi-region: https://cloud.google.com/sql/docs/postgres/backup-recovery/backups."""
+    known = (*REGIONS, *map(str.lower, MULTI_REGIONS))
+    if value in known:
+        return None
+    like = nearest(value, known)
+    hint = f"Did you mean {like}? " if like else ""
+    return "which is not a location of backups", f"{hint}Set it to a region such as europe-west1, or to asia, eu or us."
+
+
 def appengine_location(value: Any) -> Fault | None:
     """App Engine is in fewer regions than others, and has its own names for two."""
     if value in APP_ENGINE or value in APP_ENGINE_OLD:
@@ -116,4 +132,5 @@ RULES: Mapping[str, Rule] = {
     "region": region,
     "bucket_location": bucket_location,
     "appengine_location": appengine_location,
+    "backup_location": backup_location,
 }

@@ -13,11 +13,13 @@ from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import server as _server
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context, NewResources
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import ANYWHERE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.permissions import APP_ENGINE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import appengine_mlflow
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import appengine as rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.cloudrun import mebibytes
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.places import multi_region
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.sizing import Sizing
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import (
     Removal,
@@ -223,8 +225,10 @@ def resources(context: Context) -> list[dict[str, Any]]:
     The owner of a service is the deployment with the versions that get its requests; other traffic is not moved
     without ``mlflow_adopt``.
     """
+    # A deployment on another target only looks for versions of its own to retire.
+    place = location(context) if context["mlflow_target"] == TARGET.name else ANYWHERE
     return [
-        {"type": "app_engine_application", "name": context.project, "location": location(context)},
+        {"type": "app_engine_application", "name": context.project, "location": place},
         {"type": "app_engine_service", "name": service_name(context), "read": ["iap_policy"] if context.iap else []},
     ]
 
@@ -289,8 +293,7 @@ def problems(context: Context, sizing: Sizing) -> list[Problem]:
 
 
 def _new(region: str) -> NewResources:
-    continent = "EU" if region.startswith("europe-") else "ASIA" if region.startswith("asia-") else "US"
-    return NewResources("MYSQL_8_0", continent, (region,))
+    return NewResources("MYSQL_8_0", multi_region(region) or region)
 
 
 TARGET = Target(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib
 
 import pytest
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _ownership
 from ansible_collections.mlplatform.gcp.plugins.modules import (
     app_engine_service,
     app_engine_version,
@@ -388,10 +387,6 @@ def test_access_through_iap_to_an_adopted_service_is_only_added(cloud):
     result = cloud.run(iap_access, True, owner=OURS, adopt=True, **options)
     assert result["relation"] == "adopted" and result["enabled"] is True
     assert next(iter(result["diff"]["after"].values())) == ["user:me@x.org", "user:other@x.org"]
-
-
-def test_an_owner_is_text():
-    assert _ownership.Ownership({"mlflow-env": 1}).owner == {"mlflow-env": "1"}
 
 
 def test_protection_is_lifted_from_a_managed_instance_only(cloud):

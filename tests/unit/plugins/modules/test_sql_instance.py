@@ -128,11 +128,6 @@ def test_flags_that_are_not_named_go(cloud):
     assert cloud.run(sql_instance, **dict(OPTIONS, flags={}))["changed"]
 
 
-@pytest.mark.parametrize(("value", "sent"), [(True, "on"), (False, "off"), (5, "5"), ("x", "x")])
-def test_flags_are_spelled_as_cloud_sql_does(value, sent):
-    assert _sql_instances._flag_value(value) == sent
-
-
 def test_point_in_time_recovery_of_mysql_is_the_binary_log():
     options = {
         "enabled": True, "pitr": True, "start_time": None, "retained": 7, "transaction_log_days": 3, "location": "eu",

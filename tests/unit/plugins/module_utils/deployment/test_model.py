@@ -67,19 +67,77 @@ def test_a_new_database_is_what_the_target_prefers():
 
 @pytest.mark.parametrize("target", ["cloudrun", "appengine"])
 def test_an_existing_database_and_bucket_keep_version_and_place(target):
-    found = d.deployed(found=d.report(INSTANCE, BUCKET), mlflow_target=target)
+    found = d.deployed(found=d.report(INSTANCE, BUCKET), mlflow_target=target, gcp_region="australia-southeast1")
     assert (found.database.version, found.database.engine) == ("POSTGRES_14", "postgresql")
     assert found.bucket.location == "us"
-    assert found.secrets.locations == []
+    assert found.database.backup_location == ""
+
+
+AROUND = [
+    ("europe-west1", "EU", ""),
+    ("us-central1", "US", ""),
+    ("asia-east1", "ASIA", ""),
+    ("southamerica-east1", "southamerica-east1", "southamerica-east1"),
+    ("northamerica-northeast1", "northamerica-northeast1", "northamerica-northeast1"),
+    ("australia-southeast1", "australia-southeast1", "australia-southeast1"),
+]
+
+
+@pytest.mark.parametrize("target", ["cloudrun", "appengine"])
+@pytest.mark.parametrize(("region", "around", "backups"), AROUND)
+def test_no_default_is_outside_of_the_continent(target, region, around, backups):
+    found = d.deployed(mlflow_target=target, gcp_region=region)
+    assert found.bucket.location == (around if target == "appengine" else region)
+    assert found.database.backup_location == backups
+    assert found.secrets.locations == [region]
 
 
 @pytest.mark.parametrize(
-    ("region", "place"),
-    [("europe-west1", "EU"), ("us-central1", "US"), ("asia-east1", "ASIA"), ("southamerica-east1", "US")],
+    ("existing", "locations"),
+    [
+        ({"demo-dev-db-password": []}, []),
+        ({"demo-dev-db-password": ["us-east1"], "demo-dev-db-username": ["us-east1"]}, ["us-east1"]),
+        ({"demo-dev-db-password": ["us-east1"], "demo-dev-db-username": []}, []),
+        ({"other-dev-db-password": ["us-east1"]}, ["europe-west1"]),
+    ],
 )
-def test_app_engine_prefers_a_continent_for_a_new_bucket(region, place):
-    found = d.deployed(mlflow_target="appengine", gcp_region=region)
-    assert (found.bucket.location, found.secrets.locations) == (place, [region])
+def test_new_secrets_are_where_the_existing_ones_are(existing, locations):
+    found = [d.resource("secret", name, locations=places) for name, places in existing.items()]
+    assert d.deployed(found=d.report(INSTANCE, *found)).secrets.locations == locations
+    given = d.deployed(found=d.report(*found), secrets_replication_locations=["asia-east1"])
+    assert given.secrets.locations == ["asia-east1"]
+
+
+def test_each_location_is_apart_from_the_others():
+    places = {
+        "cloudsql_region": "us-east1",
+        "cloudsql_backup_location": "us",
+        "mlflow_image_location": "europe-west4",
+        "mlflow_bucket_location": "EU",
+        "secrets_replication_locations": ["europe-north1"],
+    }
+    found = d.deployed(**places)
+    assert found.region == "europe-west1"
+    assert (found.database.region, found.database.backup_location) == ("us-east1", "us")
+    assert found.database.connection == "mlflow-sandbox:us-east1:demo-dev"
+    assert found.image.reference.startswith("europe-west4-docker.pkg.dev/")
+    assert (found.bucket.location, found.secrets.locations) == ("EU", ["europe-north1"])
+    for action in ("deploy", "destroy"):
+        asked = d.computed(action=action, **places).deployment.requirements.resources
+        where = {item["type"]: item.get("location") for item in asked}
+        assert (where["sql_instance"], where["artifact_repository"]) == ("us-east1", "europe-west4")
+        assert where["cloud_run_service"] == where["cloud_run_job"] == "europe-west1"
+
+
+def test_an_application_in_another_location_does_not_concern_another_target():
+    found = {target: d.deployed(mlflow_target=target).requirements.resources for target in ("cloudrun", "appengine")}
+    where = {
+        target: item["location"]
+        for target, asked in found.items()
+        for item in asked
+        if item["type"] == "app_engine_application"
+    }
+    assert where == {"cloudrun": "*", "appengine": "europe-west1"}
 
 
 def test_another_version_than_that_of_the_instance_is_a_problem():

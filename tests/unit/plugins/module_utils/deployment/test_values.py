@@ -64,12 +64,19 @@ def test_lists(given, expected):
         ("empty:", {"empty": ""}),
         ("", {}),
         ({1: 2, "unset": None}, {"1": "2"}),
+        ({"small": 0.00001, "large": 1e16, "half": 0.5}, {"small": "0.00001", "large": "1" + "0" * 16, "half": "0.5"}),
         ({"a": b"bytes", "day": datetime.date(2026, 11, 27)}, {"a": "bytes", "day": "2026-11-27"}),
     ],
 )
 def test_mappings(given, expected):
     found, problems, _deprecated = read(mlflow_server_env=given)
     assert (found["mlflow_server_env"], problems) == (expected, [])
+
+
+@pytest.mark.parametrize("given", [{"a": True, "b": False, "c": 1}, "{a: on, b: off, c: 1}", "a=on\nb=off\nc=1"])
+def test_flags_of_the_database_are_on_and_off(given):
+    found, problems, _deprecated = read(cloudsql_flags=given)
+    assert (found["cloudsql_flags"], problems) == ({"a": "on", "b": "off", "c": "1"}, [])
 
 
 @pytest.mark.parametrize(

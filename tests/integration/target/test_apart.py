@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Test a deployment on each target with each resource in a location of its own, and with values that YAML reads as
+numbers and booleans.
+"""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY
+
+pytestmark = pytest.mark.usefixtures("instant")
+
+PLACES = {
+    "cloudsql_region": "europe-north1",
+    "cloudsql_backup_location": "europe-west4",
+    "mlflow_image_location": "europe-west4",
+    "mlflow_bucket_location": "EUR4",
+    "secrets_replication_locations": ["europe-west3", "europe-west4"],
+    "mlflow_labels": {"cost-center": 4711, "audited": True},
+    "mlflow_server_env": {"RATIO": 0.00001, "STRICT": True},
+}
+
+
+@pytest.fixture(scope="module")
+def project(new_project):
+    return new_project()
+
+
+@pytest.fixture(scope="module")
+def hosts(project, small):
+    common = small | project.variables | PLACES | {"mlflow_access_members": ["user:alice@example.com"]}
+    engine = {"mlflow_target": "appengine", "appengine_mlflow_location": "europe-west3"}
+    return {"apart": common, "engine": common | engine | {"cloudsql_flags": {"general_log": True}}}
+
+
+@pytest.fixture(scope="module")
+def deployed(project, hosts, box, controller):
+    box.latency("instant")
+    controller.run(DEPLOY, hosts=hosts).check()
+    controller.collect(project)
+    return project.resources()
+
+
+@pytest.mark.parametrize("name", ["apart", "engine"])
+def test_each_resource_is_where_its_variable_says(deployed, project, name):
+    instance = deployed[f"instance/{name}-dev"]
+    assert instance["region"] == "europe-north1"
+    assert instance["settings"]["backupConfiguration"]["location"] == "europe-west4"
+    assert deployed[f"bucket/{project.project}-{name}-dev-artifacts"]["location"] == "EUR4"
+    replicas = deployed[f"secret/{name}-dev-db-password"]["replication"]["userManaged"]["replicas"]
+    assert [item["location"] for item in replicas] == ["europe-west3", "europe-west4"]
+    repository = f"{_cloud.REGISTRY}/{project.home}/locations/europe-west4/repositories/{name}-dev"
+    assert project.list(f"{repository}/dockerImages", "dockerImages")
+    assert deployed[f"job/{name}-dev-migrate"]["name"].split("/")[3] == "europe-west1"
+
+
+def test_values_of_labels_environment_and_flags_are_text(deployed):
+    service = deployed["service/apart-dev"]
+    assert (service["labels"]["cost-center"], service["labels"]["audited"]) == ("4711", "true")
+    environment = {item["name"]: item.get("value") for item in service["template"]["containers"][0]["env"]}
+    assert (environment["RATIO"], environment["STRICT"]) == ("0.00001", "true")
+    flags = {item["name"]: item["value"] for item in deployed["instance/engine-dev"]["settings"]["databaseFlags"]}
+    assert flags["general_log"] == "on"
+
+
+def test_a_second_run_changes_nothing(deployed, hosts, controller):
+    assert controller.run(DEPLOY, hosts=hosts).check().changed == 0
+
+
+def test_a_removal_finds_everything(deployed, project, hosts, controller):
+    for name in hosts:
+        options = ("-e", "mlflow_destroy_data=true", "-e", f"mlflow_destroy_confirm={name}")
+        controller.run(DESTROY, *options, hosts={name: hosts[name]}).check()
+        assert project.owned(name) == {}

@@ -83,7 +83,12 @@ def option(variable: Variable, *, text: bool) -> dict[str, Any]:
 
 
 def specs(role: RoleSpec) -> str:
-    """Return the argument specs of a role. The first entry point lists the variables: `main` if there is one."""
+    """Return the argument specs of a role. The first entry point lists the variables: `main` if there is one.
+
+    A role without entry points has none: Ansible would read them again for each role that depends on it.
+    """
+    if not (role.main or role.entry_points):
+        return ""
     main = [EntryPoint("main", role.short_description, role.description)] if role.main else []
     found = {}
     for entry in (*main, *role.entry_points):
@@ -101,10 +106,11 @@ def defaults(role: RoleSpec) -> str:
 
 
 def files(names: Iterable[str]) -> dict[pathlib.Path, str]:
+    """Return the contents of the files; empty for one that should not exist."""
     found = {}
     for name in names:
-        folder = ROOT / "roles" / name
-        found[folder / "meta/argument_specs.yml"] = specs(ROLES[name])
+        folder, role = ROOT / "roles" / name, ROLES[name]
+        found[folder / "meta/argument_specs.yml"] = specs(role)
         found[folder / "defaults/main.yml"] = defaults(ROLES[name])
     return found
 
@@ -122,13 +128,15 @@ def main() -> int:
     arguments = parser.parse_args()
     wrong = undescribed()
     for path, text in files(arguments.roles).items():
-        if path.exists() and path.read_text() == text:
+        if (path.read_text() if path.exists() else "") == text:
             continue
         if arguments.check:
             wrong.append(f"{path.relative_to(ROOT)} is out of date: run python scripts/role_specs.py")
-        else:
+        elif text:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
+        else:
+            path.unlink()
     print("\n".join(wrong), end="\n" if wrong else "")
     return 1 if wrong else 0
 

@@ -116,11 +116,11 @@ class Task:
         self.client.snapshot.consult = False
         return Waiter(self.client.clock, self.params.get("wait_timeout") or _DEFAULT_WAIT, self.progress)
 
-    def each(self, option, run):
+    def each(self, option, run, key="name"):
         """Run a module's function for each entry of a list option. The other options of the task hold for all entries.
 
         Return a :class:`Result` of all of them. Its ``results`` are what a task for each entry would have returned,
-        without the changes, and with the ``name`` of the entry.
+        without the changes, and with the option ``key`` of the entry, which names it.
         """
         total = Result(extra={"results": []})
         for entry in self.params[option]:
@@ -131,7 +131,7 @@ class Task:
             one = run(task)
             total.add(Result(one.changed, one.diff, changes=one.changes))
             details = {key: value for key, value in one.as_dict().items() if key not in ("changes", "diff")}
-            total.extra["results"].append(details | {"name": entry["name"]})
+            total.extra["results"].append(details | {key: entry[key]})
         return total
 
     def remote(self, resource, **names):

@@ -34,7 +34,9 @@ class User:
     def __init__(self, task):
         params = task.params
         self.task = task
-        name, host = params["name"], params["host"]
+        # Empty text counts as not given.
+        name, host = params["name"], params["host"] or None
+        self.host = host
         resource = sql.user(host)
         if params["type"] != "BUILT_IN" and self._is_mysql():
             # It is created by its address, and its name is the part before the "@":
@@ -78,7 +80,7 @@ class User:
         return existing and dict(existing, type=existing.get("type") or "BUILT_IN")
 
     def _desired(self, password=None):
-        return {"type": self.task.params["type"], "host": self.task.params["host"], "password": password}
+        return {"type": self.task.params["type"], "host": self.host, "password": password}
 
     def _create(self, version):
         task, remote = self.task, self.remote

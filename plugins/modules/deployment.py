@@ -50,11 +50,11 @@ options:
         description: Default host name of the App Engine application.
         type: str
       users:
-        description: Results of M(mlplatform.gcp.sql_user), each with its C(item).
+        description: The C(results) of M(mlplatform.gcp.sql_user).
         type: list
         elements: dict
       secrets:
-        description: Results of M(mlplatform.gcp.secret), each with its C(item).
+        description: The C(results) of M(mlplatform.gcp.secret).
         type: list
         elements: dict
   image_context:

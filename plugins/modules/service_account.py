@@ -18,7 +18,32 @@ options:
   account_id:
     description: The part of the address before the C(@), 6 to 30 lower-case letters, digits and dashes.
     type: str
-    required: true
+  accounts:
+    description: Several accounts in one task. The options that an entry lacks hold for all of them.
+    type: list
+    elements: dict
+    version_added: 0.3.0
+    suboptions:
+      account_id:
+        description: As O(account_id).
+        type: str
+        required: true
+      display_name:
+        description: As O(display_name).
+        type: str
+      description:
+        description: As O(description).
+        type: str
+      disabled:
+        description: As O(disabled).
+        type: bool
+      impersonators:
+        description: As O(impersonators).
+        type: list
+        elements: str
+      adopt:
+        description: As O(adopt).
+        type: bool
   display_name:
     description: A name for people.
     type: str
@@ -28,6 +53,13 @@ options:
   disabled:
     description: Whether the account is disabled.
     type: bool
+  impersonators:
+    description:
+      - Principals that can act as the account, which is C(roles/iam.serviceAccountTokenCreator) on it.
+      - With O(bindings_authoritative=true) they are the only ones. Without this option that role is not managed.
+    type: list
+    elements: str
+    version_added: 0.3.0
 extends_documentation_fragment:
   - mlplatform.gcp.bindings
   - mlplatform.gcp.owner
@@ -50,6 +82,15 @@ EXAMPLES = r"""
     account_id: mlflow-server
     display_name: MLflow server
   register: server
+
+- name: A group acts as one of two accounts
+  mlplatform.gcp.service_account:
+    project: my-project
+    accounts:
+      - account_id: mlflow-server
+      - account_id: mlflow-client
+        impersonators: ["group:ml-team@example.com"]
+    bindings_authoritative: true
 """
 
 RETURN = r"""
@@ -63,20 +104,26 @@ changes:
   elements: dict
 resource:
   description: The service account as Google describes it.
-  returned: when O(state=present)
+  returned: when O(account_id) is given and O(state=present)
   type: dict
   sample:
     email: mlflow-server@my-project.iam.gserviceaccount.com
 email:
   description: The account's address.
-  returned: success
+  returned: when O(account_id) is given
   type: str
   sample: mlflow-server@my-project.iam.gserviceaccount.com
 member:
   description: The account as IAM policies name it.
-  returned: success
+  returned: when O(account_id) is given
   type: str
   sample: serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com
+results:
+  description:
+    - For each of O(accounts), its C(account_id), and the C(email), C(member) and C(resource) of a task for it.
+  returned: when O(accounts) is given
+  type: list
+  elements: dict
 """
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _bindings, _verbs
@@ -85,6 +132,16 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, OWNER, POLICY, STATE, USE, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
+# The options of one account.
+_ACCOUNT = {
+    "account_id": {"type": "str"},
+    "display_name": {"type": "str"},
+    "description": {"type": "str"},
+    "disabled": {"type": "bool"},
+    "impersonators": {"type": "list", "elements": "str"},
+}
+_ENTRY = _ACCOUNT | {"account_id": {"type": "str", "required": True}, "adopt": {"type": "bool"}}
+
 OPTIONS = (
     GCP
     + OWNER
@@ -92,14 +149,12 @@ OPTIONS = (
     + STATE
     + USE
     + Options(
-        {
-            "account_id": {"type": "str", "required": True},
-            "display_name": {"type": "str"},
-            "description": {"type": "str"},
-            "disabled": {"type": "bool"},
-        }
+        _ACCOUNT | {"accounts": {"type": "list", "elements": "dict", "options": _ENTRY}},
+        mutually_exclusive=(("account_id", "accounts"),),
+        required_one_of=(("account_id", "accounts"),),
     )
 )
+_IMPERSONATE = "roles/iam.serviceAccountTokenCreator"
 
 
 def switch(task, remote, account):
@@ -115,7 +170,15 @@ def switch(task, remote, account):
 
 
 def run(task):
+    return ensure(task) if task.params["accounts"] is None else task.each("accounts", ensure, key="account_id")
+
+
+def ensure(task):
+    """Make one account what the options say."""
     params = task.params
+    if params["impersonators"] is not None:
+        granted = [{"role": _IMPERSONATE, "members": params["impersonators"]}]
+        task.params = params | {"bindings": (params["bindings"] or []) + granted}
     email = address(params["account_id"], task.project)
     remote = task.remote(ACCOUNT, email=email)
     desired = {"displayName": params["display_name"], "description": params["description"]}

@@ -22,7 +22,22 @@ options:
   name:
     description: Name of the database.
     type: str
-    required: true
+  databases:
+    description: Several databases in one task. The options that an entry lacks hold for all of them.
+    type: list
+    elements: dict
+    version_added: 0.3.0
+    suboptions:
+      name:
+        description: As O(name).
+        type: str
+        required: true
+      charset:
+        description: As O(charset).
+        type: str
+      collation:
+        description: As O(collation).
+        type: str
   charset:
     description: Character set, such as V(UTF8) or V(utf8mb4). Cannot be changed.
     type: str
@@ -69,20 +84,29 @@ changes:
   elements: dict
 resource:
   description: The database as Google describes it.
-  returned: when O(state=present)
+  returned: when O(name) is given and O(state=present)
   type: dict
   sample:
     name: mlflow
     charset: UTF8
 operation:
   description: Name of the operation in progress.
-  returned: when O(wait=false) and an operation was started
+  returned: when O(name) is given, O(wait=false), and an operation was started
   type: str
+results:
+  description: For each of O(databases), its C(name), and the C(resource) and C(operation) of a task for it.
+  returned: when O(databases) is given
+  type: list
+  elements: dict
 """
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql import DATABASE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, OWNER, STATE, WAIT, Options
+
+# The options of one database.
+_DATABASE = {"name": {"type": "str"}, "charset": {"type": "str"}, "collation": {"type": "str"}}
+_ENTRY = _DATABASE | {"name": {"type": "str", "required": True}}
 
 OPTIONS = (
     GCP
@@ -90,19 +114,25 @@ OPTIONS = (
     + STATE
     + WAIT
     + Options(
-        {
+        _DATABASE
+        | {
             "instance": {"type": "str", "required": True},
-            "name": {"type": "str", "required": True},
-            "charset": {"type": "str"},
-            "collation": {"type": "str"},
-        }
+            "databases": {"type": "list", "elements": "dict", "options": _ENTRY},
+        },
+        mutually_exclusive=(("name", "databases"),),
+        required_one_of=(("name", "databases"),),
     )
 )
 
 
 def run(task):
+    return ensure(task) if task.params["databases"] is None else task.each("databases", ensure)
+
+
+def ensure(task):
+    """Make one database what the options say."""
     params = task.params
-    desired = {"charset": params["charset"], "collation": params["collation"]}
+    desired = {"charset": params["charset"] or None, "collation": params["collation"] or None}
     return task.ensure(DATABASE, desired, instance=params["instance"], name=params["name"])
 
 

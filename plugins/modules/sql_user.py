@@ -28,7 +28,26 @@ options:
         account; the module shortens it to the name that Cloud SQL uses. With PostgreSQL the name of a service account
         is its address without C(.gserviceaccount.com), with MySQL the name of any account is the part before C(@).
     type: str
-    required: true
+  users:
+    description: Several users in one task. The options that an entry lacks hold for all of them.
+    type: list
+    elements: dict
+    version_added: 0.3.0
+    suboptions:
+      name:
+        description: As O(name).
+        type: str
+        required: true
+      host:
+        description: As O(host).
+        type: str
+      type:
+        description: As O(type).
+        type: str
+        choices: [BUILT_IN, CLOUD_IAM_USER, CLOUD_IAM_SERVICE_ACCOUNT]
+      password_secret:
+        description: As O(password_secret).
+        type: str
   host:
     description:
       - With MySQL, the host that the user may connect from, as V(%) for any, V(10.1.0.0/255.255.0.0) or an address.
@@ -102,21 +121,37 @@ changes:
   elements: dict
 resource:
   description: The user as returned by the API.
-  returned: when O(state=present)
+  returned: when O(name) is given and O(state=present)
   type: dict
   sample:
     name: mlflow
     instance: mlflow-prod
 password_version:
   description: The secret version that is the user's password.
-  returned: when O(password_secret) is set
+  returned: when O(name) is given and O(password_secret) is set
   type: str
   sample: projects/my-project/secrets/mlflow-db-password/versions/1
+results:
+  description: For each of O(users), its C(name), and the C(resource) and C(password_version) of a task for it.
+  returned: when O(users) is given
+  type: list
+  elements: dict
 """
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, OWNER, STATE, WAIT, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._sql_users import User
+
+_TYPE = {"type": "str", "choices": ["BUILT_IN", "CLOUD_IAM_USER", "CLOUD_IAM_SERVICE_ACCOUNT"]}
+# The options of one user.
+_USER = {
+    "name": {"type": "str"},
+    "host": {"type": "str"},
+    "type": _TYPE | {"default": "BUILT_IN"},
+    # the name of a secret, not a secret
+    "password_secret": {"type": "str", "no_log": False},
+}
+_ENTRY = _USER | {"name": {"type": "str", "required": True}, "type": _TYPE}
 
 OPTIONS = (
     GCP
@@ -124,23 +159,23 @@ OPTIONS = (
     + STATE
     + WAIT
     + Options(
-        {
+        _USER
+        | {
             "instance": {"type": "str", "required": True},
-            "name": {"type": "str", "required": True},
-            "host": {"type": "str"},
-            "type": {
-                "type": "str",
-                "default": "BUILT_IN",
-                "choices": ["BUILT_IN", "CLOUD_IAM_USER", "CLOUD_IAM_SERVICE_ACCOUNT"],
-            },
-            # the name of a secret, not a secret
-            "password_secret": {"type": "str", "no_log": False},
-        }
+            "users": {"type": "list", "elements": "dict", "options": _ENTRY},
+        },
+        mutually_exclusive=(("name", "users"),),
+        required_one_of=(("name", "users"),),
     )
 )
 
 
 def run(task):
+    return ensure(task) if task.params["users"] is None else task.each("users", ensure)
+
+
+def ensure(task):
+    """Make one user what the options say."""
     user = User(task)
     return user.ensure_absent() if task.params["state"] == "absent" else user.ensure()
 

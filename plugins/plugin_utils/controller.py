@@ -13,6 +13,7 @@ would reach all.)
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -57,6 +58,8 @@ def load(name):
     # A module that cannot be imported is reported by the task that uses it.
     with contextlib.suppress(ImportError, SyntaxError):
         importlib.import_module(f"{MODULES}.{name}")
+    # A collection of garbage in a fork would copy the pages of all that it shares with its parent.
+    gc.freeze()
 
 
 _prepare()

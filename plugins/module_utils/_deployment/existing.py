@@ -88,16 +88,16 @@ class Made:
 
     @classmethod
     def from_results(cls, made: Mapping[str, Any] | None, user: str) -> Made:
-        """Return what the results of modules say; ``users`` are results of a loop.
+        """Return what the results of modules say.
 
         :param user: name of MLflow's user in the database.
         """
         made = made or {}
-        users = [item for item in made.get("users") or () if (item.get("item") or {}).get("name") == user]
+        users = {item.get("name"): item.get("password_version") for item in made.get("users") or ()}
         secrets = {item.get("name"): item.get("version") for item in made.get("secrets") or ()}
         return cls(
             image=str(made.get("image") or ""),
-            password_version=str((users[0].get("password_version") if users else "") or ""),
+            password_version=str(users.get(user) or ""),
             secret_versions={name: version for name, version in secrets.items() if name and version},
             hostname=str(made.get("hostname") or ""),
         )

@@ -78,6 +78,7 @@ class Deployment:
     google       whether its data are on Google Cloud, so that there is a project to read
     retire    other targets with a server to remove after this one runs
     incomplete  whether preflight must run again once the APIs are enabled
+    planned     whether the run only plans (check mode)
     server    the server on its target; see ``targets.base.Server``
     removal   what ``destroy`` does, and ``target`` in it what the target removes
     report    lines for the end of a deployment
@@ -106,6 +107,7 @@ class Deployment:
     requirements: Requirements
     disabled_services: list[str]
     incomplete: bool
+    planned: bool
     removal: dict[str, Any]
     retire: list[TargetInfo] = field(default_factory=list)
     report: list[str] = field(default_factory=list)
@@ -288,6 +290,7 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
         requirements=needed,
         disabled_services=list(context.existing.disabled),
         incomplete=context.existing.incomplete,
+        planned=observed.planned,
         removal=asdict(steps)
         | {
             "target": asdict(removed),

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import EntryPoint, RoleSpec, Variable
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec import RoleSpec, Variable
 
 ROLE = RoleSpec(
     name="gcp",
@@ -15,19 +15,9 @@ ROLE = RoleSpec(
         "The project and the region of all resources, and the credentials of all requests. Other roles depend on it.",
         "Empty variables are read from the environment, with the names of the C(google.cloud) collection and AWX.",
     ),
-    registers=("gcp_module_defaults", "gcp_project_found"),
+    registers=("gcp_module_defaults",),
     main=False,
     text=True,
-    entry_points=(
-        EntryPoint(
-            "check",
-            "Check the credentials",
-            (
-                "Reads the project with the credentials, and registers C(gcp_project_found). Its C(number) is the"
-                " number of the project. Fails with what is wrong with the credentials or with the project.",
-            ),
-        ),
-    ),
     variables=(
         Variable(
             "gcp_project",

@@ -106,7 +106,7 @@ class Run:
             hook(self._result(data, host, check, name))
         whole = {"changed": any(item.get("changed") for item in items), "results": list(items)}
         # The attributes of the whole are not rendered: only those of the items are.
-        self.callback.v2_runner_on_ok(self._result(whole, host, "{{ plan_only }}", name))
+        self.callback.v2_runner_on_ok(self._result(whole, host, "{{ check }}", name))
 
     def failed(self, data, host="demo", check=True, name="a task", ignored=False):
         if not ignored:

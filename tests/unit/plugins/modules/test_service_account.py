@@ -73,3 +73,33 @@ def test_project_of_a_domain():
         service_account.address("mlflow-server", "example.com:p")
         == "mlflow-server@p.example.com.iam.gserviceaccount.com"
     )
+
+
+def test_several_accounts_in_one_task(cloud):
+    other = f"{BASE}/mlflow-client@p.iam.gserviceaccount.com"
+    policy = {"bindings": [{"role": "roles/iam.serviceAccountTokenCreator", "members": ["user:a@example.com"]}]}
+    cloud.expect("GET", URL, body=ACCOUNT)
+    cloud.expect("GET", other, body={"displayName": "Client"})
+    cloud.expect("POST", f"{other}:getIamPolicy", body=policy | {"etag": "e"})
+    accounts = [
+        {"account_id": "mlflow-server", "display_name": "MLflow"},
+        {"account_id": "mlflow-client", "impersonators": ["user:a@example.com"], "adopt": True},
+    ]
+    result = cloud.run(service_account, accounts=accounts, bindings_authoritative=True)
+    assert not result["changed"]
+    assert [(item["account_id"], item["email"]) for item in result["results"]] == [
+        ("mlflow-server", EMAIL),
+        ("mlflow-client", "mlflow-client@p.iam.gserviceaccount.com"),
+    ]
+
+
+def test_impersonators_are_added_to_the_bindings(cloud):
+    cloud.expect("GET", URL, body=ACCOUNT)
+    cloud.expect("POST", f"{URL}:getIamPolicy", body={"etag": "e"})
+    member = "user:a@example.com"
+    roles = ["roles/iam.serviceAccountTokenCreator", "roles/iam.serviceAccountUser"]
+    wanted = [{"role": role, "members": [member]} for role in roles]
+    cloud.expect("POST", f"{URL}:setIamPolicy", body={"bindings": wanted, "etag": "f"})
+    result = run(cloud, bindings=[wanted[1]], impersonators=[member])
+    assert result["changed"]
+    assert [item["path"] for item in result["changes"][-1]["fields"]]

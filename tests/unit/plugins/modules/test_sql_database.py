@@ -81,3 +81,19 @@ def test_what_else_is_refused(cloud):
     cloud.expect_error("GET", URL, 400, message="Nonsense.", legacy=True, reason="invalid")
     with pytest.raises(Failed, match="Nonsense"):
         cloud.run(sql_database, instance="db", name="mlflow")
+
+
+def test_several_databases_in_one_task(cloud):
+    cloud.expect("GET", URL, body={"name": "mlflow", "charset": "UTF8"})
+    cloud.expect_error("GET", f"{BASE}/auth", 404, legacy=True, reason="notFound")
+    sent = {"name": "auth", "instance": "db", "project": "p", "charset": "LATIN1"}
+    cloud.expect("POST", BASE, sent=sent, body={"name": "op", "status": "DONE", "targetProject": "p"})
+    cloud.expect("GET", f"{BASE}/auth", body={"name": "auth", "charset": "LATIN1"})
+    # Empty text counts as not given.
+    databases = [{"name": "mlflow", "charset": "UTF8", "collation": ""}, {"name": "auth", "charset": "LATIN1"}]
+    result = cloud.run(sql_database, instance="db", databases=databases)
+    assert result["changed"]
+    assert [(item["name"], item["resource"]["charset"]) for item in result["results"]] == [
+        ("mlflow", "UTF8"),
+        ("auth", "LATIN1"),
+    ]

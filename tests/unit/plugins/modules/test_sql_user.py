@@ -246,3 +246,22 @@ def test_a_password_in_an_api_that_is_disabled(cloud, check_mode):
     else:
         with pytest.raises(Failed, match=r"The API secretmanager\.googleapis\.com is not enabled"):
             cloud.run(sql_user, **NAMES)
+
+
+def test_several_users_in_one_task(cloud, note):
+    cloud.expect("GET", URL, body=USER)
+    latest(cloud, 3)
+    secret(cloud, {note: "3"})
+    account = "server@p.iam"
+    cloud.expect("GET", INSTANCE, body={"name": "db", "databaseVersion": "POSTGRES_16"})
+    cloud.expect("GET", f"{USERS}/{account}", body={"name": account, "type": "CLOUD_IAM_SERVICE_ACCOUNT"})
+    users = [
+        {"name": "mlflow", "host": "", "password_secret": "projects/p/secrets/pw"},
+        {"name": f"{account}.gserviceaccount.com", "type": "CLOUD_IAM_SERVICE_ACCOUNT"},
+    ]
+    result = cloud.run(sql_user, instance="db", users=users)
+    assert not result["changed"]
+    assert [(item["name"], item.get("password_version")) for item in result["results"]] == [
+        ("mlflow", "projects/p/secrets/pw/versions/3"),
+        (f"{account}.gserviceaccount.com", None),
+    ]

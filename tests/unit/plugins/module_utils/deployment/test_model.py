@@ -294,8 +294,8 @@ def test_secrets_have_the_versions_that_exist():
     made = {
         "image": "registry/mlflow@sha256:1",
         "users": [
-            {"item": {"name": "other"}, "password_version": "projects/p/secrets/s/versions/9"},
-            {"item": {"name": "mlflow"}, "password_version": "projects/827594110180/secrets/x/versions/3"},
+            {"name": "other", "password_version": "projects/p/secrets/s/versions/9"},
+            {"name": "mlflow", "password_version": "projects/827594110180/secrets/x/versions/3"},
         ],
         "secrets": [{"name": "demo-dev-db-password", "version": "ignored"}, {"name": "demo-dev-no-value"}],
     }
@@ -390,7 +390,7 @@ def test_the_name_of_a_version_is_that_of_release_0_2_0():
         made={
             "image": image + "4614ffa43f4d4116c9d9d81c604d9e955961cecf1adafe10873aaabd3fe601f0",
             "hostname": "mlflow-sandbox.ew.r.appspot.com",
-            "users": [{"item": {"name": "mlflow"}, "password_version": "projects/p/secrets/s/versions/1"}],
+            "users": [{"name": "mlflow", "password_version": "projects/p/secrets/s/versions/1"}],
         },
     )
     assert found.server["options"]["version"] == "mlflow-3-17-2-02412724dc"

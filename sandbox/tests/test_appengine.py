@@ -324,7 +324,7 @@ def test_the_image_is_pulled_by_the_versions_account(app):
     app.sandbox.identities.create_account(app.project, reader)
     error = app.finish(app.create("v1", serviceAccount=reader))["error"]
     assert error["code"] == 9 and "roles/artifactregistry.reader" in error["message"]
-    log = app.sandbox.processes.log_path("default").read_text()
+    log = app.sandbox.logs.file("default").read_text()
     assert f'{reader} lacks "artifactregistry.repositories.downloadArtifacts"' in log
     app.sandbox.iam.add_binding(app.project.name, "roles/artifactregistry.reader", f"serviceAccount:{reader}")
     app.deploy("v1", serviceAccount=reader)
@@ -339,7 +339,10 @@ def test_without_an_account_a_version_is_the_applications(app):
 def test_a_missing_image_fails_the_operation(app):
     error = app.finish(app.create("v1", deployment={"container": {"image": app.image.replace(":1", ":2")}}))["error"]
     assert error["code"] == 9 and "the image does not exist" in error["message"]
-    assert "no such image" in app.sandbox.processes.log_path("default").read_text()
+    assert "no such image" in app.sandbox.logs.file("default").read_text()
+    (entry,) = [entry for _, entry in app.sandbox.logs.entries(app.project.id)]
+    assert "no such image" in entry["textPayload"] and entry["resource"]["type"] == "gae_app"
+    assert entry["resource"]["labels"].items() >= {"module_id": "default", "version_id": "v1"}.items()
     assert app.show("/services") == {}
 
 
@@ -461,7 +464,7 @@ def test_an_instance_whose_liveness_fails_is_replaced(app):
     path = "/services/default/versions/v1/instances"
     until(lambda: app.show(path)["instances"][0]["vmLiveness"] == "UNHEALTHY")
     until(lambda: app.fetch("/pid").text not in (before, "Service Unavailable"), 30)
-    assert "LIVENESS" in app.sandbox.processes.log_path("default").read_text()
+    assert "LIVENESS" in app.sandbox.logs.file("default").read_text()
 
 
 def test_an_instance_that_is_not_ready_gets_no_requests(app):
@@ -497,7 +500,7 @@ def test_postgresql_is_at_its_socket_for_whom_iam_admits(app):
     assert app.fetch("/postgres", params=folder).content == b""
     app.sandbox.iam.add_binding(app.project.name, "roles/cloudsql.client", f"serviceAccount:{app.account}")
     assert app.fetch("/postgres", params=folder).content in (b"N", b"S")
-    assert "cloudsql.instances.connect" in app.sandbox.processes.log_path("default").read_text()
+    assert "cloudsql.instances.connect" in app.sandbox.logs.file("default").read_text()
 
 
 def test_mysql_is_at_its_socket_for_whom_iam_admits(app):

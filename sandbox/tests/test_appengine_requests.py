@@ -206,9 +206,9 @@ def test_dispatch_rules_lead_to_services(engine):
     assert served(engine) == "mlflow/v1"
     # only requests that name no service
     assert served(engine, host=f"v1-dot-{engine.host}") == "default/v1"
-    before = engine.sandbox.processes.log_path("mlflow").read_text().count("/api/x")
+    before = engine.sandbox.logs.file("mlflow").read_text().count("/api/x")
     engine.fetch("/api/x")
-    assert engine.sandbox.processes.log_path("mlflow").read_text().count("/api/x") > before
+    assert engine.sandbox.logs.file("mlflow").read_text().count("/api/x") > before
     answer = engine.ask("DELETE", "/services/mlflow")
     assert answer.status == 400 and "dispatch rule" in answer.json["error"]["message"]
 

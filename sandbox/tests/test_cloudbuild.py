@@ -297,9 +297,16 @@ def test_the_caller_must_be_allowed_to_act_as_the_account(ready, client, submit)
     assert client.post(url, body, as_="alice@example.com").status == 403
 
 
-def test_logs_without_a_bucket_stay_with_the_sandbox(ready, build):
+def test_logs_without_a_bucket_are_in_cloud_logging_and_stay_with_the_sandbox(ready, build, client):
     built, _ = build(logsBucket=None, options={"logging": "CLOUD_LOGGING_ONLY"})
     assert built["status"] == "SUCCESS"
+    names = {"resourceNames": [f"projects/{PROJECT}"], "pageSize": 1000}
+    address, filter = "https://logging.googleapis.com/v2/entries:list", "resource.type=build resource.labels.build_id="
+    entries = client.ok("POST", address, {**names, "filter": f"{filter}{built['id']}"})["entries"]
+    assert entries[0]["logName"] == f"projects/{PROJECT}/logs/cloudbuild"
+    assert [entry["textPayload"] for entry in entries][-1] == "DONE"
+    silent, _ = build(logsBucket=None, options={"logging": "NONE"})
+    assert client.ok("POST", address, {**names, "filter": f"{filter}{silent['id']}"}) == {}
     file = ready.settings.logs / f"cloudbuild-{built['id']}.log"
     assert "DONE" in file.read_text() and file.stat().st_mode & 0o777 == 0o600
 

@@ -13,6 +13,7 @@ import time
 import urllib.request
 
 import pytest
+from gcp_sandbox.backends.logs import Source
 from gcp_sandbox.backends.pools import Exhausted, Limits, Pool, Probe, StartFailed
 from gcp_sandbox.backends.processes import Processes, Spec, Volume, free_port, replace_mounts, start_ticks
 from gcp_sandbox.sandbox import Sandbox
@@ -21,10 +22,13 @@ SERVE = "import http.server, os; http.server.test(http.server.SimpleHTTPRequestH
 SHOW = "import json, os, sys; print(json.dumps({'env': dict(os.environ), 'argv': sys.argv[1:]}), flush=True)"
 
 
+SOURCE = Source("test", "mlflow-sandbox", "run.googleapis.com", "cloud_run_revision", {"revision_name": "one"})
+
+
 def make(sandbox, program=SERVE, *, argv=(), **more):
     spec = {
         "owner": "test/revisions/one",
-        "log": "test",
+        "log": SOURCE,
         "cwd": sandbox.settings.state,
         "env": {"GIVEN": "yes"},
         "service_account": "x@mlflow-sandbox.iam.gserviceaccount.com",
@@ -51,7 +55,7 @@ def account(sandbox):
 
 
 def read_log(sandbox):
-    return sandbox.processes.log_path("test").read_text()
+    return sandbox.logs.file("test").read_text()
 
 
 def test_a_container_gets_its_environment_and_nothing_of_the_daemons(sandbox, monkeypatch):
@@ -99,8 +103,8 @@ def test_mount_paths_are_replaced_as_whole_prefixes_only():
 
 
 def test_the_log_is_private(sandbox):
-    sandbox.processes.log("test", "a line")
-    path = sandbox.processes.log_path("test")
+    sandbox.logs.line(SOURCE, "a line")
+    path = sandbox.logs.file("test")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text().endswith(" a line\n")
 

@@ -275,7 +275,7 @@ def test_a_container_that_exits_fails_the_revision_and_the_operation(run):
     assert condition["message"] == operation["error"]["message"] and "Logs URL: https://" in condition["message"]
     assert "latestReadyRevision" not in service
     assert run.get(service["uri"]).status_code == 503
-    assert "exiting" in run.sandbox.processes.log_path("hello").read_text()
+    assert "exiting" in run.sandbox.logs.file("hello").read_text()
 
 
 def test_the_old_revision_serves_on_when_the_new_one_fails(run):
@@ -432,7 +432,7 @@ def test_a_cloud_sql_volume_leads_to_the_server_for_who_may_connect(run):
     assert run.get(f"{service['uri']}/postgres", params={"folder": folder}).content == b""
     run.sandbox.iam.add_binding(run.project.name, "roles/cloudsql.client", f"serviceAccount:{run.account}")
     assert run.get(f"{service['uri']}/postgres", params={"folder": folder}).content in (b"N", b"S")
-    assert "cloudsql.instances.connect" in run.sandbox.processes.log_path("hello").read_text()
+    assert "cloudsql.instances.connect" in run.sandbox.logs.file("hello").read_text()
 
 
 def test_a_cloud_sql_volume_of_mysql_is_a_socket(run, mariadb):
@@ -441,7 +441,7 @@ def test_a_cloud_sql_volume_of_mysql_is_a_socket(run, mariadb):
     env = run.get(f"{service['uri']}/env").json()
     path = f"{env['CLOUDSQL_SOCKET_DIR']}/{connection}"
     assert run.get(f"{service['uri']}/greeting", params={"path": path}).content == b""
-    assert "cloudsql.instances.connect" in run.sandbox.processes.log_path("hello").read_text()
+    assert "cloudsql.instances.connect" in run.sandbox.logs.file("hello").read_text()
     run.sandbox.iam.add_binding(run.project.name, "roles/cloudsql.client", f"serviceAccount:{run.account}")
     assert mariadb.version.encode() in run.get(f"{service['uri']}/greeting", params={"path": path}).content
 
@@ -527,7 +527,7 @@ def test_large_answers_must_be_streamed(run):
     service = run.deploy("hello")
     assert run.get(f"{service['uri']}/big?size={33 << 20}").status_code == 500
     assert len(run.get(f"{service['uri']}/big?size={33 << 20}&stream=1").content) == 33 << 20
-    assert "Response size was too large" in run.sandbox.processes.log_path("hello").read_text()
+    assert "Response size was too large" in run.sandbox.logs.file("hello").read_text()
 
 
 def test_a_slow_answer_is_cut_off_at_the_timeout(run):

@@ -33,7 +33,7 @@ def show(run, name="migrate"):
 
 
 def lines(run, name="migrate"):
-    text = run.sandbox.processes.log_path(name).read_text()
+    text = run.sandbox.logs.file(name).read_text()
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 

@@ -386,6 +386,7 @@ def _status(options: Any, settings: Settings) -> int:
 def _logs(options: Any, settings: Settings) -> int:
     folder = settings.logs
     name = options.service or "daemon"
+    _flush(settings)
     file = folder / f"{name}.log"
     if not file.is_file() or file.parent != folder:
         known = ", ".join(sorted(entry.stem for entry in folder.glob("*.log"))) or "none"
@@ -450,13 +451,18 @@ def _requests(options: Any, settings: Settings) -> int:
     file = settings.state / "requests.sqlite3"
     if not file.exists():
         raise Failure(f"there is no sandbox at {settings.state}", NOT_RUNNING)
-    with contextlib.suppress(OSError, HTTPException):  # a sandbox that is stopped has written everything
-        _ask(settings, "POST", "/flush")
+    _flush(settings)
     reader = RequestReader(file)
     try:
         return _report(options, reader)
     finally:
         reader.close()
+
+
+def _flush(settings: Settings) -> None:
+    """Have the sandbox write its logs."""
+    with contextlib.suppress(OSError, HTTPException):  # a sandbox that is stopped has written everything
+        _ask(settings, "POST", "/flush")
 
 
 def _report(options: Any, reader: RequestReader) -> int:

@@ -31,6 +31,7 @@ from gcp_sandbox.store import Store
 
 if TYPE_CHECKING:
     from gcp_sandbox.backends.images import ImageStore
+    from gcp_sandbox.backends.logs import Logs
     from gcp_sandbox.backends.objects import ObjectStore
     from gcp_sandbox.backends.processes import Processes
     from gcp_sandbox.backends.servers import SqlServers
@@ -44,6 +45,7 @@ BACKENDS = {
     "objects": "gcp_sandbox.backends.objects:ObjectStore",
     "sql": "gcp_sandbox.backends.servers:SqlServers",
     "images": "gcp_sandbox.backends.images:ImageStore",
+    "logs": "gcp_sandbox.backends.logs:Logs",
     "processes": "gcp_sandbox.backends.processes:Processes",
 }
 
@@ -70,6 +72,7 @@ class Sandbox:
     objects: ObjectStore
     sql: SqlServers
     images: ImageStore
+    logs: Logs
     processes: Processes
 
     def __init__(self, settings: Settings, services: Mapping[str, str] = SERVICES) -> None:
@@ -146,6 +149,12 @@ class Sandbox:
             "deployed": {label: f"https://{self.ingress.locate(label)}" for label in self.ingress.labels()},
             "databases": self.sql.endpoints() if ready and "sql" not in self.broken else [],
         }
+
+    def flush(self) -> None:
+        """Write the logs as far as they go now."""
+        self.requests.flush()
+        if "logs" not in self.broken:
+            self.logs.flush()
 
     def mark_broken(self, name: str, error: Exception) -> None:
         """Record that a service or backend cannot be used; requests for it answer 501 with the reason."""

@@ -9,6 +9,7 @@ from gcp_sandbox.gateway.core import Core
 
 if TYPE_CHECKING:
     from gcp_sandbox.backends.images import ImageStore
+    from gcp_sandbox.backends.logs import Logs
     from gcp_sandbox.backends.objects import ObjectStore
     from gcp_sandbox.backends.processes import Processes
     from gcp_sandbox.backends.servers import SqlServers
@@ -20,4 +21,5 @@ class Platform(Core, Protocol):
     objects: ObjectStore
     sql: SqlServers
     images: ImageStore
+    logs: Logs
     processes: Processes

@@ -33,18 +33,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gcp_sandbox import environment
+from gcp_sandbox.backends.logs import Source
 from gcp_sandbox.backends.metadata import MetadataServer
 from gcp_sandbox.backends.sql import SqlError
 from gcp_sandbox.config import remove_folder, write_private
 from gcp_sandbox.gateway.errors import ApiError
 
 if TYPE_CHECKING:
+    from gcp_sandbox.backends.logs import Logs
     from gcp_sandbox.backends.servers import SqlServers
     from gcp_sandbox.config import Settings
     from gcp_sandbox.gateway.identity import Identities
@@ -114,7 +115,7 @@ class Spec:
     """A container to run.
 
     :param owner: full name of the resource that it is an instance of; `Processes.of(owner)` finds it again.
-    :param log: name of its log (`Processes.log_path`).
+    :param log: where its output goes.
     :param argv: command and arguments; nothing is expanded.
     :param env: the container's own environment.
     :param project: project id; :param region: where it runs, for its metadata server.
@@ -125,7 +126,7 @@ class Spec:
     """
 
     owner: str
-    log: str
+    log: Source
     argv: Sequence[str]
     cwd: Path
     env: Mapping[str, str]
@@ -211,6 +212,7 @@ class Host(Protocol):
 
     settings: Settings
     store: Store
+    logs: Logs
     projects: Projects
     identities: Identities
     sql: SqlServers
@@ -231,6 +233,9 @@ class Processes:
     def start(self) -> None:
         """Adopt what an earlier daemon left running, and clear away what has ended since."""
         for _, record in self.sandbox.store.list(KIND):
+            if isinstance(record["log"], str):  # of an older release: its containers write the text file
+                record["log"] = asdict(Source(record["log"], record["project"], "", "", {}))
+            self._follow(record)
             if record["boot"] == boot_id() and start_ticks(record["pid"]) == record["ticks"] is not None:
                 try:
                     self._adopt(record)
@@ -239,6 +244,7 @@ class Processes:
                     # The metadata server's port was taken meanwhile: without it the container has no identity.
                     with contextlib.suppress(ProcessLookupError):  # it has just ended
                         os.killpg(record["pid"], signal.SIGKILL)
+            self.sandbox.logs.finish(record["id"])
             self._ended(Process(record, None))
 
     def stop(self) -> None:
@@ -280,21 +286,9 @@ class Processes:
 
     def discard(self, process: Process) -> None:
         """Remove the record of an ended container, once its exit code has been read."""
+        self.sandbox.logs.finish(process.id)
         self.sandbox.store.delete(KIND, process.id)
         remove_folder(process.folder)
-
-    def log_path(self, name: str) -> Path:
-        """Return the path of a log, made if need be, readable by the daemon's user only."""
-        path = self.sandbox.settings.logs / f"{name}.log"
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        return path
-
-    def log(self, name: str, line: str) -> None:
-        """Add a line of the platform's own, as Cloud Run mixes its system logs with the container's output."""
-        stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        with self.log_path(name).open("a") as file:
-            file.write(f"{stamp} {line}\n")
 
     def run(self, spec: Spec) -> Process:
         """Start a container. OSError when the command cannot be executed."""
@@ -305,7 +299,7 @@ class Processes:
         record: dict[str, Any] = {
             "id": str(number),
             "owner": spec.owner,
-            "log": spec.log,
+            "log": asdict(spec.log),
             "folder": str(folder),
             "service_account": spec.service_account,
             "project": spec.project,
@@ -325,19 +319,21 @@ class Processes:
             argv = [replace_mounts(argument, mounts) for argument in spec.argv]
             if spec.keep_exit_code:
                 argv = ["/bin/sh", "-c", SUPERVISOR, "sh", str(folder / "exit-code"), *argv]
-            with self.log_path(spec.log).open("ab") as log:
+            with contextlib.ExitStack() as stack:
+                stdout, stderr = (stack.enter_context(file.open("ab")) for file in self._follow(record).values())
                 child = subprocess.Popen(
                     argv,
                     cwd=spec.cwd,
                     env=env,
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
+                    stdout=stdout,
+                    stderr=stderr,
                     start_new_session=True,
                     umask=0o077,
                 )
         except BaseException:
             attached.close()
+            self.sandbox.logs.finish(record["id"])
             shutil.rmtree(folder, ignore_errors=True)  # the first error counts
             raise
         record["pid"] = child.pid
@@ -346,6 +342,12 @@ class Processes:
         return self._track(Process(record, child), attached)
 
     # -- one container's surroundings
+
+    def _follow(self, record: Mapping[str, Any]) -> dict[str, Path]:
+        """Have the output of a container logged, and return the files that it writes."""
+        files = {name: Path(record["folder"]) / name for name in ("stdout", "stderr")}
+        self.sandbox.logs.follow(record["id"], Source(**record["log"]), files)
+        return files
 
     def _environment(
         self, spec: Spec, record: Mapping[str, Any], folder: Path, mounts: Mapping[str, str]
@@ -426,7 +428,7 @@ class Processes:
         """Offer a Cloud SQL connection. One that cannot be had does not keep a container from starting on Cloud Run."""
 
         def report(line: str) -> None:
-            self.log(record["log"], line)
+            self.sandbox.logs.line(Source(**record["log"]), line)
 
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         account = record["service_account"]
@@ -455,6 +457,7 @@ class Processes:
     def _watch(self, process: Process) -> None:
         process.watch()
         process.kill_group()  # workers that outlived their master
+        self.sandbox.logs.finish(process.id)
         with self._lock:
             self._running.pop(process.id, None)
             attached = self._attached.pop(process.id)

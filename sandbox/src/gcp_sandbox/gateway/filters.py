@@ -9,6 +9,7 @@ The grammar is the same for every service. A service passes a function that retu
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -20,19 +21,38 @@ Predicate = Callable[[Mapping[str, Any]], bool]
 
 WORDS = ("AND", "OR", "NOT")
 
-_TOKEN = re.compile(
-    r"""\s*(?:
-        (?P<paren>[()])
-      | (?P<word>AND|OR|NOT)\b(?!\s*[=!:<>])
-      | (?P<minus>-)?(?:
-            (?P<field>[\w./-]+)\s*(?P<operator>!=|>=|<=|=|:|<|>)\s*
-            (?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s()"=!<>][^\s()"]*))
-          | "(?P<text>(?:[^"\\]|\\.)*)"
-          | (?P<plain>[^\s()"=!<>:]++)(?!\s*[=!<>:])
-        )
-    )""",
-    re.VERBOSE,
-)
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq, "!=": operator.ne, ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
+}  # fmt: skip
+
+FIELD = r"[\w./-]+"
+OPERATORS = "!=|>=|<=|=|:|<|>"
+LITERAL = r"""(?:[^"\\]|\\.)*"""
+
+
+def tokens(field: str = FIELD, operators: str = OPERATORS, more: str = "") -> re.Pattern[str]:
+    """Return the pattern of a token.
+
+    :param more: further kinds of terms, as alternatives of the pattern: a group `list` is a field and an operator in
+        front of values in parentheses, `function` and `argument` are a call with one literal.
+    """
+    return re.compile(
+        rf"""\s*(?:
+            (?P<paren>[()])
+          | (?P<word>AND|OR|NOT)\b(?!\s*[=!:<>])
+          | (?P<minus>-)?(?:
+                {more}
+                (?P<field>{field})\s*(?P<operator>{operators})\s*
+                (?:"(?P<quoted>{LITERAL})"|(?P<bare>[^\s()"=!<>][^\s()"]*))
+              | "(?P<text>{LITERAL})"
+              | (?P<plain>[^\s()"=!<>:]++)(?!\s*[=!<>:])
+            )
+        )""",
+        re.VERBOSE,
+    )
+
+
+_TOKEN = tokens()
 
 
 @dataclass(frozen=True)
@@ -52,6 +72,7 @@ def compile(
     *,
     words: Collection[str] = WORDS,
     or_first: bool = True,
+    token: re.Pattern[str] = _TOKEN,
 ) -> Predicate:
     """Return whether a resource fits a filter; every resource fits an empty one.
 
@@ -59,8 +80,9 @@ def compile(
     :param error: returns what is raised for the part of the text that cannot be read.
     :param words: those of `WORDS` that the service knows. Without AND there is one restriction only.
     :param or_first: OR binds more tightly than AND, as AIP-160 says.
+    :param token: a pattern of `tokens()`, for a service with more forms of terms.
     """
-    return _Parser(text, restriction, error, words, or_first).all() if text.strip() else lambda body: True
+    return _Parser(text, restriction, error, words, or_first, token).all() if text.strip() else lambda body: True
 
 
 def value_at(body: Any, path: str, *, any_case: bool = False) -> Any:
@@ -87,9 +109,13 @@ class _Parser:
         error: Callable[[str], ApiError],
         words: Collection[str],
         or_first: bool,
+        token: re.Pattern[str],
     ) -> None:
         self._text, self._at = text.strip(), 0
         self._restriction, self._error, self._words, self._or_first = restriction, error, words, or_first
+        self._token = token
+        #: Field and operator in front of the parentheses around the terms that are read.
+        self._of = ("", "")
 
     def all(self) -> Predicate:
         found = self._expression()
@@ -101,7 +127,7 @@ class _Parser:
         return self._error(self._text[self._at :].strip())
 
     def _peek(self) -> re.Match[str] | None:
-        return _TOKEN.match(self._text, self._at)
+        return self._token.match(self._text, self._at)
 
     def _take(self, group: str, value: str) -> bool:
         """Step over the next token if it is this one."""
@@ -143,11 +169,33 @@ class _Parser:
         token = self._peek()
         if token is None or token["paren"] or token["word"]:
             raise self._failure()
-        literal = token["quoted"] if token["field"] else token["text"]
-        quoted = literal is not None
-        value = re.sub(r"\\(.)", r"\1", literal) if quoted else token["bare"] or token["plain"]
-        found = self._restriction(Restriction(token["field"] or "", token["operator"] or "", value, quoted))
+        if token.groupdict().get("list"):
+            return self._values(token)
+        found = self._restriction(self._read(token))
         if found is None or (token["minus"] and "NOT" not in self._words):
             raise self._failure()
         self._at = token.end()
         return (lambda body: not found(body)) if token["minus"] else found
+
+    def _read(self, token: re.Match[str]) -> Restriction:
+        """Return the restriction of a term; a function has the operator `()`."""
+        if token.groupdict().get("function"):
+            return Restriction(token["function"], "()", unquoted(token["argument"]), True)
+        literal = token["quoted"] if token["field"] else token["text"]
+        quoted = literal is not None
+        value = unquoted(literal) if quoted else token["bare"] or token["plain"]
+        field, sign = (token["field"], token["operator"]) if token["field"] else self._of
+        return Restriction(field, sign, value, quoted)
+
+    def _values(self, token: re.Match[str]) -> Predicate:
+        """Return the predicate of `field = (a OR b)`."""
+        self._at = token.end()
+        outer, self._of = self._of, (token["of"], token["sign"])
+        found = self._term()
+        self._of = outer
+        return (lambda body: not found(body)) if token["minus"] else found
+
+
+def unquoted(literal: str) -> str:
+    """Return the text of a literal without its quotation marks."""
+    return re.sub(r"\\(.)", r"\1", literal)

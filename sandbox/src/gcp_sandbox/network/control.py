@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 from gcp_sandbox.gateway.identity import Identities
-from gcp_sandbox.gateway.requestlog import RequestLog
 from gcp_sandbox.network.app import Receive, Scope, Send
 
 
@@ -20,7 +19,9 @@ class Host(Protocol):
     """The parts of the sandbox that `Control` uses."""
 
     identities: Identities
-    requests: RequestLog
+
+    def flush(self) -> None:
+        """Write the logs."""
 
     def health(self) -> dict[str, Any]:
         """Return what is served, what could not be loaded, and what is deployed."""
@@ -43,7 +44,7 @@ class Control:
             case "GET", "/credentials":
                 status, answer = await asyncio.to_thread(self._credentials, query.get("email", ""))
             case "POST", "/flush":
-                await asyncio.to_thread(self._sandbox.requests.flush)
+                await asyncio.to_thread(self._sandbox.flush)
                 status, answer = 200, {}
             case "POST", "/stop":
                 self._stop()

@@ -17,6 +17,7 @@ SERVICES = {
     "iam": "gcp_sandbox.services.iam:IamApi",
     "iamcredentials": "gcp_sandbox.services.iamcredentials:IamCredentials",
     "iap": "gcp_sandbox.services.iap:Iap",
+    "logging": "gcp_sandbox.services.cloudlogging:CloudLogging",
     "oauth2": "gcp_sandbox.services.oauth2:OAuth2",
     "run": "gcp_sandbox.services.run:Run",
     "secretmanager": "gcp_sandbox.services.secretmanager:SecretManager",

@@ -25,6 +25,7 @@ from gcp_sandbox.gateway.messages import Response
 from gcp_sandbox.serving.web import OWN_HEADERS, Granted, WebRequest
 
 if TYPE_CHECKING:
+    from gcp_sandbox.backends.logs import Source
     from gcp_sandbox.backends.platform import Platform
 
 log = logging.getLogger(__name__)
@@ -97,9 +98,8 @@ def too_large() -> Refusal:
 class Route(Protocol):
     """Where a request leads."""
 
-    @property
-    def log(self) -> str:
-        """Name of the log that notes the request."""
+    def source(self, served: str) -> Source:
+        """Return the log that notes the request, of the revision or version that served it ("" where none did)."""
 
     @property
     def timeout(self) -> float:
@@ -125,6 +125,7 @@ class Exchange:
     sent: int = 0
     begun: bool = False
     consumed: bool = False
+    served: str = ""
 
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Send the head of the answer."""
@@ -209,6 +210,7 @@ class FrontEnd:
         pool = self.pool(route)
         if pool is None:
             raise unavailable("There is no version that is ready.")
+        exchange.served = pool.name
         headers = forwarded_headers(exchange, passed)
         try:
             async with asyncio.timeout(route.timeout):
@@ -293,7 +295,7 @@ class FrontEnd:
             await exchange.body(b"", more=False)
         except httpx.HTTPError:
             # The head is sent: only a connection that ends early reports the error to the client.
-            log.info("%s: the container broke off its answer", exchange.route.log)
+            log.info("%s: the container broke off its answer", exchange.served)
             raise ConnectionAbortedError("the container broke off its answer") from None
         finally:
             await incoming.aclose()
@@ -317,7 +319,20 @@ class FrontEnd:
         request = exchange.request
         took = time.monotonic() - exchange.started
         line = f'"{request.method} {request.path}" {exchange.status} {exchange.sent} {took:.3f}s'
-        self.sandbox.processes.log(exchange.route.log, f"{line} {note}".rstrip())
+        entry = {
+            "requestMethod": request.method,
+            "requestUrl": f"https://{request.host}{request.path}",
+            "status": exchange.status,
+            "responseSize": str(exchange.sent),
+            "userAgent": request.headers.get("user-agent", ""),
+            "remoteIp": exchange.client,
+            "latency": f"{took:.6f}s",
+            "protocol": "HTTP/1.1",
+        }
+        severity = "ERROR" if exchange.status >= 500 else "WARNING" if exchange.status >= 400 else "INFO"
+        source = exchange.route.source(exchange.served)
+        text = f"{line} {note}".rstrip()
+        self.sandbox.logs.line(source, text, severity=severity, httpRequest=entry, textPayload=note)
 
 
 async def upload(exchange: Exchange) -> AsyncIterator[bytes]:

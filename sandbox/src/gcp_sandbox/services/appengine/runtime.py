@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
+from gcp_sandbox.backends.logs import Source
 from gcp_sandbox.backends.pools import Limits, Pool, StartFailed
 from gcp_sandbox.backends.processes import Process, Spec
 from gcp_sandbox.gateway.errors import ApiError
@@ -99,10 +100,10 @@ class Route:
     answer_headers: list[tuple[str, str]] = field(default_factory=list)
     timeout: float = TIMEOUT
 
-    @property
-    def log(self) -> str:
-        """Name of the service's log."""
-        return self.service["id"]
+    def source(self, served: str) -> Source:
+        """Return the log of a version, or of the one that the request is for."""
+        name = f"{self.service['name']}/versions/{served or (self.version or {}).get('id', '')}"
+        return log_of(name, self.app.body["locationId"])
 
 
 class Runtime(Fleet):
@@ -184,18 +185,17 @@ class Runtime(Fleet):
         """
         name = deployment_of(version)
         self._candidates[name] = version
-        service = version["name"].split("/")[3]
-        log = self.sandbox.processes.log_path(service)
-        before = log.stat().st_size
+        source = self._log_of(version)
+        before = self.sandbox.logs.file(source.name).stat().st_size
         try:
             with self.deploying(name) as pool:
                 if pool is not None and not pool.instances:
                     pool.start_one()
         except StartFailed as error:
-            self.sandbox.processes.log(service, f"{version['id']}: {error}")
+            self.sandbox.logs.line(source, f"{version['id']}: {error}", severity="ERROR")
             if error.reason == "probe":
                 raise ApiError(504, NOT_HEALTHY) from error
-            with log.open(errors="replace") as file:
+            with self.sandbox.logs.file(source.name).open(errors="replace") as file:
                 file.seek(before)
                 tail = "".join(file.readlines()[-LOG_LINES:])[-LOG_CHARACTERS:]
             raise _not_started(tail) from error
@@ -229,7 +229,7 @@ class Runtime(Fleet):
             return None
         readiness = template.readiness(version)
         window = template.start_timeout(version)
-        service = version["name"].split("/")[3]
+        source = self._log_of(version)
         return Pool(
             version["id"],
             lambda: self._launch(version),
@@ -237,7 +237,7 @@ class Runtime(Fleet):
             liveness=template.liveness(version),
             readiness=readiness,
             limits=limits or template.limits(version),
-            note=lambda line: self.sandbox.processes.log(service, line),
+            note=lambda line: self.sandbox.logs.line(source, line),
             window=max(self.sandbox.latency.seconds(window), min(window, MIN_WINDOW)),
         )
 
@@ -250,15 +250,20 @@ class Runtime(Fleet):
             return found
         # Google does not say which it is; the log does.
         why = "no such image" if found is None else f'{email} lacks "{PULL}" on {guarded(self.sandbox, ref)}'
-        self.sandbox.processes.log(version["name"].split("/")[3], f"{version['id']}: cannot pull {ref}: {why}")
+        self.sandbox.logs.line(self._log_of(version), f"{version['id']}: cannot pull {ref}: {why}", severity="ERROR")
         raise _not_started(NOT_PULLED)
+
+    def _log_of(self, version: Json) -> Source:
+        project = version["name"].split("/")[1]
+        return log_of(version["name"], self.sandbox.store.get(APP_KIND, f"apps/{project}")["locationId"])
 
     def _launch(self, version: Json) -> Process:
         _, project, _, service, _, id = version["name"].split("/")
         app = self.sandbox.store.get(APP_KIND, f"apps/{project}")
         image = self.image(version)
         instance = f"aef-{service}-{id}-{secrets.token_hex(2)}"
-        self.sandbox.processes.log(service, f"{id}: starting new instance {instance}")
+        source = self._log_of(version)
+        self.sandbox.logs.line(source, f"{id}: starting new instance {instance}", severity="INFO")
         try:
             entrypoint = version.get("entrypoint", {}).get("shell", "")
             argv = ["/bin/sh", "-c", f"exec {entrypoint}"] if entrypoint else image.argv()
@@ -274,7 +279,7 @@ class Runtime(Fleet):
         return self.sandbox.processes.run(
             Spec(
                 owner=version["name"],
-                log=service,
+                log=replace(source, labels={"appengine.googleapis.com/instance_name": instance}),
                 argv=argv,
                 cwd=image.workdir,
                 env={**image.env, **version.get("envVariables", {}), **platform},
@@ -287,6 +292,13 @@ class Runtime(Fleet):
                 facts={"deployment": deployment_of(version), "instance": instance, "startTime": timestamp()},
             )
         )
+
+
+def log_of(version: str, location: str) -> Source:
+    """Return the log of a version, by its name and the application's location."""
+    _, project, _, service, _, id = version.split("/")
+    labels = {"module_id": service, "version_id": id, "zone": f"{names.region_of(location)}-b"}
+    return Source(service, project, "appengine.googleapis.com", "gae_app", labels)
 
 
 def _serves(version: Json) -> bool:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from gcp_sandbox.backends.images import BuildError, Image, ImagePusher, Reference, extract
+from gcp_sandbox.backends.logs import Source
 from gcp_sandbox.config import write_private
 from gcp_sandbox.gateway import errors
 from gcp_sandbox.gateway.denials import IamFacts, plain
@@ -46,6 +47,7 @@ NOMINAL_SECONDS = 90
 DEFAULT_TIMEOUT = "3600s"
 FINISHED = {"SUCCESS", "FAILURE", "INTERNAL_ERROR", "TIMEOUT", "CANCELLED", "EXPIRED"}
 NO_BUCKET_LOGGING = {"CLOUD_LOGGING_ONLY", "STACKDRIVER_ONLY", "NONE"}
+NO_CLOUD_LOGGING = {"GCS_ONLY", "NONE"}
 # Seconds between writes of a growing log to its bucket.
 LOG_INTERVAL = 2.0
 
@@ -489,7 +491,9 @@ def timed(target: dict[str, Any], key: str) -> Iterator[None]:
 
 
 class BuildLog:
-    """A build's log: a file of the sandbox (`cloudbuild-ID.log`), and log-ID.txt in the logs bucket as it grows."""
+    """A build's log: a file of the sandbox (`cloudbuild-ID.log`), log-ID.txt in the logs bucket as it grows, and
+    entries of Cloud Logging.
+    """
 
     def __init__(self, service: CloudBuild, build: dict[str, Any]) -> None:
         self.sandbox = service.sandbox
@@ -498,6 +502,9 @@ class BuildLog:
         logging = build.get("options", {}).get("logging")
         bucket, _, folder = build.get("logsBucket", "").removeprefix("gs://").partition("/")
         self._bucket = "" if logging in NO_BUCKET_LOGGING else bucket
+        labels = {"build_id": self._id, "build_trigger_id": ""}
+        source = Source(f"cloudbuild-{self._id}", build["projectId"], "", "build", labels)
+        self._source = None if logging in NO_CLOUD_LOGGING else source
         self._object = f"{folder.rstrip('/')}/log-{self._id}.txt".lstrip("/")
         self._lines: list[str] = []
         self._lock = threading.Lock()
@@ -511,6 +518,8 @@ class BuildLog:
         """Add a line as it is."""
         with self._lock:
             self._lines.append(text)
+        if self._source:
+            self.sandbox.logs.entry(self._source, "cloudbuild", textPayload=text, severity="INFO")
         if time.monotonic() - self._written > LOG_INTERVAL:
             self._write()
 

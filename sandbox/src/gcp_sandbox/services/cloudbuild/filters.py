@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
-from typing import Any
-
 from gcp_sandbox.gateway import errors, filters
 from gcp_sandbox.gateway.filters import Predicate, Restriction
 
@@ -14,9 +10,6 @@ from gcp_sandbox.gateway.filters import Predicate, Restriction
 _TEXTS = {"status": "status", "build_id": "id", "id": "id", "service_account": "serviceAccount"}
 _LISTS = {"tags": "tags", "images": "images"}
 _TIMES = {"create_time": "createTime", "start_time": "startTime", "finish_time": "finishTime"}
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq, "!=": operator.ne, ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
-}  # fmt: skip
 
 
 def compile(text: str) -> Predicate:
@@ -29,7 +22,7 @@ def _restriction(term: Restriction) -> Predicate | None:
     name, sign, value = term.field, term.operator, term.value
     if name in _LISTS and sign == "=":
         return lambda build: value in build.get(_LISTS[name], [])
-    if sign in _COMPARE and (name in _TIMES or (name in _TEXTS and sign in ("=", "!="))):
-        field, compare = (_TIMES | _TEXTS)[name], _COMPARE[sign]
+    if sign in filters.COMPARE and (name in _TIMES or (name in _TEXTS and sign in ("=", "!="))):
+        field, compare = (_TIMES | _TEXTS)[name], filters.COMPARE[sign]
         return lambda build: compare(build.get(field, ""), value)
     return None

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gcp_sandbox.backends.logs import Source
 from gcp_sandbox.backends.processes import Spec, Volume
 from gcp_sandbox.gateway import errors
 from gcp_sandbox.gateway.errors import ApiError
@@ -65,7 +66,7 @@ def spec(
 ) -> Spec:
     """What to run for a template (or a revision, which has the same fields).
 
-    :param name: of the service or job.
+    :param name: of the revision or task, or of the job.
     :param owner: full name of the revision or task attempt.
     :param variables: set by the platform.
     :raises Failure: no such image; a secret that is missing or not readable by the template's service account.
@@ -82,7 +83,7 @@ def spec(
     folder = container.get("workingDir")
     return Spec(
         owner=owner,
-        log=name.id,
+        log=log_of(name, variables),
         argv=argv,
         cwd=Path(loaded.localize(folder)) if folder else loaded.workdir,
         env=env,
@@ -95,6 +96,23 @@ def spec(
         keep_exit_code=keep_exit_code,
         facts=facts or {},
     )
+
+
+def log_of(name: Name, variables: Mapping[str, str] | None = None) -> Source:
+    """Return the log of a revision, or of a task's attempt with the variables that the platform sets for it."""
+    api, place = "run.googleapis.com", {"location": name.region}
+    if name.collection == "jobs":
+        labels = {
+            f"{api}/{label}": (variables or {}).get(f"CLOUD_RUN_{variable}", "")
+            for label, variable in (
+                ("execution_name", "EXECUTION"),
+                ("task_index", "TASK_INDEX"),
+                ("task_attempt", "TASK_ATTEMPT"),
+            )
+        }
+        return Source(name.id, name.project, api, "cloud_run_job", {**place, "job_name": name.id}, labels)
+    labels = {**place, "service_name": name.id, "revision_name": name.child, "configuration_name": name.id}
+    return Source(name.id, name.project, api, "cloud_run_revision", labels)
 
 
 def _environment(sandbox: Platform, name: Name, container: Mapping[str, Any], email: str) -> dict[str, str]:

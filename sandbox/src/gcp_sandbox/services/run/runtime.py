@@ -18,6 +18,7 @@ from gcp_sandbox.services.run.template import probe, seconds
 from gcp_sandbox.serving.fleet import MIN_WINDOW, Fleet
 
 if TYPE_CHECKING:
+    from gcp_sandbox.backends.logs import Source
     from gcp_sandbox.backends.platform import Platform
 
 Json = dict[str, Any]
@@ -51,10 +52,10 @@ class Route:
     def name(self) -> Name:
         return Name.parse(self.service["name"])
 
-    @property
-    def log(self) -> str:
-        """Name of the service's log."""
-        return self.name.id
+    def source(self, served: str) -> Source:
+        """Return the log of a revision, or of the newest one."""
+        short = served or self.service.get("latestReadyRevision", "").rpartition("/")[2]
+        return containers.log_of(Name.parse(f"{self.service['name']}/revisions/{short or '-'}"))
 
     @property
     def answer_headers(self) -> list[tuple[str, str]]:
@@ -135,7 +136,7 @@ class Runtime(Fleet):
                 try:
                     pool.start_one()
                 except StartFailed as error:
-                    self.sandbox.processes.log(name.id, f"{name.child}: {error}")
+                    self.sandbox.logs.line(containers.log_of(name), f"{name.child}: {error}", severity="ERROR")
                     raise self._why(revision, error) from error
 
     def _outdated(self, revision: Json) -> bool:
@@ -166,14 +167,14 @@ class Runtime(Fleet):
             liveness=probe(container.get("livenessProbe"), serving),
             limits=limits
             or Limits(revision["maxInstanceRequestConcurrency"], 0, revision["scaling"]["maxInstanceCount"]),
-            note=lambda line: self.sandbox.processes.log(name.id, line),
+            note=lambda line: self.sandbox.logs.line(containers.log_of(name), line),
             window=max(self.sandbox.latency.seconds(startup.window), min(startup.window, MIN_WINDOW)),
             delay=self.sandbox.latency.seconds(startup.initial_delay),
         )
 
     def _launch(self, revision: Json) -> Process:
         name = Name.parse(revision["name"])
-        self.sandbox.processes.log(name.id, f"{name.child}: starting new instance")
+        self.sandbox.logs.line(containers.log_of(name), f"{name.child}: starting new instance", severity="INFO")
         return self.sandbox.processes.run(
             containers.spec(
                 self.sandbox,

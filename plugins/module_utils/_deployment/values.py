@@ -28,6 +28,8 @@ _INTEGER = re.compile(r"[+-]?[0-9]+(\.0*)?")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _ASSIGNMENT = re.compile(r"([^\s:=]+)\s*=(.*)", re.DOTALL)
 _PAIR = re.compile(r"([^\s:=]+)\s*:(?:\s+(.*))?", re.DOTALL)
+# Rules of values that may be versions.
+_VERSIONS = frozenset(("version", "tag", "build_args"))
 # What Cloud SQL calls YAML's booleans.
 _FLAG = ("off", "on")
 # No setting of Google's is larger. Python refuses to print integers of thousands of digits.
@@ -199,6 +201,9 @@ def _misfit(variable: Variable, value: Any) -> Misfit:
 def _as_str(variable: Variable, value: Any) -> str:
     if isinstance(value, (list, dict)) or value is None or (isinstance(value, int) and abs(value) > _LARGEST):
         raise _misfit(variable, value)
+    if isinstance(value, float) and variable.rule in _VERSIONS:
+        what = f" is {shown(value)}, a number, and YAML reads {value:g} and {value:g}0 as the same number."
+        raise Misfit(what, "Write it in quotes.")
     return value if variable.no_log and isinstance(value, str) else text_of(value).strip()
 
 

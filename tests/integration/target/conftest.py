@@ -37,6 +37,7 @@ ORDER = [
     "test_destroy",
     "test_variants",
     "test_apart",
+    "test_oldest",
     "test_adoption",
     "test_bad_input",
     "test_failures",

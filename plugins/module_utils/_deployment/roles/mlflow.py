@@ -185,7 +185,15 @@ _ACCESS = (
 
 _SERVER = (
     Variable(
-        "mlflow_version", "str", ("Version of MLflow in the image that is built.",), default="3.17.2", rule="version"
+        "mlflow_version",
+        "str",
+        (
+            "Version of MLflow in the image that is built, V(3.14.0) or newer. The newest that was tried is V(3.17.2);"
+            " newer ones are a warning.",
+            "Write it in quotes: V(3.20) without quotes is V(3.2) in YAML.",
+        ),
+        default="3.17.2",
+        rule="version",
     ),
     Variable(
         "mlflow_image",

@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import cloudsql
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import cloudsql, server
 
 # Of each choice the only value that works.
 WORKING = {
@@ -80,7 +79,7 @@ def _access(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator[P
             "Empty mlflow_access_members and create users in MLflow, or use iap or iam.",
         )
     version = values.get("mlflow_version") or ""
-    if not values.get("mlflow_image") and _release(version) < _SAFE_LOGIN:
+    if not values.get("mlflow_image") and (server.release(version) or _SAFE_LOGIN) < _SAFE_LOGIN:
         yield Problem(
             "mlflow_version",
             f"mlflow_version is {version}, which has a default administrator's password (CVE-2026-2635).",
@@ -92,11 +91,6 @@ def _access(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator[P
             "mlflow_access is password, and the database is MySQL, in which MLflow's own login cannot keep its users.",
             "Use iap, or PostgreSQL with mlflow_database_version=POSTGRES_16 and a new mlflow_database_instance.",
         )
-
-
-def _release(version: str) -> tuple[int, ...]:
-    found = re.match(r"[0-9]+(\.[0-9]+)*", version)
-    return tuple(int(part) for part in found[0].split(".")) if found else _SAFE_LOGIN
 
 
 def _distinct(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator[Problem]:

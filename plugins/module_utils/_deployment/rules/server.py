@@ -53,6 +53,9 @@ PRODUCT = {
     "DB_PORT": "mlflow_database_instance",
     "CLOUDSQL_SOCKET_DIR": "",
 }
+# Releases that were tried with the image of the role mlflow_image. Older ones cannot create their tables with
+# `mlflow db upgrade`, by which the migration works.
+OLDEST, NEWEST = "3.14.0", "3.17.2"
 # A worker of MLflow's server takes about this much.
 _WORKER_MIB = 256
 
@@ -135,8 +138,43 @@ def image(value: Any) -> Fault | None:
     return None
 
 
+def release(version: str) -> tuple[int, ...]:
+    """Return the three numbers of a version, of "3.10" as well; no numbers for what is no version."""
+    found = re.match(r"[0-9]+(\.[0-9]+)*", version)
+    return (*(int(part) for part in found[0].split(".")), 0, 0)[:3] if found else ()
+
+
+def _built_version(values: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the variable with the version in the image of the role mlflow_image, and the version."""
+    if values.get("mlflow_image") or values.get("mlflow_image_context"):
+        return "", ""
+    arguments = values.get("mlflow_image_build_args") or {}
+    if "MLFLOW_VERSION" in arguments:
+        return "mlflow_image_build_args", arguments["MLFLOW_VERSION"]
+    return "mlflow_version", values.get("mlflow_version") or ""
+
+
+def doubts(values: Mapping[str, Any]) -> list[str]:
+    """Return warnings about values that may work."""
+    variable, version = _built_version(values)
+    if not release(version) > release(NEWEST):
+        return []
+    return [
+        f"{variable} is {version}. The newest MLflow that this release of the collection was tried with is {NEWEST};"
+        " try the newer one in another deployment first, because a migrated database does not go back."
+    ]
+
+
 def check(values: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield what does not go together, where each value is one by itself."""
+    variable, version = _built_version(values)
+    if release(version) and release(version) < release(OLDEST):
+        yield Problem(
+            variable,
+            f"{variable} is {version}, and the oldest MLflow that works in the image that is built is {OLDEST}.",
+            f"Set it to {OLDEST} to {NEWEST}. For an older MLflow build an image of your own (mlflow_image). A newer"
+            " MLflow migrates the database of an older one.",
+        )
     both = sorted(set(values.get("mlflow_server_env") or {}) & set(values.get("mlflow_server_secret_env") or {}))
     if both:
         yield Problem(

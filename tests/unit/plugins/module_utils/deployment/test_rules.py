@@ -10,8 +10,15 @@ import pathlib
 import googleapiclient
 import pytest
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import model, validation, values
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import cloudrun, cloudsql, flags, places
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import (
+    cloudrun,
+    cloudsql,
+    flags,
+    places,
+    server,
+)
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.variables import ROLES, all_variables
+from ansible_collections.mlplatform.gcp.tests.unit.plugins.module_utils.deployment import _deployments as d
 from ansible_collections.mlplatform.gcp.tests.unit.plugins.module_utils.deployment._values import (
     GOOD,
     judged,
@@ -178,6 +185,13 @@ BAD = [
     ("mlflow_version", "", ("not a version",)),
     ("mlflow_version", "latest", ("not a version",)),
     ("mlflow_version", 3, ("Quote it",)),
+    ("mlflow_version", 3.1, ("is 3.1, a number", "3.1 and 3.10 as the same number", "in quotes")),
+    ("mlflow_version", 3.20, ("is 3.2, a number", "in quotes")),
+    ("mlflow_version", "2.22.1", ("2.22.1", "the oldest MLflow that works", "Set it to 3.14.0 to 3.17.2")),
+    ("mlflow_version", "3.13", ("3.13, and the oldest", "mlflow_image")),
+    ("mlflow_image_build_args", {"MLFLOW_VERSION": "3.13.9"}, ("mlflow_image_build_args is 3.13.9, and the oldest",)),
+    ("mlflow_image_build_args", {"PYTHON": 3.10}, ("mlflow_image_build_args.PYTHON is 3.1, a number",)),
+    ("mlflow_image_tag", 1.10, ("is 1.1, a number", "in quotes")),
     ("mlflow_image", "europe-west1-docker.pkg.dev/p/r/i", ("neither a tag nor a digest",)),
     ("mlflow_image", "mlflow:1", ("lacks its registry",)),
     ("mlflow_image", "ghcr.io/MLflow/mlflow:1", ("lower-case",)),
@@ -297,7 +311,7 @@ BAD = [
     ("mlflow_access_members", ["user:a@example.com"] * 1501, ("a list of 1501", "group")),
     ("mlflow_access_members", ["user:a@example.com"], ("login page",), {
         "mlflow_access": "password", "mlflow_access_password_accepted": True}),
-    ("mlflow_version", "3.10.0", ("CVE-2026-2635", "3.16.1"), {
+    ("mlflow_version", "3.15.2", ("CVE-2026-2635", "3.16.1"), {
         "mlflow_access": "password", "mlflow_access_password_accepted": True}),
     ("mlflow_access", "password", ("MySQL", "POSTGRES_16"), {
         "mlflow_access_password_accepted": True, "mlflow_database_version": "MYSQL_8_0"}),
@@ -399,6 +413,9 @@ def test_one_mistake_is_one_problem(name, value, words, more):
             "bucket_cors": [{"origin": ["*"], "method": ["GET"], "maxAgeSeconds": 60}],
         },
         {"mlflow_image": "europe-west1-docker.pkg.dev/my-project/mlflow/server:3.17.2"},
+        {"mlflow_version": "3.14"},
+        {"mlflow_version": "2.22.1", "mlflow_image": "ghcr.io/a/b:2"},
+        {"mlflow_version": "2.22.1", "mlflow_image_context": "image"},
         {"mlflow_image": "localhost.test:5000/a/b@sha256:" + "a" * 64},
         {"mlflow_image_tag": "v1.2", "mlflow_image_build_args": {"PYTHON_IMAGE": "python:3.11"}},
         {"mlflow_version": "3.18.0rc1", "mlflow_image_engine": "podman", "mlflow_image_machine_type": "E2_HIGHCPU_8"},
@@ -422,6 +439,29 @@ def test_one_mistake_is_one_problem(name, value, words, more):
 )  # fmt: skip
 def test_what_works_is_let_through(variables):
     assert text(judged(variables)) == ""
+
+
+def test_the_newest_release_that_was_tried_is_the_default_and_that_of_the_image():
+    dockerfile = (pathlib.Path(server.__file__).parents[4] / "roles/mlflow_image/files/Dockerfile").read_text()
+    assert all_variables()["mlflow_version"].default == server.NEWEST
+    assert f"ARG MLFLOW_VERSION={server.NEWEST}\n" in dockerfile
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, ""),
+        ({"mlflow_version": "3.17.2.post1"}, ""),
+        ({"mlflow_version": "3.18.0"}, "mlflow_version is 3.18.0. The newest"),
+        ({"mlflow_version": "4.0"}, "mlflow_version is 4.0. The newest"),
+        ({"mlflow_image_build_args": {"MLFLOW_VERSION": "4.1.0"}}, "mlflow_image_build_args is 4.1.0."),
+        ({"mlflow_version": "4.0", "mlflow_image": "ghcr.io/a/b:4"}, ""),
+    ],
+)
+def test_a_newer_release_than_was_tried_is_a_warning(variables, words):
+    outcome = d.computed(**variables)
+    assert outcome.problems == []
+    assert outcome.warnings == [] if not words else outcome.warnings[0].startswith(words)
 
 
 def test_advice_is_about_the_cause():

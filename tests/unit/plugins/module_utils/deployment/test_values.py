@@ -139,7 +139,7 @@ def test_keys_have_their_own_types():
         ("mlflow_retire_other_targets", "", True),
         ("mlflow_cpu", 2, "2"),
         ("mlflow_cpu", 0.5, "0.5"),
-        ("mlflow_version", 3.1, "3.1"),
+        ("mlflow_version", "3.10", "3.10"),
         ("gcp_project", 123456789012, "123456789012"),
         ("mlflow_name", " demo\n", "demo"),
         ("mlflow_env", True, "true"),

@@ -114,7 +114,7 @@ class _Environment:
 
 
 class _TokenSession(_Environment, Session):
-    """Sends requests for tokens."""
+    """Sends requests for tokens, and others that carry no credentials of Google's APIs."""
 
 
 class _ApiSession(_Environment, AuthorizedSession):
@@ -140,13 +140,33 @@ class Client:
         self._project = project
         self.snapshot = snapshot or Snapshot()
         if session is not None:
-            self._session = session
+            self._session = self._visitor = session
         self.clock = clock or Clock()
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
 
     @functools.cached_property
     def _session(self):
         return _session(self._credentials)
+
+    @functools.cached_property
+    def _visitor(self):
+        visitor = _TokenSession()
+        visitor.mount("https://", _SharedTls())
+        return visitor
+
+    def visit(self, url, headers=None):
+        """Send one GET to what is no API of Google, without the credentials of the task, and return the response.
+
+        Redirects are not followed. Errors: :class:`ConnectionFailed` without a response, and :class:`UserError`.
+        """
+        return self._exchange(
+            "GET",
+            url,
+            headers=headers,
+            session=self._visitor,
+            allow_redirects=False,
+            auth=lambda request: request,  # else the user's .netrc replaces the header
+        )
 
     def get(self, url, query=None, **options):
         return self.request("GET", url, query=query, **options)
@@ -245,14 +265,14 @@ class Client:
                     return found
             lost = lost or sent
 
-    def _exchange(self, method, url, *, headers, **parts):
-        """Send one request once and return the response.
+    def _exchange(self, method, url, *, headers, session=None, **parts):
+        """Send one request once, with the session of the task or another one, and return the response.
 
         Errors: :class:`ConnectionFailed` without a response, :class:`CredentialsError` without a token, and
         :class:`UserError` for what the libraries reject, such as an address.
         """
         try:
-            return self._session.request(
+            return (session or self._session).request(
                 method,
                 url,
                 headers=dict(self._headers, **(headers or {})),

@@ -337,7 +337,11 @@ def _before_element(path, item, desired, index, rules):
         wanted = desired[index] if index < len(desired) else None
     if not isinstance(wanted, dict) or not isinstance(item, dict):
         return item
-    return {name: _before((*path, name), value, item[name], rules) for name, value in wanted.items() if name in item}
+    return {
+        name: _before((*path, name), value, item.get(name), rules)
+        for name, value in wanted.items()
+        if name in item or _covers((*path, name), value, None, rules)
+    }
 
 
 def _shown(path, value, rules):

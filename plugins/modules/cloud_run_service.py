@@ -21,6 +21,10 @@ options:
   port:
     description: The port that the container listens on.
     type: int
+  http2:
+    description: Whether the container accepts HTTP/2 without TLS (C(h2c)). O(port) must be set as well.
+    type: bool
+    version_added: 0.3.0
   cpu_idle:
     description: Whether the processor is only there while requests are served.
     type: bool
@@ -33,6 +37,13 @@ options:
   max_instances:
     description: How many instances there may be.
     type: int
+  scaling_mode:
+    description:
+      - Whether Cloud Run sets the number of instances. With V(MANUAL) it is a field of the service, which this module
+        does not set.
+    type: str
+    choices: [AUTOMATIC, MANUAL]
+    version_added: 0.3.0
   concurrency:
     description: How many requests an instance serves at once.
     type: int
@@ -215,10 +226,12 @@ OPTIONS = (
     + Options(
         {
             "port": {"type": "int"},
+            "http2": {"type": "bool"},
             "cpu_idle": {"type": "bool"},
             "startup_cpu_boost": {"type": "bool"},
             "min_instances": {"type": "int"},
             "max_instances": {"type": "int"},
+            "scaling_mode": {"type": "str", "choices": ["AUTOMATIC", "MANUAL"]},
             "concurrency": {"type": "int"},
             "ingress": {
                 "type": "str",
@@ -240,7 +253,8 @@ OPTIONS = (
                 "elements": "dict",
                 "options": {"revision": {"type": "str"}, "percent": {"type": "int"}, "tag": {"type": "str"}},
             },
-        }
+        },
+        required_by={"http2": ("port",)},
     )
 )
 
@@ -256,6 +270,7 @@ def desired(params):
         "iapEnabled": params["iap_enabled"],
         "invokerIamDisabled": params["invoker_iam_disabled"],
         "defaultUriDisabled": params["default_uri_disabled"],
+        "scaling": {"scalingMode": params["scaling_mode"]},
         "template": {
             "serviceAccount": params["service_account"],
             "timeout": _values.seconds(params["timeout"]),
@@ -266,7 +281,7 @@ def desired(params):
                 _run.container(
                     params,
                     resources={"cpuIdle": params["cpu_idle"], "startupCpuBoost": params["startup_cpu_boost"]},
-                    ports=None if params["port"] is None else [{"containerPort": params["port"]}],
+                    ports=ports(params),
                     startupProbe=probe(params["startup_probe"]),
                     livenessProbe=probe(params["liveness_probe"]),
                 )
@@ -275,6 +290,14 @@ def desired(params):
         },
         "traffic": None if traffic is None else [target(item) for item in traffic],
     }
+
+
+def ports(params):
+    """Return the port and its protocol in the API's fields; None when the task does not set it."""
+    if params["port"] is None:
+        return None
+    protocol = {None: None, False: "http1", True: "h2c"}[params["http2"]]
+    return [{"name": protocol, "containerPort": params["port"]}]
 
 
 def probe(options):

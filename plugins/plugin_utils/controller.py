@@ -81,6 +81,9 @@ class ActionModule(ActionBase):
         else:
             with self._environment():
                 result = merge_hash(result, self._run_here(name))
+        if isinstance(result.get("msg"), list):
+            # A report in lines is for the user, as that of the module debug.
+            result["_ansible_verbose_always"] = True
         # For the lookup mlplatform.gcp.changes.
         entries = changes.entries_of(result)
         if entries:

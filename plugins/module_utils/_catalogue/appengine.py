@@ -142,7 +142,8 @@ SERVICE = Resource(
     operation=OPERATION,
     mark=ServingVersions(),
     transient=TRANSIENT,
-    rules=Rules(whole=("split.allocations",)),
+    # A service from before the field was set returns none, and accepts all requests.
+    rules=Rules(whole=("split.allocations",), may_omit=("networkSettings.ingressTrafficAllowed",)),
 )
 
 NEW_VERSION = "A version stays as it was made: deploy another one under another name."
@@ -206,8 +207,13 @@ def _application_facts(remote, body):
     briefly = dataclasses.replace(kinds["app_engine_version"], resource=dataclasses.replace(VERSION, read_query={}))
     count = sum(len(every(task, briefly, service=name, name=None)) for name in names)
     enabled = bool((body.get("iap") or {}).get("enabled"))
-    hostname = body.get("defaultHostname")
-    return {"services": names, "versions": count, "iap_enabled": enabled, "hostname": hostname}
+    return {
+        "services": names,
+        "versions": count,
+        "iap_enabled": enabled,
+        "hostname": body.get("defaultHostname"),
+        "dispatch_rules": body.get("dispatchRules") or [],
+    }
 
 
 def _version_names(project, name, location):

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind, from_name
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
 from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels
@@ -62,6 +64,17 @@ def _merged_container(new, old):
     return merged
 
 
+def _unnamed(plan, body, mask):
+    """Return a change with a template that does not name the revision.
+
+    gcloud, Terraform and the console can give a revision a name of its own. The template keeps that name, and Cloud Run
+    rejects a second revision of the same name: https://cloud.google.com/run/docs/managing/revisions
+    """
+    if "template" in body:
+        body = dict(body, template={key: value for key, value in body["template"].items() if key != "revision"})
+    return body, mask
+
+
 def _port(container):
     return next((item.get("containerPort") for item in container.get("ports") or []), None)
 
@@ -72,13 +85,18 @@ SERVICE = Resource(
     path="projects/{project}/locations/{location}/services/{name}",
     permission="run.services",
     create_id="serviceId",
+    update=Update(rewrite=_unnamed),
     operation=OPERATION,
     version="etag",
     state=state,
     mark=Labels(),
     kept=("description",),
     transient=TRANSIENT,
-    rules=rules("template"),
+    rules=dataclasses.replace(
+        rules("template"),
+        # Services from before the field exist without it, and scale automatically.
+        may_omit=("scaling.scalingMode",),
+    ),
     # https://cloud.google.com/run/docs/managing/revisions
     implies={"template": "new revision"},
 )

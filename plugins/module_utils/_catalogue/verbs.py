@@ -48,6 +48,8 @@ class Verb:
 
 _IAP = "https://iap.googleapis.com/v1"
 _BUILD = "https://cloudbuild.googleapis.com/v1"
+_CREDENTIALS = "https://iamcredentials.googleapis.com/v1"
+_SIGNER = "projects/-/serviceAccounts/{account}"
 _USAGE_BETA = f"{project.USAGE}/v1beta1"
 _BUILDS = "projects/{project}/locations/{location}/builds"
 _SECRET = "projects/{project}/secrets/{secret}"
@@ -75,6 +77,13 @@ VERBS = {
     ),
     "iam.projects.serviceAccounts.enable": Verb(
         accounts.ACCOUNT.base, accounts.ACCOUNT.path + ":enable", "iam.serviceAccounts.enable", repeatable=True
+    ),
+    # Both make something new and leave no trace of it, so they may be sent twice.
+    "iamcredentials.projects.serviceAccounts.generateIdToken": Verb(
+        _CREDENTIALS, _SIGNER + ":generateIdToken", "iam.serviceAccounts.getOpenIdToken", repeatable=True
+    ),
+    "iamcredentials.projects.serviceAccounts.signJwt": Verb(
+        _CREDENTIALS, _SIGNER + ":signJwt", "iam.serviceAccounts.signJwt", repeatable=True
     ),
     # ``permissions`` is what _iap.permissions returns for the resource.
     "iap.getIapSettings": Verb(_IAP, "{+resource}:iapSettings", "{permissions}.getSettings", method="GET"),

@@ -82,6 +82,7 @@ class Deployment:
     server    the server on its target; see ``targets.base.Server``
     removal   what ``destroy`` does, and ``target`` in it what the target removes
     report    lines for the end of a deployment
+    serving   what must answer at the address, as ``mlflow_server_info`` takes it
     """
 
     name: str
@@ -112,6 +113,7 @@ class Deployment:
     retire: list[TargetInfo] = field(default_factory=list)
     report: list[str] = field(default_factory=list)
     verify: dict[str, Any] = field(default_factory=dict)
+    serving: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -301,6 +303,7 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
         retire=[_info(other) for other in retired],
         report=_report(context, running, who, client_account.email, bucket.uri, planned=observed.planned),
         verify=_verify(context, who, client_account.email),
+        serving=_serving(context, running, client_account),
     )
 
 
@@ -324,6 +327,20 @@ def _report(context: Context, running: Server, who: Access, client: str, uri: st
     ]
     first = f"MLflow would be deployed at {running.url}" if planned else f"{'Address:':<13}{running.url}"
     return [first, *(f"{title + ':':<13}{text}" for title, text in lines)]
+
+
+def _serving(context: Context, running: Server, client: Account) -> dict[str, Any]:
+    skip = running.unreachable
+    if not context["mlflow_check_server"]:
+        skip = "mlflow_check_server is false"
+    # Only what is built from the collection's own files is known to have the version.
+    own = not any(context[f"mlflow_image{name}"] for name in ("", "_tag", "_context", "_build_args"))
+    return {
+        "client_required": client.managed and context.existing.caller in (client.impersonators or []),
+        "version": context["mlflow_version"] if own else "",
+        "skip": skip,
+        "wait_timeout": context["mlflow_verify_timeout"],
+    }
 
 
 def _verify(context: Context, who: Access, client: str) -> dict[str, Any]:

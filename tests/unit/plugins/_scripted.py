@@ -101,7 +101,7 @@ class Cloud:
         usage = f"https://serviceusage.googleapis.com/v1/projects/p/services/{service}"
         self.expect("GET", usage, body={"state": "DISABLED"})
 
-    def request(self, method, url, params=None, json=None, data=None, headers=None, timeout=None):
+    def request(self, method, url, params=None, json=None, data=None, headers=None, timeout=None, **_more):
         """What ``requests.Session`` would do."""
         assert timeout, "a request without a deadline"
         self.requests.append(

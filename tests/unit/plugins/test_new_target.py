@@ -30,7 +30,12 @@ TARGET = Target(
     permissions=Table(),
     new=lambda region: NewResources("", ""),
     server=lambda context, uri, sizing: Server(
-        "https://paper.example.com", ["paper.example.com"], {{}}, {{}}, {{"sheets": context["paper_mlflow_sheets"]}}
+        "https://paper.example.com",
+        ["paper.example.com"],
+        {{}},
+        {{}},
+        {{"sheets": context["paper_mlflow_sheets"]}},
+        unreachable="paper does not answer",
     ),
     removal=lambda context: Removal(True, {{}}),
     resources=lambda context: [],

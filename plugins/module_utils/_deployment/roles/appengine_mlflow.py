@@ -97,6 +97,18 @@ ROLE = RoleSpec(
             rule="appengine_version",
         ),
         Variable(
+            "appengine_mlflow_ingress",
+            "str",
+            ("The networks from which the service can be reached.",),
+            default="INGRESS_TRAFFIC_ALLOWED_ALL",
+            choices=(
+                "INGRESS_TRAFFIC_ALLOWED_ALL",
+                "INGRESS_TRAFFIC_ALLOWED_INTERNAL_ONLY",
+                "INGRESS_TRAFFIC_ALLOWED_INTERNAL_AND_LB",
+            ),
+            targets=TARGET,
+        ),
+        Variable(
             "appengine_mlflow_disk_gb",
             "int",
             ("Disk of an instance in GB.",),

@@ -148,6 +148,15 @@ _ACCESS = (
         default=False,
     ),
     Variable(
+        "mlflow_check_server",
+        "bool",
+        (
+            "Whether a deployment ends by asking the server at its address. Set it to false where the machine that runs"
+            " the playbook cannot reach it.",
+        ),
+        default=True,
+    ),
+    Variable(
         "mlflow_impersonators",
         "list",
         (

@@ -103,7 +103,10 @@ ROLE = RoleSpec(
         Variable(
             "mlflow_verify_timeout",
             "int",
-            ("Seconds to wait until the client has access, because policies take effect after minutes.",),
+            (
+                "Seconds to wait until the client has access, because policies take effect after minutes. A deployment"
+                " waits as long for its server to answer.",
+            ),
             default=240,
             minimum=0,
             maximum=3600,

@@ -25,6 +25,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets
     Removal,
     Server,
     Target,
+    closed,
     merged_env,
     not_enough_connections,
     number,
@@ -52,6 +53,8 @@ _LIVENESS = {
     "success_threshold": 2,
     "initial_delay": 300,
 }
+# One path of each kind that MLflow's clients and browsers request.
+_PATHS = ("/", "/health", "/version", "/api/2.0/mlflow/runs/get", "/ajax-api/2.0/mlflow/runs/get", "/get-artifact")
 # https://cloud.google.com/appengine/docs/flexible/service-account
 _INSTANCE_ROLES = ("roles/logging.logWriter", "roles/monitoring.metricWriter")
 
@@ -159,6 +162,7 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
         "liveness_check": liveness,
         "service_exists": name in found,
         "allocations": {version: 1},
+        "ingress": context["appengine_mlflow_ingress"],
         "placeholder": {
             "name": PLACEHOLDER,
             "create": _lacks_default(context) and context["appengine_mlflow_make_default"],
@@ -172,7 +176,15 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
         "remove": [item["id"] for item in older if item not in kept],
     }
     rollback = ", ".join(item["id"] for item in kept) or "no older version is kept yet"
-    return Server(f"https://{host}", hosts, env, _server.secret_env(context), options, report=[("Roll-back", rollback)])
+    return Server(
+        f"https://{host}",
+        hosts,
+        env,
+        _server.secret_env(context),
+        options,
+        report=[("Roll-back", rollback)],
+        unreachable=closed(context, "appengine_mlflow_ingress", "INGRESS_TRAFFIC_ALLOWED_ALL"),
+    )
 
 
 def _serving(context: Context) -> set[str]:
@@ -249,6 +261,26 @@ def bindings(context: Context) -> list[dict[str, Any]]:
     return [{"role": "roles/storage.objectAdmin", "members": accounts}] if accounts else []
 
 
+def _dispatched(context: Context) -> tuple[str, str] | None:
+    """Return (rule, service) of the first dispatch rule that sends MLflow's requests to another service, if any.
+
+    The rules apply to the address of the application, which is that of the service ``default``:
+    https://cloud.google.com/appengine/docs/flexible/reference/dispatch-yaml
+    """
+    name, host = service_name(context), _host(context)
+    if name != DEFAULT_SERVICE:
+        return None
+    for path in _PATHS:
+        for rule in _application(context).get("dispatch_rules") or []:
+            domain, pattern, service = rule.get("domain") or "*", rule.get("path") or "", rule.get("service") or ""
+            here = domain in ("*", host) or (domain.startswith("*.") and host.endswith(domain[1:]))
+            if here and (path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern):
+                if service != name:
+                    return f"{domain}{pattern}", service
+                break
+    return None
+
+
 def problems(context: Context, sizing: Sizing) -> list[Problem]:
     """Return what would fail on App Engine beyond the rules of single variables."""
     found = []
@@ -261,6 +293,15 @@ def problems(context: Context, sizing: Sizing) -> list[Problem]:
                 " requires to be the first.",
                 "Set appengine_mlflow_service=default to make MLflow that service, or"
                 " appengine_mlflow_make_default=true for a minimal one that is stopped as soon as it exists.",
+            )
+        )
+    if dispatched := _dispatched(context):
+        found.append(
+            Problem(
+                "appengine_mlflow_service",
+                f"The dispatch rule {dispatched[0]} of the application sends requests for https://{_host(context)} to"
+                f" the service {dispatched[1]}, not to {name}.",
+                "Remove the rule (gcloud app deploy dispatch.yaml), or set appengine_mlflow_service to another name.",
             )
         )
     others = [item for item in application.get("services") or [] if item != name]

@@ -29,6 +29,7 @@ class Server:
     secret_env variable -> full name of a secret's version
     options    what only this target has, as its role reads it
     report     lines for the end of a deployment: (title, text)
+    unreachable  why a controller in any network cannot reach the address, or an empty string
     """
 
     url: str
@@ -37,6 +38,7 @@ class Server:
     secret_env: dict[str, str]
     options: dict[str, Any]
     report: list[tuple[str, str]] = field(default_factory=list)
+    unreachable: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,12 @@ class Target:
     def role(self) -> str:
         """Return the full name of the role."""
         return f"mlplatform.gcp.{self.spec.name}"
+
+
+def closed(context: Context, variable: str, everywhere: str) -> str:
+    """Return why a server with an ingress variable cannot be reached from any network, or an empty string."""
+    given = context[variable]
+    return "" if given == everywhere else f"{variable} is {given}"
 
 
 def number(value: Any, default: int) -> int:

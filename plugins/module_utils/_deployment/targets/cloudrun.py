@@ -20,6 +20,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets
     Removal,
     Server,
     Target,
+    closed,
     merged_env,
     not_enough_connections,
     number,
@@ -27,8 +28,12 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets
 from ansible_collections.mlplatform.gcp.plugins.module_utils._iap import cloud_run as iap_resource
 
 INSTANCES = (0, 10)
-_STARTUP_PROBE = {"http_get": {"path": "/health"}, "period_seconds": 2, "timeout_seconds": 2, "failure_threshold": 90}
-_LIVENESS_PROBE = {"http_get": {"path": "/health"}, "period_seconds": 30, "timeout_seconds": 5, "failure_threshold": 4}
+PORT = 8080
+_HEALTH = {"path": "/health", "port": PORT}
+_STARTUP_PROBE = {"http_get": _HEALTH, "period_seconds": 2, "timeout_seconds": 2, "failure_threshold": 90}
+_LIVENESS_PROBE = {"http_get": _HEALTH, "period_seconds": 30, "timeout_seconds": 5, "failure_threshold": 4}
+# All requests, to the revision that was deployed last.
+_TRAFFIC = [{"percent": 100}]
 
 
 def service_name(context: Context) -> str:
@@ -59,6 +64,11 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
     options: dict[str, Any] = {
         "service": name,
         "resource": resource,
+        "command": [],
+        "args": [],
+        "port": PORT,
+        "traffic": _TRAFFIC,
+        "invoker_iam_disabled": False,
         "cpu": context["mlflow_cpu"],
         "memory": context["mlflow_memory"],
         "cpu_idle": context["cloudrun_mlflow_cpu_idle"],
@@ -74,7 +84,14 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
         "iap_resource": iap_resource(context.number, context.region, name),
         "adopt": context["mlflow_adopt"],
     }
-    return Server(f"https://{host}", hosts, env, _server.secret_env(context), options)
+    return Server(
+        f"https://{host}",
+        hosts,
+        env,
+        _server.secret_env(context),
+        options,
+        unreachable=closed(context, "cloudrun_mlflow_ingress", "INGRESS_TRAFFIC_ALL"),
+    )
 
 
 def removal(context: Context) -> Removal:

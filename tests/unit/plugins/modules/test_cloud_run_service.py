@@ -201,3 +201,72 @@ def test_absent(cloud):
     cloud.expect("GET", URL, body=SERVICE)
     cloud.expect("DELETE", URL, body=dict(OPERATION, done=True))
     assert cloud.run(cloud_run_service, name="s", location="europe-west1", state="absent")["changed"]
+
+
+WHOLE = {
+    "command": [],
+    "args": [],
+    "http2": False,
+    "invoker_iam_disabled": False,
+    "default_uri_disabled": False,
+    "scaling_mode": "AUTOMATIC",
+    "traffic": [{"percent": 100}],
+}
+LATEST = {"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}
+
+
+def test_the_fields_that_a_server_needs_as_a_whole_have_defaults(cloud):
+    cloud.expect("GET", URL, body=dict(SERVICE, traffic=[LATEST]))
+    assert not cloud.run(cloud_run_service, **OPTIONS, **WHOLE)["changed"]
+
+
+def left(**fields):
+    """Return the service with one container of a former owner, and other fields of the service."""
+    (container,) = SERVICE["template"]["containers"]
+    template = dict(SERVICE["template"], containers=[dict(container, **fields.pop("container", {}))])
+    return dict(SERVICE, template=template, traffic=[LATEST]) | fields
+
+
+@pytest.mark.parametrize(
+    ("existing", "path"),
+    [
+        (left(container={"command": ["sh"]}), "template.containers[0].command"),
+        (left(container={"args": ["--workers=4"]}), "template.containers[0].args"),
+        (left(container={"ports": [{"name": "h2c", "containerPort": 8080}]}), "template.containers[0].ports"),
+        (left(traffic=[{"revision": "s-1", "percent": 100}]), "traffic"),
+        (left(traffic=[dict(LATEST, percent=50), {"revision": "s-1", "percent": 50, "tag": "old"}]), "traffic"),
+        (left(invokerIamDisabled=True), "invokerIamDisabled"),
+        (left(defaultUriDisabled=True), "defaultUriDisabled"),
+        (left(scaling={"scalingMode": "MANUAL", "manualInstanceCount": 0}), "scaling.scalingMode"),
+    ],
+)
+def test_what_a_former_owner_left_is_replaced_and_shown(cloud, existing, path):
+    cloud.expect("GET", URL, body=existing)
+    result = cloud.run(cloud_run_service, check_mode=True, **OPTIONS, **WHOLE)
+    (entry,) = result["changes"]
+    assert entry["fields"] and all(item["path"].startswith(path) for item in entry["fields"]), entry
+
+
+def test_a_container_beside_the_server_goes(cloud):
+    existing = left()
+    existing["template"]["containers"].append({"name": "proxy", "image": "other"})
+    cloud.expect("GET", URL, body=existing)
+    cloud.expect("PATCH", URL, body=dict(OPERATION, done=True, response=SERVICE))
+    assert cloud.run(cloud_run_service, **OPTIONS, **WHOLE)["changed"]
+    assert [item["image"] for item in cloud.requests[-1].body["template"]["containers"]] == ["i@sha256:1"]
+
+
+def test_the_own_name_of_a_revision_is_not_sent_again(cloud):
+    """Cloud Run has one revision of a name: `--revision-suffix`, Terraform and the console leave it in the template."""
+    named = dict(SERVICE, template=dict(SERVICE["template"], revision="s-blue"))
+    cloud.expect("GET", URL, body=named)
+    assert not cloud.run(cloud_run_service, **OPTIONS)["changed"]
+    cloud.expect("GET", URL, body=named)
+    cloud.expect("PATCH", URL, query={"updateMask": "template"}, body=dict(OPERATION, done=True, response=SERVICE))
+    assert cloud.run(cloud_run_service, **dict(OPTIONS, image="i@sha256:2"))["changed"]
+    assert "revision" not in cloud.requests[-1].body["template"]
+
+
+def test_the_protocol_needs_a_port(cloud):
+    with pytest.raises(AssertionError, match="http2"):
+        cloud.run(cloud_run_service, name="s", location="europe-west1", http2=True)

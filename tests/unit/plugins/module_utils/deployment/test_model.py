@@ -421,6 +421,53 @@ def test_other_open_services_must_be_acknowledged():
     assert d.deployed(found=found, mlflow_target="appengine", appengine_mlflow_iap_for_all_services=True)
 
 
+def test_dispatch_rules_to_another_service_are_a_problem_before_anything_changes():
+    def found(*rules):
+        own = d.resource("app_engine_application", "mlflow-sandbox", services=["default", "shop"], iap_enabled=True)
+        return d.report(
+            own | {"dispatch_rules": [dict(zip(("domain", "path", "service"), rule, strict=True)) for rule in rules]}
+        )
+
+    host = "mlflow-sandbox.appspot.com"
+    outcome = d.computed(found=found(("*", "/*", "shop")), mlflow_target="appengine")
+    assert d.variables_of(outcome) == ["appengine_mlflow_service"]
+    assert f"*/* of the application sends requests for https://{host} to the service shop" in outcome.problems[0].what
+    for rule in ((host, "/api/*", "shop"), ("*.appspot.com", "/version", "shop")):
+        assert d.variables_of(d.computed(found=found(rule), mlflow_target="appengine")) == ["appengine_mlflow_service"]
+    for rules in (
+        [("shop.example.com", "/*", "shop")],
+        [(host, "/cart/*", "shop")],
+        [("*", "/*", "default"), ("*", "/*", "shop")],
+    ):
+        assert d.deployed(found=found(*rules), mlflow_target="appengine")
+    # They apply to the address of the service `default` alone.
+    named = {"mlflow_target": "appengine", "appengine_mlflow_service": "mlflow"}
+    assert d.deployed(found=found(("*", "/*", "shop")), **named)
+
+
+def test_what_must_answer_follows_the_image_and_the_deployer():
+    found = d.report()
+    serving = d.deployed(found=found).serving
+    assert (serving["client_required"], serving["skip"]) == (True, "")
+    assert serving["version"] == d.deployed(found=found).image.build_args["MLFLOW_VERSION"]
+    assert not d.deployed(found=found, mlflow_impersonators=["user:alice@example.com"]).serving["client_required"]
+    for given in ({"mlflow_image": "docker.io/me/mlflow:1"}, {"mlflow_image_tag": "stable"}):
+        assert d.deployed(found=found, **given).serving["version"] == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "value"),
+    [
+        ("cloudrun", "cloudrun_mlflow_ingress", "INGRESS_TRAFFIC_INTERNAL_ONLY"),
+        ("appengine", "appengine_mlflow_ingress", "INGRESS_TRAFFIC_ALLOWED_INTERNAL_AND_LB"),
+        ("cloudrun", "mlflow_check_server", False),
+    ],
+)
+def test_a_server_that_the_controller_cannot_reach_is_not_asked(target, variable, value):
+    given = {"mlflow_target": target, variable: value}
+    assert variable in d.deployed(found=d.report(application("default")), **given).serving["skip"]
+
+
 def test_older_versions_are_stopped_kept_and_removed():
     service = appengine_service(
         ("current", "SERVING", "2026-03-01", "demo-dev"),

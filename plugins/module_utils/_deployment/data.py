@@ -65,6 +65,7 @@ class Database:
     disk_size_gb: int
     disk_autoresize: bool
     disk_autoresize_limit_gb: int
+    activation_policy: str
     flags: dict[str, Any]
     backup_enabled: bool
     backup_start_time: str
@@ -232,6 +233,7 @@ def database(context: Context, more_clients: list[str] | None = None) -> Databas
         disk_size_gb=context["cloudsql_disk_size_gb"],
         disk_autoresize=context["cloudsql_disk_autoresize"],
         disk_autoresize_limit_gb=context["cloudsql_disk_autoresize_limit_gb"],
+        activation_policy=context["cloudsql_activation_policy"] or "",
         flags=triggers | dict(context["cloudsql_flags"]),
         backup_enabled=context["cloudsql_backup_enabled"],
         backup_start_time=context["cloudsql_backup_start_time"],

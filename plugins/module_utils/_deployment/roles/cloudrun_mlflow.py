@@ -86,6 +86,35 @@ ROLE = RoleSpec(
             ),
             targets=TARGET,
         ),
+        Variable(
+            "cloudrun_mlflow_invoker_iam_disabled",
+            "bool",
+            (
+                "Whether Cloud Run admits requests without the invoker role instead of granting it to C(allUsers),"
+                " which an organization with domain restricted sharing refuses. Only with C(mlflow_access=password).",
+            ),
+            default=False,
+            targets=TARGET,
+        ),
+        Variable(
+            "cloudrun_mlflow_command",
+            "list",
+            ("Command of the server's container instead of the image's entrypoint, for a C(mlflow_image).",),
+            default=[],
+            elements="str",
+            targets=TARGET,
+        ),
+        Variable(
+            "cloudrun_mlflow_args",
+            "list",
+            (
+                "Arguments of the server's container. The entrypoint of the role C(mlflow_image) takes none to run the"
+                " server. The migration has arguments of its own.",
+            ),
+            default=[],
+            elements="str",
+            targets=TARGET,
+        ),
     ),
     entry_points=ENTRY_POINTS,
 )

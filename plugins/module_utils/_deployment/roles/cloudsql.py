@@ -100,6 +100,15 @@ ROLE = RoleSpec(
             maximum=65536,
         ),
         Variable(
+            "cloudsql_activation_policy",
+            "str",
+            (
+                "V(ALWAYS) starts an instance that is stopped, V(NEVER) stops it. Unset leaves it as it is.",
+                "A deployment needs a running instance and refuses V(NEVER).",
+            ),
+            choices=("ALWAYS", "NEVER"),
+        ),
+        Variable(
             "cloudsql_flags",
             "dict",
             (

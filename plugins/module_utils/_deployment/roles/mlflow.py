@@ -357,7 +357,12 @@ _ARTIFACTS = (
     Variable(
         "mlflow_bucket_folder",
         "str",
-        ("Folder of the deployment in a bucket that several deployments use. Empty is the whole bucket.",),
+        (
+            "Folder of the artifacts in the bucket, for example V(mlflow/demo). Empty is the whole bucket.",
+            "In a bucket that is only used, for example by several deployments, the roles of the deployment are limited"
+            " to the folder.",
+            "Runs that exist keep the folder that they were made with.",
+        ),
         default="",
         rule="folder",
     ),

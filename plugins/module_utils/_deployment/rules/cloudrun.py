@@ -106,6 +106,7 @@ def _resources(cpu_name: str, memory_name: str, values: Mapping[str, Any]) -> It
 
 def check(values: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield what Cloud Run refuses about the server, where each value is one by itself."""
+    yield from _open(values)
     if fault := run_cpu(values.get("mlflow_cpu")):
         if cpu(values.get("mlflow_cpu")) is None:
             yield Problem("mlflow_cpu", f"mlflow_cpu is {values.get('mlflow_cpu')}, {fault[0]}.", fault[1])
@@ -133,6 +134,17 @@ def check(values: Mapping[str, Any]) -> Iterator[Problem]:
             f"cloudrun_mlflow_cpu_idle is false, which Cloud Run takes with at least one CPU; mlflow_cpu is "
             f"{values['mlflow_cpu']}.",
             'Set mlflow_cpu to "1", or cloudrun_mlflow_cpu_idle to true.',
+        )
+
+
+def _open(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Whether a service without a check of the invoker role is one that is open in any case."""
+    if values.get("cloudrun_mlflow_invoker_iam_disabled") and values.get("mlflow_access") != "password":
+        yield Problem(
+            "cloudrun_mlflow_invoker_iam_disabled",
+            "cloudrun_mlflow_invoker_iam_disabled is true, which lets requests without the invoker role pass, and"
+            f" mlflow_access is {values.get('mlflow_access')}, which depends on that role.",
+            "Remove it, or use mlflow_access=password.",
         )
 
 

@@ -184,6 +184,13 @@ def check(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator[Pro
             f"cloudsql_edition is {PLUS}, which does not have {version}.",
             f"Set cloudsql_edition to {ENTERPRISE}, or choose a newer mlflow_database_version.",
         )
+    if values.get("cloudsql_activation_policy") == "NEVER":
+        yield Problem(
+            "cloudsql_activation_policy",
+            "cloudsql_activation_policy is NEVER, which stops the database that the server needs.",
+            "Set it to ALWAYS, or leave it out. To stop the instance between deployments, use gcloud sql instances"
+            " patch INSTANCE --activation-policy=NEVER.",
+        )
     yield from _disk(values, edition)
     yield from _backup(values, kind)
     yield from _flags(values.get("cloudsql_flags") or {}, kind)

@@ -49,7 +49,9 @@ def _host(context: Context) -> str:
 def _invokers(context: Context) -> list[str]:
     if context.iap:
         return [f"serviceAccount:service-{context.number}@gcp-sa-iap.iam.gserviceaccount.com"]
-    return ["allUsers"] if context.login else access(context).members
+    if not context.login:
+        return access(context).members
+    return [] if context["cloudrun_mlflow_invoker_iam_disabled"] else ["allUsers"]
 
 
 def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
@@ -64,11 +66,11 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
     options: dict[str, Any] = {
         "service": name,
         "resource": resource,
-        "command": [],
-        "args": [],
+        "command": context["cloudrun_mlflow_command"],
+        "args": context["cloudrun_mlflow_args"],
         "port": PORT,
         "traffic": _TRAFFIC,
-        "invoker_iam_disabled": False,
+        "invoker_iam_disabled": context["cloudrun_mlflow_invoker_iam_disabled"],
         "cpu": context["mlflow_cpu"],
         "memory": context["mlflow_memory"],
         "cpu_idle": context["cloudrun_mlflow_cpu_idle"],

@@ -217,6 +217,26 @@ def test_a_used_bucket_has_a_folder_for_each_deployment():
     assert found.bucket.adopt, "roles on a bucket of others are added and never removed"
 
 
+def test_a_managed_bucket_can_have_a_folder():
+    found = d.deployed(mlflow_bucket_folder="teams/demo")
+    assert found.bucket.uri == found.server["env"]["GCS_BACKEND"] == "gs://mlflow-sandbox-demo-dev-artifacts/teams/demo"
+    template = next(item for item in found.secrets.entries if item["name"] == "demo-dev-artifact-url")["template"]
+    assert template == found.bucket.uri
+    assert not any("condition" in binding for binding in found.bucket.bindings), "the whole bucket is its own"
+
+
+def test_command_and_arguments_are_those_of_the_server_alone():
+    found = d.deployed(cloudrun_mlflow_command=["gunicorn"], cloudrun_mlflow_args="-b\n:8080")
+    assert (found.server["options"]["command"], found.server["options"]["args"]) == (["gunicorn"], ["-b", ":8080"])
+    plain = d.deployed().server["options"]
+    assert (plain["command"], plain["args"]) == ([], []), "those of a former owner are removed"
+
+
+@pytest.mark.parametrize(("given", "sent"), [({}, ""), ({"cloudsql_activation_policy": "ALWAYS"}, "ALWAYS")])
+def test_a_stopped_instance_is_started_on_request(given, sent):
+    assert d.deployed(given).database.activation_policy == sent
+
+
 def test_a_used_account_is_not_created():
     found = d.deployed(mlflow_ownership={"server_account": "used"})
     assert [account["account_id"] for account in found.accounts] == ["demo-dev-client"]
@@ -250,6 +270,13 @@ def test_roles_on_the_bucket_depend_on_who_writes():
 def test_invokers_of_the_service(access, invokers):
     found = d.deployed(found=d.report(), mlflow_access=access)
     assert found.server["options"]["invokers"] == invokers
+
+
+def test_the_login_is_open_without_a_binding_where_the_organization_refuses_it():
+    login = {"mlflow_access": "password", "mlflow_access_password_accepted": True, "mlflow_access_members": []}
+    options = d.deployed(login, cloudrun_mlflow_invoker_iam_disabled=True).server["options"]
+    assert (options["invokers"], options["invoker_iam_disabled"]) == ([], True)
+    assert d.deployed(login).server["options"]["invoker_iam_disabled"] is False, "stated on all services"
 
 
 def test_the_login_is_open_to_all_and_reads_its_secrets():

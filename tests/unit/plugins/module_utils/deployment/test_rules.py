@@ -59,6 +59,10 @@ BAD = [
     ("cloudrun_mlflow_concurrency", 5000, ("5000", "more than the maximum of 1000")),
     ("cloudrun_mlflow_concurrency", 0, ("less than the minimum of 1",)),
     ("cloudrun_mlflow_timeout", 99999, ("99999", "3600")),
+    ("cloudrun_mlflow_invoker_iam_disabled", True, ("mlflow_access is iap", "mlflow_access=password")),
+    ("cloudrun_mlflow_invoker_iam_disabled", True, ("mlflow_access is iam",), {"mlflow_access": "iam"}),
+    ("cloudsql_activation_policy", "NEVER", ("stops the database", "--activation-policy=NEVER")),
+    ("cloudsql_activation_policy", "SOMETIMES", ("ALWAYS or NEVER",)),
     ("cloudrun_mlflow_ingress", "ALL", ("INGRESS_TRAFFIC_ALL",)),
     ("cloudrun_mlflow_cpu_idle", False, ("at least one CPU",), {
         "mlflow_cpu": "0.5", "mlflow_memory": "1Gi", "cloudrun_mlflow_concurrency": 1}),
@@ -537,6 +541,7 @@ def test_choices_are_among_those_of_the_apis():
     settings = document("sqladmin.v1")["schemas"]["Settings"]["properties"]
     for name, field in (
         ("cloudsql_edition", "edition"),
+        ("cloudsql_activation_policy", "activationPolicy"),
         ("cloudsql_disk_type", "dataDiskType"),
         ("cloudsql_availability_type", "availabilityType"),
     ):

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from urllib.parse import urlsplit
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _verbs
+from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret
 
 VERSION = "/version"
 # A call of the API. MLflow's own login leaves some pages public, the version among them.
@@ -31,26 +33,27 @@ class Server:
     url             its address
     access          ``iap``, ``iam`` or ``password``
     client_account  service account that has access
+    login           names of the secrets with the user name and the password, for ``password``
     version         MLflow's version that must answer; empty for any
     """
 
-    def __init__(self, task, *, url, access, client_account, version):
+    def __init__(self, task, *, url, access, client_account, login, version):
         self.task, self.url, self.access = task, url, access
-        self.client_account, self.version = client_account, version
-        self._token, self._fault = None, ""
+        self.client_account, self.login, self.version = client_account, login, version
+        self._credentials, self._fault = None, ""
 
     def expect(self, *, thorough, certain):
         """Wait until the server answers as it must. Return what has answered, as text for a report.
 
-        :param thorough: also as the client account, which needs a token for it. Otherwise one request.
+        :param thorough: also with the credentials of a client. Otherwise one request.
         :param certain: whether the caller is known to be allowed to act as the client account.
         Errors: :class:`GcpError` with the last answer.
         """
         seen = []
 
         def poll():
-            fault = self._without_credentials(thorough)
-            if not fault and thorough and self.access != "password":
+            fault = self._without_credentials()
+            if not fault and thorough:
                 fault = self._as_client(certain, seen)
             return None, fault
 
@@ -74,7 +77,7 @@ class Server:
         except _errors.ConnectionFailed as error:
             return None, error.message
 
-    def _without_credentials(self, thorough):
+    def _without_credentials(self):
         """Return why the answer to a request without credentials is wrong, or an empty string."""
         answer, fault = self._get(API)
         if answer is None:
@@ -85,20 +88,20 @@ class Server:
         )
         if not rejected:
             return self._failed(f"{_status(answer)} to a request without credentials, which must be rejected")
-        if thorough and self.access == "password":
-            return self._expect_version(None)
         return ""
 
     def _as_client(self, certain, seen):
-        """Return why the answer to a request of the client account is wrong, or an empty string."""
+        """Return why the answer to a request with credentials is wrong, or an empty string."""
         try:
-            headers = {"Authorization": f"Bearer {self._bearer()}"}
+            if self._credentials is None:
+                self._credentials = self._basic() if self.access == "password" else f"Bearer {self._token()}"
         except _errors.PermissionDenied as error:
+            client = "the login of its secrets" if self.access == "password" else self.client_account
             if certain:
-                return self._failed(f"no token for {self.client_account}: {error.text}")
-            seen.append(f"{_ANSWERED[self.access]}; not asked as {self.client_account}, which this user may not act as")
+                return self._failed(f"no credentials of {client}: {error.text}")
+            seen.append(f"{_ANSWERED[self.access]}; not asked as {client}, for which this user has no right")
             return ""
-        fault = self._expect_version(headers)
+        fault = self._expect_version({"Authorization": self._credentials})
         if not fault:
             seen.append(f"MLflow {self.version}" if self.version else "the server")
         return fault
@@ -115,22 +118,21 @@ class Server:
         wanted = f"the version {self.version}" if self.version else "an answer"
         return self._failed(f"{_status(answer)} to a request with access for {wanted}")
 
-    def _bearer(self):
+    def _basic(self):
+        name, password = (read_secret(self.task, secret).rstrip("\r\n") for secret in self.login)
+        return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+    def _token(self):
         """Return a token of the client account: https://cloud.google.com/iap/docs/authentication-howto."""
-        if self._token is None:
-            names = {"account": self.client_account}
-            if self.access == "iap":
-                now = int(time.time())
-                claims = dict.fromkeys(("iss", "sub", "email"), self.client_account)
-                claims |= {"aud": f"{self.url}/*", "iat": now, "exp": now + _TOKEN_SECONDS}
-                payload = json.dumps(claims)
-                method = "iamcredentials.projects.serviceAccounts.signJwt"
-                self._token = _verbs.call(self.task, method, {"payload": payload}, **names)["signedJwt"]
-            else:
-                method = "iamcredentials.projects.serviceAccounts.generateIdToken"
-                body = {"audience": self.url, "includeEmail": True}
-                self._token = _verbs.call(self.task, method, body, **names)["token"]
-        return self._token
+        names = {"account": self.client_account}
+        if self.access == "iap":
+            now = int(time.time())
+            claims = dict.fromkeys(("iss", "sub", "email"), self.client_account)
+            claims |= {"aud": f"{self.url}/*", "iat": now, "exp": now + _TOKEN_SECONDS}
+            method = "iamcredentials.projects.serviceAccounts.signJwt"
+            return _verbs.call(self.task, method, {"payload": json.dumps(claims)}, **names)["signedJwt"]
+        method = "iamcredentials.projects.serviceAccounts.generateIdToken"
+        return _verbs.call(self.task, method, {"audience": self.url, "includeEmail": True}, **names)["token"]
 
 
 _ANSWERED = {

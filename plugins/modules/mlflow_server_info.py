@@ -39,6 +39,14 @@ options:
         sends only requests without credentials.
     type: bool
     default: false
+  username_secret:
+    description: Secret with the user name of the login, for V(password).
+    type: str
+    default: ""
+  password_secret:
+    description: Secret with the password of the login, for V(password).
+    type: str
+    default: ""
   version:
     description: Version of MLflow that must answer. Empty is any.
     type: str
@@ -65,7 +73,8 @@ extends_documentation_fragment:
   - mlplatform.gcp.attributes.info
 notes:
   - Needs C(iam.serviceAccounts.signJwt) for V(iap) or C(iam.serviceAccounts.getOpenIdToken) for V(iam), in
-    C(roles/iam.serviceAccountTokenCreator) on the O(client_account).
+    C(roles/iam.serviceAccountTokenCreator) on the O(client_account), and C(secretmanager.versions.access) for
+    V(password).
   - The credentials of the task are not sent to the server.
 """
 
@@ -101,6 +110,9 @@ OPTIONS = GCP + Options(
         "access": {"type": "str", "choices": ["iap", "iam", "password"], "required": True},
         "client_account": {"type": "str", "required": True},
         "client_required": {"type": "bool", "default": False},
+        # names of secrets, not secrets
+        "username_secret": {"type": "str", "default": "", "no_log": False},
+        "password_secret": {"type": "str", "default": "", "no_log": False},
         "version": {"type": "str", "default": ""},
         "thorough": {"type": "bool", "default": True},
         "skip": {"type": "str", "default": ""},
@@ -121,6 +133,7 @@ def run(task):
             url=params["url"],
             access=params["access"],
             client_account=params["client_account"],
+            login=(params["username_secret"], params["password_secret"]),
             version=params["version"],
         )
         answered = server.expect(thorough=params["thorough"], certain=params["client_required"])

@@ -106,7 +106,7 @@ def test_a_missing_server_is_reported(cloud):
 def test_a_caller_that_may_not_act_as_the_client_asks_without_credentials(cloud):
     cloud.expect("GET", API, status=403)
     cloud.expect_error("POST", f"{SIGNER}:signJwt", 403, code="PERMISSION_DENIED")
-    assert "may not act as" in cloud.run(mlflow_server_info, access="iap", **OPTIONS)["answered"]
+    assert "has no right" in cloud.run(mlflow_server_info, access="iap", **OPTIONS)["answered"]
 
 
 def test_a_caller_that_must_be_able_to_act_as_the_client_waits(cloud):
@@ -116,13 +116,17 @@ def test_a_caller_that_must_be_able_to_act_as_the_client_waits(cloud):
     cloud.run(mlflow_server_info, access="iap", client_required=True, **OPTIONS)
     cloud.expect("GET", API, status=403)
     cloud.expect_error("POST", f"{SIGNER}:signJwt", 403, code="PERMISSION_DENIED", message="no right")
-    assert f"no token for {CLIENT}: no right" in failure(cloud, "iap", client_required=True)
+    assert f"no credentials of {CLIENT}: no right" in failure(cloud, "iap", client_required=True)
 
 
-def test_a_login_is_proved_without_the_password(cloud):
+def test_the_version_must_answer_to_the_login(cloud):
     cloud.expect("GET", API, status=401)
+    for name, value in (("user", b"YWRtaW4="), ("password", b"czNjcmV0")):
+        cloud.expect("GET", f".../secrets/{name}/versions/latest:access", body={"payload": {"data": value.decode()}})
     cloud.expect("GET", VERSION, body=b"3.17.2")
-    cloud.run(mlflow_server_info, access="password", **OPTIONS)
+    login = {"username_secret": "projects/p/secrets/user", "password_secret": "projects/p/secrets/password"}
+    assert "s3cret" not in str(cloud.run(mlflow_server_info, access="password", **login, **OPTIONS))
+    assert cloud.requests[-1].headers["Authorization"] == "Basic YWRtaW46czNjcmV0"
 
 
 @pytest.mark.parametrize(("status", "good"), [(200, True), (404, True), (302, False), (403, False), (503, False)])

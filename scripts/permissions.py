@@ -148,6 +148,8 @@ BEYOND = """\
   `roles/monitoring.metricWriter`. On Cloud Run write, instead of `--condition=None`:
   `--condition='^;^title=mlflow;expression=api.getAttribute("iam.googleapis.com/modifiedGrantsByRole",
   []).hasOnly(["roles/cloudsql.client"])'`.
+- **Logs.** The error of a job, a service or a version that failed has the end of its container's output if the deployer
+  has `roles/logging.viewer`. Otherwise it has the command that shows the output. No playbook requires the role.
 - **Billing** is checked where the deployer may read it. Nothing depends on it.
 - **A custom image** (`mlflow_image`) in Artifact Registry needs `roles/artifactregistry.reader` on its repository: for
   the deployer, for Cloud Run's service agent (`service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com`) if it is

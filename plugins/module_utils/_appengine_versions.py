@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _appengine, _errors
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _appengine, _errors, _logs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import appengine as catalogue
 from ansible_collections.mlplatform.gcp.plugins.module_utils._values import seconds
 
@@ -84,13 +84,13 @@ def _check(options, field, option):
 
 
 def explain(remote, error):
-    """Return the states of the instances of a version that did not start, and the command that shows its log."""
-    names = remote.names
+    """Return the states of the instances of a version that did not start, and the end of its output."""
+    service, version = remote.names["service"], remote.names["name"]
     states = _appengine.states(_appengine.instances(remote))
-    return (
-        f"Its instances are {states}. " * bool(states) + "The traffic did not change. The output of the container:"
-        f" gcloud app logs read --service={names['service']} --version={names['name']} --project={names['project']}"
-    )
+    condition = f'resource.type="gae_app" resource.labels.module_id="{service}" resource.labels.version_id="{version}"'
+    command = f"gcloud app logs read --service={service} --version={version} --project={remote.names['project']}"
+    output = _logs.of_container(remote.task, "appengine.googleapis.com", condition, command)
+    return f"Its instances are {states}. " * bool(states) + f"The traffic did not change. {output}"
 
 
 VERSION = dataclasses.replace(catalogue.VERSION, explain=explain)

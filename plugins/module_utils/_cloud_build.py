@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import uuid
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _redaction, _verbs
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _logs, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._build_context import pack
-from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import Conflict, NotFound, OperationFailed
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import (
+    Conflict,
+    GcpError,
+    NotFound,
+    OperationFailed,
+)
 
 # The methods of builds in the table of _catalogue/verbs.py.
 _BUILDS = "cloudbuild.projects.locations.builds"
 STORAGE = "https://storage.googleapis.com"
 _RUNNING = ("PENDING", "QUEUED", "WORKING", "STATUS_UNKNOWN")
-_LOG_LINES = 30
 # Refusals of a build while the roles of its service account, granted a moment ago, are not in effect everywhere.
 _TRANSIENT = (
     r"does not have access to",
@@ -140,5 +144,6 @@ class CloudBuild:
             )
         except NotFound:
             return f"Its log {where} does not exist."
-        lines = _redaction.text(response.text.rstrip()).splitlines()[-_LOG_LINES:]
-        return "\n".join([f"The end of its log ({where}):", *lines])
+        except GcpError:  # the failure of the build counts
+            return f"Its log: gcloud storage cat {where}"
+        return "\n".join([f"The end of its log ({where}):", *_logs.end(response.text.rstrip().splitlines())])

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _logs, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.run import rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import plan
@@ -117,12 +117,11 @@ class Executions:
         raise OperationFailed(f"Execution {name} of {self.job.title} failed: {why}", self._hint(name))
 
     def _hint(self, execution):
-        names, short = self.job.names, execution.rsplit("/", 1)[-1]
-        return (
-            "Its output: gcloud logging read"
-            f' \'resource.type="cloud_run_job" labels."run.googleapis.com/execution_name"="{short}"\''
-            f" --project={names['project']} --order=asc"
-        )
+        """Return the end of what an execution's tasks wrote."""
+        short = execution.rsplit("/", 1)[-1]
+        condition = f'resource.type="cloud_run_job" labels."run.googleapis.com/execution_name"="{short}"'
+        command = f"gcloud logging read '{condition}' --project={self.job.names['project']} --order=asc"
+        return _logs.of_container(self.task, "run.googleapis.com", condition, command)
 
 
 def _newest(job):

@@ -179,6 +179,8 @@ notes:
     C(appengine.versions.delete), C(appengine.services.get), C(appengine.instances.list),
     C(appengine.operations.get) and C(appengine.operations.list), in C(roles/appengine.appAdmin), and
     C(iam.serviceAccounts.actAs) on the O(service_account).
+  - With C(logging.logEntries.list), in C(roles/logging.viewer), the error of a version that failed has the end of its
+    output.
   - Versions cannot carry labels. The roles of this collection mark theirs by the environment variable
     C(MLFLOW_DEPLOYMENT).
   - There can be 210 versions in an application.

@@ -42,6 +42,8 @@ notes:
   - Needs C(run.jobs.get), C(run.jobs.create), C(run.jobs.update), C(run.jobs.delete), C(run.jobs.run),
     C(run.executions.get) and C(run.operations.get), in C(roles/run.admin), and C(iam.serviceAccounts.actAs) on the
     O(service_account).
+  - With C(logging.logEntries.list), in C(roles/logging.viewer), the error of an execution that failed has the end of
+    its output.
 """
 
 EXAMPLES = r"""

@@ -128,6 +128,8 @@ extends_documentation_fragment:
 notes:
   - Needs C(run.services.get), C(run.services.create), C(run.services.update), C(run.services.delete) and
     C(run.operations.get), in C(roles/run.admin), and C(iam.serviceAccounts.actAs) on the O(service_account).
+  - With C(logging.logEntries.list), in C(roles/logging.viewer), the error of a revision that failed has the end of its
+    output.
 """
 
 EXAMPLES = r"""
@@ -185,20 +187,32 @@ operation:
 import dataclasses
 import secrets
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _run, _values
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _logs, _run, _values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import run as catalogue
-from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import GcpError, OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, WAIT, Options
 
 
 def explain(remote, error):
-    """Return the address of the log of a revision that does not start."""
-    names = remote.names
-    return (
-        "The revision that served before, if any, still does. What the container printed:"
-        f" gcloud run services logs read {names['name']} --region={names['location']} --project={names['project']}"
+    """Return the end of the output of a revision that did not start."""
+    try:
+        body = remote.read()
+    except GcpError:  # the error counts
+        body = None
+    return output(remote, body or {})
+
+
+def output(remote, body):
+    """Return the end of the output of the newest revision, and what happens to requests."""
+    names, revision = remote.names, (body.get("latestCreatedRevision") or "").rsplit("/", 1)[-1]
+    condition = (
+        f'resource.type="cloud_run_revision" resource.labels.location="{names["location"]}"'
+        f' resource.labels.service_name="{names["name"]}" resource.labels.revision_name="{revision}"'
     )
+    command = f"gcloud run services logs read {names['name']} --region={names['location']} --project={names['project']}"
+    shown = _logs.of_container(remote.task, "run.googleapis.com", condition, command)
+    return f"The revision that served before, if any, still does. {shown}"
 
 
 SERVICE = dataclasses.replace(catalogue.SERVICE, explain=explain)
@@ -339,7 +353,9 @@ def run(task):
         wanted["template"]["labels"] = {_run.NONCE: secrets.token_hex(5)}
         result = remote.ensure(wanted)
     if task.wait and not task.check_mode and _run.failure(result.resource):
-        raise OperationFailed(f"{remote.title} is not ready: {_run.failure(result.resource)}", explain(remote, None))
+        raise OperationFailed(
+            f"{remote.title} is not ready: {_run.failure(result.resource)}", output(remote, result.resource)
+        )
     return result
 
 

@@ -29,7 +29,7 @@ def read(client, project, filter="", *, as_="", **more):
 
 @pytest.fixture
 def failed(run):
-    """The short name of an execution whose container has written and failed."""
+    """The short name of an execution that failed, with output of its container."""
     container = {"image": run.image, "command": [sys.executable, "-c", PROGRAM]}
     task = {"containers": [container], "serviceAccount": run.account, "maxRetries": 0}
     jobs = f"{BASE}/{run.location}/jobs"
@@ -161,7 +161,7 @@ SOURCE = Source("migrate", "p", "run.googleapis.com", "cloud_run_job", {"job_nam
 
 @pytest.fixture
 def new_logs(settings):
-    """Make what keeps the logs of a sandbox; the file of a container is there."""
+    """Make what keeps the logs of a sandbox; with a container to follow."""
     made = []
 
     def new(*, follows=True):

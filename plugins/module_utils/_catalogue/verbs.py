@@ -88,6 +88,9 @@ VERBS = {
     # ``permissions`` is what _iap.permissions returns for the resource.
     "iap.getIapSettings": Verb(_IAP, "{+resource}:iapSettings", "{permissions}.getSettings", method="GET"),
     "iap.updateIapSettings": Verb(_IAP, "{+resource}:iapSettings", "{permissions}.updateSettings", method="PATCH"),
+    "logging.entries.list": Verb(
+        "https://logging.googleapis.com/v2", "entries:list", "logging.logEntries.list", repeatable=True
+    ),
     "run.projects.locations.jobs.executions.get": Verb(
         run.BASE, run.JOB.path + "/executions/{execution}", "run.executions.get", method="GET"
     ),

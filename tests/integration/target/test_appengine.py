@@ -201,6 +201,7 @@ def test_a_version_that_does_not_start_does_not_replace_the_serving_version(thre
     assert not play.ok
     message = play.message("ae")
     assert "mlflow-" in message and "gcloud app logs" in message, message
+    assert "the frobnicator is not configured" in message
     assert engine.page("ae-dev-client") == before
     again = controller.run(DEPLOY, hosts=broken)
     assert not again.ok, "a version that does not start was reported as deployed"

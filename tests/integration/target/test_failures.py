@@ -50,11 +50,12 @@ def test_an_image_that_does_not_start_does_not_replace_the_serving_revision(fail
     assert failing["after"] == failing["before"]
 
 
-def test_an_image_that_does_not_start_is_reported_with_the_command_for_its_log(failing, box):
+def test_an_image_that_does_not_start_is_reported_with_the_end_of_its_log(failing, box):
     message = failing["play"].message("wide")
     assert re.search(r"Revision 'wide-dev-\d+-\w+' is not ready", message)
     assert "failed to start" in message
     assert "The revision that served before, if any, still does" in message
+    assert "the frobnicator is not configured" in message
     command = re.search(r"gcloud run services logs read (\S+)", message)
     log = box.run("logs", command[1]).stdout
     assert "the frobnicator is not configured" in log

@@ -277,10 +277,10 @@ STEPS = [
     _job(
         "A failed execution of a job is reported",
         read=lambda cloud: cloud.get(f"{RUN}/{cloud.region}/services"),
-        command=["/nothing"],
+        command=["/bin/sh", "-c", "echo 'the frobnicator is not configured' >&2; exit 3"],
         max_retries=0,
         execute="on_change",
-        fails="(?s)task.*Its output: gcloud logging read",
+        fails="(?s)task.*The end of its output:\nthe frobnicator is not configured\nAll.*: gcloud logging read",
     ),
     both(_job("A job is deleted", lambda seen, result, cloud: same(seen, None), state="absent")),
 ]

@@ -6,6 +6,7 @@ import requests
 from ansible_collections.mlplatform.gcp.plugins.modules import app_engine_version
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
 
+LOGS = "https://logging.googleapis.com/v2/entries:list"
 V1 = "https://appengine.googleapis.com/v1"
 SERVICE = f"{V1}/apps/p/services/default"
 URL = f"{SERVICE}/versions/v1"
@@ -203,7 +204,8 @@ def test_one_that_cannot_be_read_yet_fails(cloud):
     error = {"code": 4, "message": "it has failed to become healthy"}
     cloud.expect("GET", f"{OPERATIONS}/1", body=dict(OPERATION, done=True, error=error))
     cloud.expect_error("GET", f"{URL}/instances", 404, code="NOT_FOUND")
-    with pytest.raises(Failed, match=r"it has failed to become healthy.*gcloud app logs read"):
+    cloud.expect_error("POST", LOGS, 403, code="PERMISSION_DENIED")
+    with pytest.raises(Failed, match=r"it has failed to become healthy.*Its output: gcloud app logs read"):
         cloud.run(app_engine_version, **OPTIONS)
 
 
@@ -214,12 +216,16 @@ def test_the_joined_deployment_fails(cloud):
     error = {"code": 4, "message": "Your deployment has failed to become healthy in the allotted time."}
     cloud.expect("GET", f"{OPERATIONS}/1", body=dict(OPERATION, done=True, error=error))
     cloud.expect("GET", f"{URL}/instances", body=SICK)
+    cloud.expect("POST", LOGS, body={"entries": [{"textPayload": "KeyError: 7"}]})
     text = (
         "has failed to become healthy in the allotted time. Its instances are RUNNING/UNHEALTHY. The traffic did"
-        " not change. .*gcloud app logs read --service=default --version=v1 --project=p"
+        " not change. The end of its output:\nKeyError: 7\n"
+        ".*gcloud app logs read --service=default --version=v1 --project=p"
     )
     with pytest.raises(Failed, match=text):
         cloud.run(app_engine_version, **OPTIONS)
+    condition = 'resource.type="gae_app" resource.labels.module_id="default" resource.labels.version_id="v1" '
+    assert cloud.requests[-1].body["filter"].startswith(condition)
 
 
 def test_one_that_never_started_is_deployed_once_more(cloud):

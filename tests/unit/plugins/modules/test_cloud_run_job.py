@@ -5,6 +5,7 @@ import pytest
 from ansible_collections.mlplatform.gcp.plugins.modules import cloud_run_job
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
 
+LOGS = "https://logging.googleapis.com/v2/entries:list"
 V2 = "https://run.googleapis.com/v2"
 NAME = "projects/p/locations/europe-west1/jobs/j"
 URL = f"{V2}/{NAME}"
@@ -81,14 +82,18 @@ def test_a_failing_execution_fails_the_task(cloud):
     cloud.expect("POST", f"{URL}:run", body=dict(OPERATION, metadata={"name": EXECUTION}))
     error = {"code": 9, "message": "Task j-abc-task0 failed with exit code 1"}
     cloud.expect("GET", f"{V2}/{OPERATION['name']}", body=dict(OPERATION, done=True, error=error))
-    with pytest.raises(Failed, match=r"exit code 1. Its output: gcloud logging read .*j-abc"):
+    cloud.expect("POST", LOGS, body={"entries": [{"textPayload": "KeyError: 7"}]})
+    words = r"exit code 1. The end of its output:\nKeyError: 7\nAll of its output: gcloud logging read .*j-abc"
+    with pytest.raises(Failed, match=words):
         cloud.run(cloud_run_job, **OPTIONS)
+    assert 'labels."run.googleapis.com/execution_name"="j-abc"' in cloud.requests[-1].body["filter"]
 
 
 def test_an_execution_without_success_fails_the_task(cloud):
     cloud.expect("GET", URL, body=JOB)
     started(cloud, FAILED)
-    with pytest.raises(Failed, match="Task j-abc-task0 failed"):
+    cloud.expect_error("POST", LOGS, 403, code="PERMISSION_DENIED")
+    with pytest.raises(Failed, match=r"Task j-abc-task0 failed.*Its output: gcloud logging read .*j-abc"):
         cloud.run(cloud_run_job, **OPTIONS)
 
 

@@ -5,6 +5,7 @@ import pytest
 from ansible_collections.mlplatform.gcp.plugins.modules import cloud_run_service
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
 
+LOGS = "https://logging.googleapis.com/v2/entries:list"
 V2 = "https://run.googleapis.com/v2"
 BASE = f"{V2}/projects/p/locations/europe-west1/services"
 URL = f"{BASE}/s"
@@ -122,7 +123,20 @@ def test_a_revision_that_does_not_start_fails_with_its_reason(cloud):
     cloud.expect("PATCH", URL, body=OPERATION)
     error = {"code": 9, "message": "Revision 's-00002' is not ready: the container failed to start"}
     cloud.expect("GET", f"{V2}/{OPERATION['name']}", body=dict(OPERATION, done=True, error=error))
-    with pytest.raises(Failed, match=r"the container failed to start. The revision that served before.*logs read s"):
+    cloud.expect("GET", URL, body=dict(SERVICE, latestCreatedRevision=f"{BASE}/s/revisions/s-00002"))
+    cloud.expect("POST", LOGS, body={"entries": [{"textPayload": "KeyError: 7"}]})
+    words = r"the container failed to start. The revision that served before.*:\nKeyError: 7\n.*logs read s"
+    with pytest.raises(Failed, match=words):
+        cloud.run(cloud_run_service, **dict(OPTIONS, image="i@sha256:2"))
+    assert 'resource.labels.revision_name="s-00002"' in cloud.requests[-1].body["filter"]
+
+
+def test_the_reason_is_shown_where_the_service_cannot_be_read(cloud):
+    cloud.expect("GET", URL, body=SERVICE)
+    cloud.expect("PATCH", URL, body=dict(OPERATION, done=True, error={"code": 9, "message": "it failed to start"}))
+    cloud.expect_error("GET", URL, 403, code="PERMISSION_DENIED")
+    cloud.expect_error("POST", LOGS, 403, code="PERMISSION_DENIED")
+    with pytest.raises(Failed, match=r"it failed to start.*Its output: gcloud run services logs read s"):
         cloud.run(cloud_run_service, **dict(OPTIONS, image="i@sha256:2"))
 
 
@@ -140,6 +154,7 @@ def test_a_service_that_is_still_not_ready_fails(cloud):
     cloud.expect("GET", URL, body=failed)
     cloud.expect("GET", URL, body=failed)
     cloud.expect("PATCH", URL, body=dict(OPERATION, done=True, response=failed))
+    cloud.expect_error("POST", LOGS, 403, code="PERMISSION_DENIED")
     with pytest.raises(Failed, match="is not ready: no permission on the secret"):
         cloud.run(cloud_run_service, **OPTIONS)
 

@@ -170,6 +170,16 @@ def test_a_log_that_is_not_there(cloud, options):
         cloud.run(image_build, operation="b1", **options)
 
 
+def test_a_log_that_cannot_be_read_does_not_hide_the_failure(cloud, options):
+    no_tag(cloud)
+    failed = dict(BUILD, status="TIMEOUT")
+    cloud.expect("GET", f"{BUILDS}/b1", body=failed)
+    cloud.expect("GET", f"{BUILDS}/b1", body=failed)
+    cloud.expect_error("GET", f"{STORAGE}/storage/v1/b/bkt/o/log-b1.txt", 403, legacy=True)
+    with pytest.raises(Failed, match=r"TIMEOUT: no reason given. Its log: gcloud storage cat gs://bkt/log-b1.txt"):
+        cloud.run(image_build, operation="b1", **options)
+
+
 def test_check_mode_starts_nothing(cloud, options):
     no_tag(cloud)
     result = cloud.run(image_build, True, **options)

@@ -21,6 +21,7 @@ from google.oauth2.credentials import Credentials
 
 HOST = "https://secretmanager.googleapis.com/v1"
 AUTOMATIC = {"replication": {"automatic": {}}}
+MOVED = {"replication": {"userManaged": {"replicas": [{"location": "us-east1"}]}}}
 TOPICS = {"topics": [{"name": "projects/p/topics/t"}]}
 ROTATION = {"nextRotationTime": "2040-01-01T00:00:00Z"}
 PAYLOAD = b"correct horse battery staple"
@@ -165,7 +166,7 @@ def test_patch_changes_what_the_mask_names(client, base, make):
     assert client.ok("PATCH", f"{url}version_destroy_ttl", {"versionDestroyTtl": "86400s"})["versionDestroyTtl"]
     assert "expireTime" in client.ok("PATCH", f"{url}ttl", {"ttl": "600s"})
     assert "expireTime" not in client.ok("PATCH", f"{url}expireTime", {})
-    for mask, body in (("", {}), ("replication", AUTOMATIC), ("name", {}), ("colour", {})):
+    for mask, body in (("", {}), ("replication", MOVED), ("name", {}), ("colour", {})):
         refused(client.patch(f"{url}{mask}", body), 400, "INVALID_ARGUMENT")
 
 
@@ -311,16 +312,6 @@ def test_filters(expression, expected):
         "replication": {"automatic": {}},
     }
     assert compile_filter(expression)(secret) is expected
-
-
-def test_replication_of_versions(make, add):
-    key = "projects/p/locations/us-east1/keyRings/r/cryptoKeys/k"
-    replica = {"location": "us-east1", "customerManagedEncryption": {"kmsKeyName": key}}
-    make(replication={"userManaged": {"replicas": [replica]}})
-    status = {"kmsKeyVersionName": f"{key}/cryptoKeyVersions/1"}
-    assert add()["replicationStatus"] == {
-        "userManaged": {"replicas": [{"location": "us-east1", "customerManagedEncryption": status}]}
-    }
 
 
 def test_the_latest_version_is_the_newest_one_in_any_state(client, base, make, add, account):

@@ -112,7 +112,6 @@ def test_a_bucket_keeps_everything_it_is_created_with(client, make):
         "website": {"mainPageSuffix": "index.html"},
         "logging": {"logBucket": "logs", "logObjectPrefix": "p"},
         "billing": {"requesterPays": True},
-        "encryption": {"defaultKmsKeyName": "projects/p/locations/europe-west1/keyRings/r/cryptoKeys/k"},
         "retentionPolicy": {"retentionPeriod": "60"},
         "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"},
         "hierarchicalNamespace": {"enabled": True},
@@ -134,7 +133,6 @@ def test_a_bucket_keeps_everything_it_is_created_with(client, make):
         "website",
         "logging",
         "billing",
-        "encryption",
     ):
         assert created[key] == body[key]
 

@@ -34,6 +34,13 @@ class BucketProvider(Protocol):
         """Create a bucket unless it exists."""
 
 
+class Keys(Protocol):
+    """Uses keys for other services (Cloud KMS)."""
+
+    def use_key(self, name: str, agent: Principal, *, decrypt: bool = False) -> str:
+        """Return the full name of the version that encrypts; ApiError 404, 403, or 400 where it is not enabled."""
+
+
 class Ports:
     """What the services of one sandbox offer."""
 

@@ -13,6 +13,7 @@ SERVICES = {
     "publickeys": "gcp_sandbox.services.public_keys:PublicKeys",
     "cloudbilling": "gcp_sandbox.services.cloudbilling:CloudBilling",
     "cloudbuild": "gcp_sandbox.services.cloudbuild:CloudBuild",
+    "cloudkms": "gcp_sandbox.services.cloudkms:CloudKms",
     "cloudresourcemanager": "gcp_sandbox.services.cloudresourcemanager:ResourceManager",
     "iam": "gcp_sandbox.services.iam:IamApi",
     "iamcredentials": "gcp_sandbox.services.iamcredentials:IamCredentials",

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 
 from gcp_sandbox.backends.images import ImagePusher, Reference, Version
 from gcp_sandbox.backends.platform import Platform
-from gcp_sandbox.gateway import errors, filters
+from gcp_sandbox.gateway import errors, filters, keys
 from gcp_sandbox.gateway.denials import IamFacts, worded
 from gcp_sandbox.gateway.filters import Predicate, Restriction
 from gcp_sandbox.gateway.iam_methods import IamPolicies
@@ -107,6 +107,21 @@ class ArtifactRegistry(Resources, IamPolicies):
         if body.get("mode", "MODE_UNSPECIFIED") == "MODE_UNSPECIFIED":
             body["mode"] = "STANDARD_REPOSITORY"
         _check(body)
+        if body.get("kmsKeyName") and old is None:
+            self._use_key(body)
+
+    def _use_key(self, repository: dict[str, Any]) -> None:
+        """Raise the error for a repository with a key that cannot be used."""
+        _, project, _, location, *_ = repository["name"].split("/")
+        try:
+            keys.use(self.sandbox, self.name, self.sandbox.projects.get(project), repository["kmsKeyName"], [location])
+        except keys.Unusable as error:
+            if error.kind == "denied":
+                raise errors.permission_denied(
+                    f"{error} Grant roles/cloudkms.cryptoKeyEncrypterDecrypter to the Artifact Registry Service Agent "
+                    f"{error.agent}."
+                ) from error
+            raise errors.failed_precondition(f"The Cloud KMS key of the repository cannot be used: {error}") from error
 
     def removed(self, resource: Resource, name: str) -> None:
         repository, images = _uri(name), self.sandbox.images
@@ -313,6 +328,8 @@ class ArtifactRegistry(Resources, IamPolicies):
             raise errors.failed_precondition(
                 f"The repository {name} has the format {repository['format']}, not DOCKER."
             )
+        if repository.get("kmsKeyName"):
+            self._use_key(repository)
         canonical = Reference(_uri(name), reference.image, reference.tag, reference.digest)
         current = dict(self.sandbox.images.tags(canonical.name)).get(reference.tag)
         if current and current != digest:

@@ -17,7 +17,7 @@ import google_crc32c
 from cryptography.fernet import Fernet
 
 from gcp_sandbox.config import write_private
-from gcp_sandbox.gateway import etags, filters
+from gcp_sandbox.gateway import etags, filters, keys
 from gcp_sandbox.gateway.core import Core
 from gcp_sandbox.gateway.denials import IamFacts, worded
 from gcp_sandbox.gateway.errors import ApiError, already_exists, bad_request, failed_precondition, invalid, not_found
@@ -125,6 +125,7 @@ class SecretManager(IamPolicies):
         resource = {"name": name, "createTime": call.now}
         resource |= {key: body[key] for key in (*FIXED, *MUTABLE) if key in body}
         _check_replication(resource, regional="/locations/" in parent)
+        self._check_keys(resource)
         self._settle(resource, call.now, {}, 0)
         self._put({"resource": resource, "versions": 0})
         return resource
@@ -147,6 +148,9 @@ class SecretManager(IamPolicies):
         paths = {path[0] for path in mask_paths(mask)}
         if not paths:
             raise _field_error("update_mask", "Update mask must be set.")
+        if "replication" in paths and _places(body) == _places(before):
+            paths.remove("replication")  # only the keys of its versions to come
+            self._check_keys(body | {"name": before["name"]})
         if wrong := sorted(paths - set(MUTABLE)):
             kind = "immutable" if wrong[0] in (*FIXED, "name", "createTime") else "invalid"
             raise _field_error("update_mask", f"The update mask contains the {kind} field [{wrong[0]}].")
@@ -185,7 +189,7 @@ class SecretManager(IamPolicies):
             "name": f"{secret['name']}/versions/{row['versions']}",
             "createTime": call.now,
             "state": "ENABLED",
-            "replicationStatus": _status(secret.get("replication", {})),
+            "replicationStatus": self._status(secret),
             "etag": _etag(),
         }
         if "replication" not in secret:
@@ -261,6 +265,41 @@ class SecretManager(IamPolicies):
         _, project, *rest = name.split("/")
         found = self.sandbox.projects.get(project)
         return "/".join(["projects", found.number if found else project, *rest])
+
+    def _use_key(self, secret: str, name: str, place: str, *, decrypt: bool = False) -> str:
+        project = self.sandbox.projects.get(secret.split("/")[1])
+        try:
+            return keys.use(self.sandbox, self.name, project, name, [place], decrypt=decrypt)
+        except keys.Unusable as error:
+            if error.kind in ("name", "location"):
+                raise invalid(str(error)) from error
+            raise failed_precondition(
+                f"Cloud KMS key [{name}] cannot be used by the service account {error.agent}: {error}"
+            ) from error
+
+    def _check_keys(self, secret: dict) -> None:
+        """Refuse keys that the service cannot use. Either all replicas have a key, or none."""
+        holders = _holders(secret)
+        given = {place: _key_of(holder) for place, holder in holders.items()}
+        if any(given.values()) and not all(given.values()):
+            raise _field_error(
+                "secret.replication", "Either all replicas must use customer-managed encryption, or none."
+            )
+        for place, name in given.items():
+            if name:
+                self._use_key(secret["name"], name, place)
+
+    def _status(self, secret: dict) -> dict:
+        """Return a version's replicationStatus: where it is, with the version of each key that was used."""
+        used = {
+            place: {"customerManagedEncryption": {"kmsKeyVersionName": self._use_key(secret["name"], name, place)}}
+            for place, holder in _holders(secret).items()
+            if (name := _key_of(holder))
+        }
+        if "userManaged" in secret.get("replication", {}):
+            places = [{"location": place, **used.get(place, {})} for place in _holders(secret)]
+            return {"userManaged": {"replicas": places}}
+        return {"automatic": used.get("global", {})}
 
     def _stored(self, name: str) -> dict | None:
         row = self.store.get(SECRET, name)
@@ -373,6 +412,9 @@ class SecretManager(IamPolicies):
         version = self.store.get(VERSION, name) or {}
         if version["state"] != "ENABLED":
             raise _wrong_state(version)
+        for place, used in _holders({**version, "replication": version.get("replicationStatus")}).items():
+            if key := used.get("customerManagedEncryption", {}).get("kmsKeyVersionName"):
+                self._use_key(name, key.partition("/cryptoKeyVersions/")[0], place, decrypt=True)
         sealed = self.store.get(PAYLOAD, name)
         assert sealed is not None
         return self._cipher.decrypt(sealed["data"].encode())
@@ -501,20 +543,22 @@ def _check_replication(resource: dict, *, regional: bool) -> None:
             raise _field_error("secret.replication.user_managed.replicas", "Replica locations must be unique.")
 
 
-def _status(replication: dict) -> dict:
-    """Return a version's replicationStatus: the secret's replication, with the version of each key that was used."""
+def _holders(secret: dict) -> dict[str, dict]:
+    """Return where the payloads of a secret are -> what may name the key for that place."""
+    replication = secret.get("replication") or {}
     if "userManaged" in replication:
-        replicas = [
-            {"location": replica["location"], **_key_version(replica)}
-            for replica in replication["userManaged"]["replicas"]
-        ]
-        return {"userManaged": {"replicas": replicas}}
-    return {"automatic": _key_version(replication.get("automatic", {}))}
+        return {replica["location"]: replica for replica in replication["userManaged"].get("replicas") or []}
+    if "automatic" in replication:
+        return {"global": replication["automatic"]}
+    return {secret["name"].split("/")[3]: secret} if "/locations/" in secret.get("name", "") else {}
 
 
-def _key_version(holder: dict) -> dict:
-    key = holder.get("customerManagedEncryption", {}).get("kmsKeyName")
-    return {"customerManagedEncryption": {"kmsKeyVersionName": f"{key}/cryptoKeyVersions/1"}} if key else {}
+def _places(secret: dict) -> list[str]:
+    return sorted(_holders({"replication": secret.get("replication")}))
+
+
+def _key_of(holder: dict) -> str:
+    return holder.get("customerManagedEncryption", {}).get("kmsKeyName", "")
 
 
 def _check_expiry(resource: dict, before: dict) -> None:

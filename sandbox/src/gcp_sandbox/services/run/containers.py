@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.backends.logs import Source
 from gcp_sandbox.backends.processes import Spec, Volume
-from gcp_sandbox.gateway import errors
+from gcp_sandbox.gateway import errors, keys
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.ports import SecretReader
 from gcp_sandbox.services.run.names import Name
@@ -71,6 +71,7 @@ def spec(
     :param variables: set by the platform.
     :raises Failure: no such image; a secret that is missing or not readable by the template's service account.
     """
+    _use_key(sandbox, name, template, decrypt=True)
     container = template["containers"][0]
     email = template["serviceAccount"]
     digest = template.get("containerStatuses", [{}])[0].get("imageDigest", "").rpartition("@")[2]
@@ -96,6 +97,21 @@ def spec(
         keep_exit_code=keep_exit_code,
         facts=facts or {},
     )
+
+
+def _use_key(sandbox: Platform, name: Name, template: Mapping[str, Any], *, decrypt: bool = False) -> None:
+    """Raise Failure for a key that the container image cannot be encrypted with, or is not decrypted with any more."""
+    if not template.get("encryptionKey"):
+        return
+    project = sandbox.projects.get(name.project)
+    try:
+        keys.use(sandbox, "run", project, template["encryptionKey"], [name.region], decrypt=decrypt)
+    except keys.Unusable as error:
+        if error.kind == "denied":
+            text = f"Cloud Run Service Agent {error.agent} must have permission to use the encryption key. {error}"
+            raise Failure("PERMISSION_DENIED", text, reason="ENCRYPTION_KEY_PERMISSION_DENIED") from error
+        text = f"The customer-managed encryption key cannot be used. {error}"
+        raise Failure("FAILED_PRECONDITION", text, reason="ENCRYPTION_KEY_CHECK_FAILED") from error
 
 
 def log_of(name: Name, variables: Mapping[str, str] | None = None) -> Source:
@@ -201,6 +217,7 @@ def check_access(sandbox: Platform, caller: Any, name: Name, template: Mapping[s
         raise errors.permission_denied(
             f"Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it may not exist)."
         )
+    _use_key(sandbox, name, template)
     for container in template["containers"]:
         _check_image(sandbox, caller, name, container["image"])
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gcp_sandbox.backends.sql import Configuration, Missing, Server, SqlError, Stopped
-from gcp_sandbox.gateway import etags, filters
+from gcp_sandbox.gateway import etags, filters, keys
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.filters import Predicate, Restriction
@@ -51,7 +51,7 @@ class Base(Service):
 
     def _show(self, call: Call, instance: dict[str, Any]) -> dict[str, Any]:
         key = f"{instance['project']}/{instance['name']}"
-        shown = instance | {"selfLink": self._link(call.version, key)}
+        shown = instance | {"selfLink": self._link(call.version, key)} | self._suspension(instance)
         if "databaseInstalledVersion" in instance:
             # A server that was made since then says what it is. Where none can be had, the catalogue's version stays.
             with contextlib.suppress(SqlError):
@@ -64,6 +64,17 @@ class Base(Service):
         project, _, name = key.partition("/")
         path = "v1" if version == "v1" else "sql/v1beta4"
         return f"https://sqladmin.googleapis.com/{path}/projects/{project}/{kind}/{name}"
+
+    def _suspension(self, instance: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of an instance that is suspended because its key cannot be used; none where it can."""
+        name = instance.get("diskEncryptionConfiguration", {}).get("kmsKeyName")
+        if name and instance["state"] == "RUNNABLE":
+            project = self.sandbox.projects.get(instance["project"])
+            try:
+                keys.use(self.sandbox, self.name, project, name, decrypt=True)
+            except keys.Unusable:
+                return {"state": "SUSPENDED", "suspensionReason": ["KMS_KEY_ISSUE"]}
+        return {}
 
     def _configuration(self, instance: dict[str, Any]) -> Configuration:
         settings = instance["settings"]
@@ -84,7 +95,7 @@ class Base(Service):
         """Return an instance with a server that can list its databases and users, and the server."""
         instance = self._load(key)
         stopped = instance["settings"].get("activationPolicy") == "NEVER"
-        if instance["state"] not in ("RUNNABLE", "MAINTENANCE") or stopped:
+        if instance["state"] not in ("RUNNABLE", "MAINTENANCE") or stopped or self._suspension(instance):
             raise refusals.not_running()
         try:
             return instance, self._server(instance)

@@ -12,10 +12,12 @@ from typing import Any
 
 from gcp_sandbox.backends.sql import Server, SqlError
 from gcp_sandbox.config import remove_folder
+from gcp_sandbox.gateway import keys
 from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import ApiError, unimplemented
 from gcp_sandbox.gateway.locations import REGIONS
 from gcp_sandbox.gateway.operations import Op
+from gcp_sandbox.gateway.projects import Project
 from gcp_sandbox.gateway.service import job, method
 from gcp_sandbox.gateway.times import timestamp
 from gcp_sandbox.services.sqladmin import catalog, refusals
@@ -83,7 +85,7 @@ class Instances(Base):
         rules.check(settings, version, region)
         self._check_flags(settings, version)
         instance = {
-            **{k: body[k] for k in ("diskEncryptionConfiguration",) if k in body},
+            **self._encryption(project, body, region),
             "kind": "sql#instance",
             "backendType": "SECOND_GEN",
             "connectionName": connection_name,
@@ -102,6 +104,20 @@ class Instances(Base):
         self._save(key, instance)
         op = self._begin(call, key, "CREATE", CREATE, "create", {"secret": secret})
         return self._operation(call, op, accepted=True)
+
+    def _encryption(self, project: Project, body: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return the fields about the key of a new instance."""
+        name = (body.get("diskEncryptionConfiguration") or {}).get("kmsKeyName")
+        if not name:
+            return {}
+        try:
+            version = keys.use(self.sandbox, self.name, project, name, [region])
+        except keys.Unusable as error:
+            raise refusals.unusable_key(error) from error
+        return {
+            "diskEncryptionConfiguration": {"kind": "sql#diskEncryptionConfiguration", "kmsKeyName": name},
+            "diskEncryptionStatus": {"kind": "sql#diskEncryptionStatus", "kmsKeyVersionName": version},
+        }
 
     @job("create")
     def create(self, op: Op) -> None:
@@ -203,7 +219,10 @@ class Instances(Base):
         for field in ("name", "region", "instanceType"):
             if body.get(field) is not None and body[field] != instance[field]:
                 raise invalid(f"Invalid request: {field} cannot be changed ({instance[field]} to {body[field]}).")
-        if instance["state"] == "FAILED":
+        key_name = (body.get("diskEncryptionConfiguration") or {}).get("kmsKeyName")
+        if key_name and key_name != instance.get("diskEncryptionConfiguration", {}).get("kmsKeyName"):
+            raise invalid("Invalid request: The customer-managed encryption key of an instance cannot be changed.")
+        if instance["state"] == "FAILED" or self._suspension(instance):
             raise refusals.wrong_state()
         was = instance["databaseVersion"]
         version = body.get("databaseVersion") or was

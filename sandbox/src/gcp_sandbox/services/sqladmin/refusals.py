@@ -11,6 +11,7 @@ from typing import Any
 
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.identity import Principal
+from gcp_sandbox.gateway.keys import Unusable
 
 
 class WithStatus(ApiError):
@@ -32,6 +33,16 @@ class Bare(ApiError):
 def invalid(message: str) -> ApiError:
     """400, reason `invalid`: what is wrong with a request's content."""
     return ApiError(400, message, reason="invalid")
+
+
+def unusable_key(error: Unusable) -> ApiError:
+    """400 for a key of Cloud KMS that an instance cannot be made with."""
+    text = {
+        "name": "The KMS key name is invalid.",
+        "location": "The KMS key must be in the same region as the instance.",
+        "denied": f"The Cloud SQL service account {error.agent} does not have permission to use the Cloud KMS key.",
+    }.get(error.kind, "The Cloud KMS key cannot be used.")
+    return invalid(f"Invalid request: {text} {error}")
 
 
 def missing(parameter: str) -> ApiError:

@@ -414,6 +414,9 @@ class Buckets(AccessControls):
             if bucket.get(key) in ({}, [], {"rule": []}):
                 del bucket[key]
         self._settle_place(bucket)
+        key_name = bucket.get("encryption", {}).get("defaultKmsKeyName")
+        if key_name and key_name != before.get("encryption", {}).get("defaultKmsKeyName"):
+            self.use_key(bucket, key_name)
         self._settle_access(bucket, before, now)
         self._settle_autoclass(bucket, before, now)
         self._settle_soft_delete(bucket, before, now)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.backends.objects import ObjectStore
+from gcp_sandbox.gateway import keys
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.identity import ANONYMOUS, Principal
 from gcp_sandbox.gateway.messages import Response
@@ -74,6 +75,27 @@ def uniform_refusal(verb: str, what: str) -> ApiError:
     return invalid(f"{text} Read more at {UNIFORM}")
 
 
+def key_location(bucket: dict) -> str:
+    """Return where the key of a bucket must be (cloud.google.com/storage/docs/encryption/customer-managed-keys)."""
+    location = bucket["location"].lower()
+    return {"eu": "europe"}.get(location, location)
+
+
+# https://cloud.google.com/storage/docs/json_api/v1/status-codes
+_KEYS = {
+    "name": (400, "cloudKmsBadKey", "Bad Cloud KMS key."),
+    "location": (400, "cloudKmsKeyLocationNotAllowed", "Cloud KMS key location not allowed."),
+    "missing": (400, "cloudKmsEncryptionKeyNotFound", "Cloud KMS encryption key not found."),
+    "disabled": (400, "cloudKmsDisabledKey", "Cloud KMS key is disabled, destroyed, or scheduled to be destroyed."),
+    "denied": (
+        403,
+        "forbidden",
+        "Permission denied on Cloud KMS key. Please ensure that your Cloud Storage service account has been authorized "
+        "to use this key.",
+    ),
+}
+
+
 def bucket_name(name: str) -> str:
     """Full resource name of a bucket."""
     return f"//storage.googleapis.com/projects/_/buckets/{name}"
@@ -138,6 +160,20 @@ class Access:
         if bucket is None:
             raise not_found("The specified bucket does not exist.")
         return bucket
+
+    def use_key(self, bucket: dict, name: str, *, decrypt: bool = False) -> str:
+        """Return the version of a key that encrypts the bucket's objects; ApiError where it cannot be used."""
+        project = self.sandbox.projects.get(bucket["project"])
+        try:
+            return keys.use(self.sandbox, "storage", project, name, [key_location(bucket)], decrypt=decrypt)
+        except keys.Unusable as error:
+            code, reason, message = _KEYS[error.kind]
+            raise ApiError(code, message, reason=reason) from error
+
+    def check_readable(self, bucket: dict, row: dict) -> None:
+        """Raise the error for an object with a key that cannot be used any more."""
+        if version := row["object"].get("kmsKeyName"):
+            self.use_key(bucket, version.partition("/cryptoKeyVersions/")[0], decrypt=True)
 
     def find_object(self, call: Call, bucket: dict, name: str, generation: Any = None, *, to: str = "get") -> dict:
         """Return the object's row to a caller with storage.objects.<to>.

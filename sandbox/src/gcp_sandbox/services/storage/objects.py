@@ -81,6 +81,7 @@ class Objects(Access):
         if unchanged:
             return unchanged
         if query.get("alt") == "media":
+            self.check_readable(bucket, row)
             return download(call, row, self.objects.path(row))
         return self.render_object(bucket, row, projection_of(call, "noAcl"))
 
@@ -261,7 +262,7 @@ class Objects(Access):
                     resource["customTime"] = timestamp(parse_time(resource["customTime"]))
                 key_name = options.get("kmsKeyName") or bucket.get("encryption", {}).get("defaultKmsKeyName")
                 if key_name:
-                    resource["kmsKeyName"] = f"{key_name}/cryptoKeyVersions/1"
+                    resource["kmsKeyName"] = self.use_key(bucket, key_name)
                 if bucket.get("defaultEventBasedHold"):
                     resource.setdefault("eventBasedHold", True)
                 extra = {"acl": self._acl(call, bucket, metadata, options), "owner": _owner(call)}

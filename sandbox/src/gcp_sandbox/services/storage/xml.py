@@ -77,6 +77,7 @@ class StorageXml(Access, Service):
             if bucket is None:
                 return _error(404, "NoSuchBucket", "The specified bucket does not exist.", "")
             row = self.find_object(call, bucket, call.params["object"], call.query.get("generation"))
+            self.check_readable(bucket, row)
             return download(call, row, self.objects.path(row))
         except ApiError as error:
             message = MESSAGES.get(error.code, error.message)

@@ -58,10 +58,13 @@ class CloudBuild:
     def _get(self, build_id):
         return _verbs.call(self.task, f"{_BUILDS}.get", location=self.location, build=build_id)
 
-    def start(self):
-        """Start a build and return it."""
+    def upload(self):
+        """Upload the packed context and return its address, a ``storageSource``."""
+        return self._upload(pack(self.task.params["context"], self.task.params["dockerfile"]))
+
+    def start(self, source):
+        """Start a build of a ``storageSource`` and return it."""
         params = self.task.params
-        source = self._upload(pack(params["context"], params["dockerfile"]))
         arguments = ["build", "-t", self.image, "-f", params["dockerfile"]]
         for name, value in sorted(params["build_args"].items()):
             arguments += ["--build-arg", f"{name}={value}"]

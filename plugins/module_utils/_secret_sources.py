@@ -5,14 +5,13 @@
 """The sources of a secret's value: a given value, a generated value, and a template of other secrets.
 
 Each source has a fingerprint that is kept in an annotation of the secret. With it the module decides without reading a
-value whether the version that it made is still the wanted one. A source has these methods and this attribute:
+value whether the version that it made is still the wanted one. A source has these methods:
 
 value()                   the value as bytes
 fingerprint()             what identifies the value, without revealing it
 matches(known)            whether a kept fingerprint is the one of this source
 adopts(task, version)     whether a version that the module has no record of can be kept
 resembles(task, version)  whether such a version means the same, although it may be encoded differently
-only_once                 whether two concurrent runs would make different values
 """
 
 from __future__ import annotations
@@ -41,8 +40,6 @@ _PLACEHOLDER = re.compile(r"\{(\w+)(:url)?\}")
 
 class Given:
     """A value that the task sets."""
-
-    only_once = False
 
     def __init__(self, value):
         self._value = value
@@ -78,8 +75,6 @@ class Given:
 class Generated:
     """A value of random characters, generated once."""
 
-    only_once = True
-
     def __init__(self, length, alphabet):
         self._length = length
         self._alphabet = alphabet or string.ascii_letters + string.digits
@@ -101,8 +96,6 @@ class Generated:
 
 class Composed:
     """A template filled with other secrets."""
-
-    only_once = False
 
     def __init__(self, task, template, sources):
         self._task = task

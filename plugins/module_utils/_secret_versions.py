@@ -24,6 +24,7 @@ _SECRETS = "secretmanager.projects.secrets"
 _FIRST_VERSION_SECONDS = 3
 # Stands for the number of a version that is not added in check mode.
 _NOT_MADE = "latest"
+_ANY = object()
 # https://cloud.google.com/secret-manager/quotas
 _LARGEST = 65536
 
@@ -35,6 +36,8 @@ class Versions:
         self._task = task
         self._remote = remote
         self._names = {"project": remote.names["project"], "secret": remote.names["name"]}
+        # The newest version when the decision was made to add one; None for none, _ANY where it does not matter.
+        self._before = _ANY
 
     def name(self, number):
         return f"{self._remote.path}/versions/{number}"
@@ -61,13 +64,16 @@ class Versions:
             if not self._task.params["verify"] or self._usable(number):
                 return number, True
             return None, False
+        if fresh:
+            self._before = None
         if fresh or (known and not number):
             return None, False
         latest = self.latest()
-        if latest is None and source.only_once and not self._task.check_mode:
+        if latest is None and not number and not self._task.check_mode:
             # A concurrent run can have created the secret, and adds the first version next.
             self._task.client.clock.sleep(_FIRST_VERSION_SECONDS)
             latest = self.latest()
+        self._before = latest
         if latest and self._task.ownership.keeps(self._remote.relation) and not number:
             if not source.resembles(self._task, self.name(latest)):
                 self._task.warn(f"{self._remote.title} has another value than the wanted one, and is left as it is.")
@@ -76,15 +82,23 @@ class Versions:
             return latest, False
         return None, False
 
-    def add(self, value):
-        """Add a version and return its number.
+    def added(self, source):
+        """Return the number of a version that a concurrent run has added meanwhile, if it can be kept, or None."""
+        if self._before is _ANY:
+            return None
+        latest = self.latest()
+        new = latest is not None and latest != self._before
+        return latest if new and source.adopts(self._task, self.name(latest)) else None
 
-        Errors: :class:`UserError` for a value that is empty or too large.
-        """
+    def check(self, value):
+        """Errors: :class:`UserError` for a value that is empty or too large."""
         if not value:
             raise UserError(f"The value for {self._remote.title} is empty.")
         if len(value) > _LARGEST:
             raise UserError(f"The value for {self._remote.title} has {len(value)} bytes; {_LARGEST} are allowed.")
+
+    def add(self, value):
+        """Add a version and return its number."""
         body = {"payload": {"data": base64.b64encode(value).decode()}}
         version = self._call("addVersion", body, made=lambda: self._with(value))
         return version["name"].rsplit("/", 1)[-1]
@@ -134,7 +148,11 @@ def ensure_value(task, remote, resource, source, fresh):
         return result
     made = number is None
     if made:
-        number = versions.add(source.value())
+        value = source.value()
+        versions.check(value)
+        number = versions.added(source)
+        made = number is None
+        number = versions.add(value) if made else number
         result.extra["version"] = versions.name(number)
     record = {"annotations": {MADE_VERSION: number, MADE_OF: source.fingerprint()}}
     result.resource = remote.ensure(record).resource

@@ -188,7 +188,14 @@ def build_in_cloud(task, tag):
     if task.check_mode:
         return result(task, True, None)
     if build is None:
-        build = builds.start()
+        source = builds.upload()
+        # The upload takes seconds, in which another run can have built the image.
+        build = builds.find()
+        found = digest(tag) if build is None else None
+        if found:
+            return result(task, False, found)
+        changed = build is None
+        build = build or builds.start(source)
         tag.changed()
     if not task.wait:
         started = result(task, changed, None, build)

@@ -46,7 +46,14 @@ def nothing_under_way(cloud):
 
 
 def uploaded(cloud):
+    """The context is uploaded, and no other run has built the image meanwhile."""
     cloud.expect("POST", f"{STORAGE}/upload/storage/v1/b/bkt/o", body={"generation": "7"})
+    no_build(cloud)
+
+
+def no_build(cloud):
+    cloud.expect("GET", BUILDS, body={})
+    no_tag(cloud)
 
 
 def test_an_image_that_is_there_is_one_request(cloud, options):
@@ -67,7 +74,7 @@ def test_build(cloud, options):
     result = cloud.run(image_build, **options)
     assert result["changed"]
     assert result["image"].endswith(DIGEST)
-    upload, create = cloud.requests[2], cloud.requests[3]
+    upload, create = cloud.requests[2], cloud.requests[5]
     assert upload.query["ifGenerationMatch"] == "0"
     assert upload.query["name"] == f"source/{hashlib.sha256(upload.data).hexdigest()}.tar.gz"
     with tarfile.open(fileobj=io.BytesIO(upload.data)) as tar:
@@ -121,6 +128,7 @@ def test_a_context_that_was_uploaded_before_is_used(cloud, options):
     cloud.expect_error("POST", f"{STORAGE}/upload/storage/v1/b/bkt/o", 412, legacy=True, reason="conditionNotMet")
     name = hashlib.sha256(_build_context.pack(options["context"], "Dockerfile")).hexdigest()
     cloud.expect("GET", f"{STORAGE}/storage/v1/b/bkt/o/source%2F{name}.tar.gz", body={"generation": "3"})
+    no_build(cloud)
     cloud.expect("POST", BUILDS, body={"name": "operations/1", "metadata": {"build": BUILD}})
     result = cloud.run(image_build, wait=False, machine_type="E2_HIGHCPU_8", **options)
     assert result["operation"] == "b1"
@@ -143,6 +151,23 @@ def test_the_build_of_another_run_is_joined(cloud, options):
     cloud.expect("GET", f"{BUILDS}/b1", body=DONE)
     assert not cloud.run(image_build, **options)["changed"]
     assert MARK in cloud.requests[1].query["filter"]
+
+
+def test_a_build_that_another_run_has_started_meanwhile_is_joined(cloud, options):
+    nothing_under_way(cloud)
+    cloud.expect("POST", f"{STORAGE}/upload/storage/v1/b/bkt/o", body={"generation": "7"})
+    cloud.expect("GET", BUILDS, body={"builds": [BUILD]})
+    cloud.expect("GET", f"{BUILDS}/b1", body=DONE)
+    assert not cloud.run(image_build, **options)["changed"]
+
+
+def test_an_image_that_another_run_has_built_meanwhile_is_used(cloud, options):
+    nothing_under_way(cloud)
+    cloud.expect("POST", f"{STORAGE}/upload/storage/v1/b/bkt/o", body={"generation": "7"})
+    cloud.expect("GET", BUILDS, body={})
+    cloud.expect("GET", TAG, body={"name": "x", "version": f"projects/p/locations/l/repositories/r/versions/{DIGEST}"})
+    result = cloud.run(image_build, **options)
+    assert not result["changed"] and result["image"].endswith(DIGEST)
 
 
 def test_a_build_that_failed_shows_the_end_of_its_log(cloud, options):

@@ -40,6 +40,14 @@ class Recorder(dict):
     __hash__ = None
 
 
+def expect_latest(cloud, number=None, state="ENABLED"):
+    """The newest version is read; None for no version."""
+    if number:
+        cloud.expect("GET", f"{URL}/versions/latest", body=version(number, state))
+    else:
+        cloud.expect_error("GET", f"{URL}/versions/latest", 404)
+
+
 def expect_new(cloud, value, number="1"):
     """A version is added and recorded."""
     cloud.expect(
@@ -65,6 +73,7 @@ def test_only_the_secret(cloud, check_mode):
 def test_a_new_secret_with_a_value(cloud):
     cloud.expect_error("GET", URL, 404)
     cloud.expect("POST", BASE, body=BODY)
+    expect_latest(cloud)
     record = expect_new(cloud, VALUE)
     result = cloud.run(secret, name="s", payload=VALUE)
     assert result["version"] == "projects/p/secrets/s/versions/1"
@@ -102,6 +111,7 @@ def test_another_value_is_another_version(cloud, check_mode):
     cloud.expect("GET", f"{URL}/versions/latest", body=version(3))
     cloud.expect("GET", f"{URL}/versions/3:access", body={"payload": {"data": encoded("old")}})
     if not check_mode:
+        expect_latest(cloud, 3)
         expect_new(cloud, VALUE, "4")
     result = cloud.run(secret, check_mode, name="s", payload=VALUE)
     assert result["changed"]
@@ -123,6 +133,7 @@ def test_not_being_allowed_to_look_makes_another_version(cloud):
     cloud.expect("GET", URL, body=BODY)
     cloud.expect("GET", f"{URL}/versions/latest", body=version(1))
     cloud.expect_error("GET", f"{URL}/versions/1:access", 403)
+    expect_latest(cloud, 1)
     expect_new(cloud, VALUE, "2")
     assert cloud.run(secret, name="s", payload=VALUE)["version"].endswith("/2")
 
@@ -139,9 +150,10 @@ def test_a_file(cloud, tmp_path):
 def test_generated_once(cloud):
     cloud.expect_error("GET", URL, 404)
     cloud.expect("POST", BASE, body=BODY)
+    expect_latest(cloud)
     record = expect_new(cloud, None)
     result = cloud.run(secret, name="s", generate={"length": 40, "alphabet": "xyz"})
-    value = base64.b64decode(cloud.requests[2].body["payload"]["data"]).decode()
+    value = base64.b64decode(cloud.requests[3].body["payload"]["data"]).decode()
     assert re.fullmatch("[xyz]{40}", value)
     assert value not in str(result)
     cloud.expect("GET", URL, body=recorded(record[secretmanager.MADE_OF], "1"))
@@ -152,6 +164,33 @@ def test_generated_values_differ():
     values = {_secret_sources.Generated(32, None).value() for _again in range(10)}
     assert len(values) == 10
     assert all(re.fullmatch(b"[A-Za-z0-9]{32}", value) for value in values)
+
+
+@pytest.mark.parametrize("source", [{"payload": VALUE}, {"generate": {}}])
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_version_that_another_run_has_added_meanwhile_is_kept(cloud, source, exists):
+    if exists:
+        cloud.expect("GET", URL, body=BODY)
+        expect_latest(cloud)
+        expect_latest(cloud)
+    else:
+        cloud.expect_error("GET", URL, 404)
+        cloud.expect("POST", BASE, body=BODY)
+    expect_latest(cloud, 1)
+    if "payload" in source:
+        cloud.expect("GET", f"{URL}/versions/1:access", body={"payload": {"data": encoded(VALUE)}})
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("PATCH", URL, body=BODY)
+    assert cloud.run(secret, name="s", **source)["version"].endswith("/1")
+
+
+def test_another_value_of_another_run_is_replaced(cloud):
+    cloud.expect_error("GET", URL, 404)
+    cloud.expect("POST", BASE, body=BODY)
+    expect_latest(cloud, 1)
+    cloud.expect("GET", f"{URL}/versions/1:access", body={"payload": {"data": encoded("another")}})
+    expect_new(cloud, VALUE, "2")
+    assert cloud.run(secret, name="s", payload=VALUE)["version"].endswith("/2")
 
 
 def test_generate_keeps_a_version_that_is_there(cloud):
@@ -206,7 +245,8 @@ def test_an_adopted_address_need_not_be_quoted(cloud, written):
 
 def test_an_adopted_secret_without_a_value_gets_one(cloud):
     cloud.expect("GET", URL, body=BODY)
-    cloud.expect_error("GET", f"{URL}/versions/latest", 404)
+    for _time in ("now", "a moment later", "before it is added"):
+        expect_latest(cloud)
     expect_new(cloud, VALUE)
     assert cloud.run(secret, name="s", adopt=True, payload=VALUE)["changed"]
 
@@ -214,11 +254,8 @@ def test_an_adopted_secret_without_a_value_gets_one(cloud):
 @pytest.mark.parametrize("state", ["DISABLED", None])
 def test_generate_when_no_version_is_usable(cloud, state):
     cloud.expect("GET", URL, body=BODY)
-    for _time in ("now", "a moment later"):
-        if state:
-            cloud.expect("GET", f"{URL}/versions/latest", body=version(7, state))
-        else:
-            cloud.expect_error("GET", f"{URL}/versions/latest", 404)
+    for _time in ("now", "a moment later", "before it is added"):
+        expect_latest(cloud, state and 7, state)
     expect_new(cloud, None, "8")
     assert cloud.run(secret, name="s", generate={})["version"].endswith("/8")
 
@@ -243,6 +280,7 @@ def test_composed_of_other_secrets(cloud):
     cloud.expect_error("GET", URL, 404)
     cloud.expect("POST", BASE, body=BODY)
     cloud.expect("GET", f"{BASE}/pw/versions/2:access", body={"payload": {"data": encoded("a/b@c")}})
+    expect_latest(cloud)
     record = expect_new(cloud, "postgresql://u:a%2Fb%40c@/db#a/b@c")
     cloud.run(secret, name="s", **TEMPLATE)
     cloud.expect("GET", URL, body=recorded(record[secretmanager.MADE_OF], "1"))
@@ -264,6 +302,7 @@ def test_composed_again_when_a_source_has_a_new_version(cloud):
     cloud.expect("GET", f"{URL}/versions/latest", body=version(3))
     for name in ("pw/versions/3", "s/versions/3"):
         cloud.expect("GET", f"{BASE}/{name}:access", body={"payload": {"data": encoded("new")}})
+    expect_latest(cloud, 3)
     expect_new(cloud, "postgresql://u:new@/db#new", "4")
     assert cloud.run(secret, name="s", template=TEMPLATE["template"], template_secrets=sources)["changed"]
 
@@ -294,7 +333,8 @@ def test_values_that_cannot_be(cloud, value, words):
 @pytest.mark.parametrize(("verb", "states"), [("disable", ["4"]), ("destroy", ["4", "3"])])
 def test_old_versions(cloud, verb, states):
     cloud.expect("GET", URL, body=recorded(_secret_sources.Given(b"old").fingerprint(), "5"))
-    cloud.expect_error("GET", f"{URL}/versions/latest", 404)
+    expect_latest(cloud)
+    expect_latest(cloud)
     expect_new(cloud, VALUE, "6")
     versions = [version(6), version(5), version(4), version(3, "DISABLED"), version(2, "DESTROYED")]
     cloud.expect("GET", f"{URL}/versions", body={"versions": versions})

@@ -20,9 +20,11 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _pl
 CREATED, MANAGED, ADOPTED, USED = "created", "managed", "adopted", "used"
 # Relations to a resource of another owner, on which no member loses a role.
 FOREIGN = (ADOPTED, USED)
-_PAIR = re.compile(r"([a-z0-9_-]+)=([a-z0-9_-]+)")
-# The values of mlflow_env in the roles.
+# Labels have letters of any alphabet.
+_PAIR = re.compile(r"([\w-]+)=([\w-]+)")
+# The usual values of mlflow_env in the roles. Others are known only with an owner.
 _ENVIRONMENTS = ("dev", "staging", "prod")
+_JOINED = ("mlflow-deployment", "mlflow-env")
 
 
 class NotOurs(_errors.GcpError):
@@ -76,6 +78,7 @@ class Variable:
 
     name: str
     path: str = "envVariables"
+    joined = True
 
     def read(self, remote, body):
         mark = (body.get(self.path) or {}).get(self.name)
@@ -96,8 +99,7 @@ class Variable:
                 "owner has no mlflow-deployment, by which a version of App Engine is marked.",
                 "Set owner.mlflow-deployment, and owner.mlflow-env where there is one.",
             )
-        mark = "-".join(owner[key] for key in ("mlflow-deployment", "mlflow-env") if key in owner)
-        return dict(desired, **{self.path: dict(variables or {}, **{self.name: mark})})
+        return dict(desired, **{self.path: dict(variables or {}, **{self.name: _joined(owner)})})
 
     def adopted(self, desired):
         return desired
@@ -141,7 +143,7 @@ class Ownership:
             return ""
         if existing is None:
             return CREATED
-        if carries(mark.read(remote, existing), self.owner):
+        if carries(mark, mark.read(remote, existing), self.owner):
             return MANAGED
         return ADOPTED if self.adopt else None
 
@@ -172,9 +174,18 @@ class Ownership:
         return relation == ADOPTED or (self.adopt and not self.owner)
 
 
-def carries(labels, owner):
-    """Return whether labels have all of the owner's."""
-    return all(str(labels.get(key)) == str(value) for key, value in owner.items())
+def carries(mark, labels, owner):
+    """Return whether labels, as ``mark`` has read them, have all of the owner's."""
+    if getattr(mark, "joined", False) and all(key in owner for key in _JOINED):
+        # The mark does not show where the name ends.
+        same = _joined(labels) == _joined(owner)
+        return same and all(labels.get(key) == value for key, value in owner.items() if key not in _JOINED)
+    return all(labels.get(key) == value for key, value in owner.items())
+
+
+def _joined(labels):
+    """Return ``NAME-ENVIRONMENT`` of a deployment, or its name where there is no environment."""
+    return "-".join(labels[key] for key in _JOINED if key in labels)
 
 
 def whose(labels, owner):

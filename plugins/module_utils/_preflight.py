@@ -234,7 +234,7 @@ class Preflight:
         return item["location"] or self.params["region"] or ""
 
     def _owned(self, found):
-        return found.exists and _ownership.carries(found.labels, self.params["owner_labels"])
+        return found.exists and _ownership.carries(found.kind.resource.mark, found.labels, self.params["owner_labels"])
 
     def _relation(self, found, everything):
         if found.kind.shared or not found.exists:

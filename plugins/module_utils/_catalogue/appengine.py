@@ -116,6 +116,8 @@ def _service_facts(remote, body):
 class ServingVersions(Labels):
     """A service belongs to the owner of the versions that receive its requests, and is marked through them."""
 
+    joined = True
+
     def read(self, remote, body):
         """Return the service's labels with those that stand for the mark of the versions which receive requests.
 

@@ -72,7 +72,8 @@ class Context:
 
     @property
     def production(self) -> bool:
-        return self["mlflow_env"] == "prod"
+        given = self["mlflow_production"]
+        return self["mlflow_env"] == "prod" if given is None else bool(given)
 
     @property
     def iap(self) -> bool:

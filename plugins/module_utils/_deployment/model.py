@@ -32,7 +32,8 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.require
     reading,
     requirements,
 )
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import cloudsql, server
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import cloudsql
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import deployment as rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets import TARGETS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets.base import Server, Target, number
 
@@ -148,7 +149,7 @@ def compute(given: Mapping[str, Any], observed: Observed, *, action: str = "depl
     read, problems, deprecated = values.read(given)
     unknown = variables.unknown(given)
     warnings = [f"{problem.what} {problem.next}" for problem in deprecated]
-    warnings += server.doubts(read) if action == "deploy" else []
+    warnings += rules.doubts(read) if action == "deploy" else []
     if read["mlflow_strict_variables"]:
         problems = problems + unknown
     else:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test a deployment on each target with each resource in a location of its own, and with values that YAML reads as
-numbers and booleans.
+numbers and booleans, and with an environment and labels of any form that Google takes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PLACES = {
     "mlflow_image_location": "europe-west4",
     "mlflow_bucket_location": "EUR4",
     "secrets_replication_locations": ["europe-west3", "europe-west4"],
-    "mlflow_labels": {"cost-center": 4711, "audited": True},
+    "mlflow_labels": {"cost-center": 4711, "audited": True, "équipe": "機械学習"},
     "mlflow_server_env": {"RATIO": 0.00001, "STRICT": True},
 }
 
@@ -30,7 +30,11 @@ def project(new_project):
 @pytest.fixture(scope="module")
 def hosts(project, small):
     common = small | project.variables | PLACES | {"mlflow_access_members": ["user:alice@example.com"]}
-    engine = {"mlflow_target": "appengine", "appengine_mlflow_location": "europe-west3"}
+    engine = {
+        "mlflow_target": "appengine",
+        "appengine_mlflow_location": "europe-west3",
+        "mlflow_env": "eu-2",
+    }
     return {"apart": common, "engine": common | engine | {"cloudsql_flags": {"general_log": True}}}
 
 
@@ -42,25 +46,26 @@ def deployed(project, hosts, box, controller):
     return project.resources()
 
 
-@pytest.mark.parametrize("name", ["apart", "engine"])
+@pytest.mark.parametrize("name", ["apart-dev", "engine-eu-2"])
 def test_each_resource_is_where_its_variable_says(deployed, project, name):
-    instance = deployed[f"instance/{name}-dev"]
+    instance = deployed[f"instance/{name}"]
     assert instance["region"] == "europe-north1"
     assert instance["settings"]["backupConfiguration"]["location"] == "europe-west4"
-    assert deployed[f"bucket/{project.project}-{name}-dev-artifacts"]["location"] == "EUR4"
-    replicas = deployed[f"secret/{name}-dev-db-password"]["replication"]["userManaged"]["replicas"]
+    assert deployed[f"bucket/{project.project}-{name}-artifacts"]["location"] == "EUR4"
+    replicas = deployed[f"secret/{name}-db-password"]["replication"]["userManaged"]["replicas"]
     assert [item["location"] for item in replicas] == ["europe-west3", "europe-west4"]
-    repository = f"{_cloud.REGISTRY}/{project.home}/locations/europe-west4/repositories/{name}-dev"
+    repository = f"{_cloud.REGISTRY}/{project.home}/locations/europe-west4/repositories/{name}"
     assert project.list(f"{repository}/dockerImages", "dockerImages")
-    assert deployed[f"job/{name}-dev-migrate"]["name"].split("/")[3] == "europe-west1"
+    assert deployed[f"job/{name}-migrate"]["name"].split("/")[3] == "europe-west1"
 
 
 def test_values_of_labels_environment_and_flags_are_text(deployed):
     service = deployed["service/apart-dev"]
     assert (service["labels"]["cost-center"], service["labels"]["audited"]) == ("4711", "true")
+    assert service["labels"]["équipe"] == "機械学習"
     environment = {item["name"]: item.get("value") for item in service["template"]["containers"][0]["env"]}
     assert (environment["RATIO"], environment["STRICT"]) == ("0.00001", "true")
-    flags = {item["name"]: item["value"] for item in deployed["instance/engine-dev"]["settings"]["databaseFlags"]}
+    flags = {item["name"]: item["value"] for item in deployed["instance/engine-eu-2"]["settings"]["databaseFlags"]}
     assert flags["general_log"] == "on"
 
 

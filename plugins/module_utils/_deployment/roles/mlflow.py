@@ -48,14 +48,28 @@ _TARGET = (
     Variable(
         "mlflow_env",
         "str",
-        ("The environment. In V(prod) the database has point-in-time recovery and deletion protection.",),
+        (
+            "The environment, for example V(dev), V(staging) or V(prod). Lower-case letters, digits and hyphens. It"
+            " becomes part of every name, and the value of the label C(mlflow-env).",
+        ),
         default="dev",
-        choices=("dev", "staging", "prod"),
+        rule="environment",
+    ),
+    Variable(
+        "mlflow_production",
+        "bool",
+        (
+            "Whether the database has point-in-time recovery, deletion protection and a final backup where no variable"
+            " of C(cloudsql) says otherwise. The default is true for O(mlflow_env=prod).",
+        ),
     ),
     Variable(
         "mlflow_labels",
         "dict",
-        ("Further labels of everything that carries labels.",),
+        (
+            "Further labels of everything that carries labels. Keys and values have lower-case letters of any alphabet,"
+            " digits, - and _.",
+        ),
         default={},
         elements="str",
         rule="labels",

@@ -62,6 +62,17 @@ def check(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator[Pro
     yield from _distinct(values, derived)
 
 
+def doubts(values: Mapping[str, Any]) -> list[str]:
+    """Return warnings about values that may work."""
+    environment, found = values["mlflow_env"], server.doubts(values)
+    if environment.startswith("prod") and environment != "prod" and values["mlflow_production"] is None:
+        found.append(
+            f"mlflow_env is {environment}, and only prod has the settings of production by itself. Set"
+            " mlflow_production=true for point-in-time recovery, deletion protection and a final backup, or false."
+        )
+    return found
+
+
 def _access(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator[Problem]:
     if values.get("mlflow_access") != "password":
         return

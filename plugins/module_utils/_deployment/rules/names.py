@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,28 +42,33 @@ def project(value: Any) -> Fault | None:
     )
 
 
+_BUCKET_PART = r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?"
+
+
 def _bucket(value: Any) -> Fault | None:
-    """https://cloud.google.com/storage/docs/buckets#naming. Names with dots are domains that need a verification."""
-    if len(value) > 63:
+    """https://cloud.google.com/storage/docs/buckets#naming. A new bucket with dots needs a verified domain."""
+    longest = max(map(len, value.split(".")))
+    if longest > 63 or len(value) > 222:
         return (
-            f"which has {len(value)} characters, and the name of a bucket has at most 63",
+            f"which has {max(longest, len(value))} characters, and the name of a bucket has at most 63, or with dots"
+            " 222 in parts of at most 63",
             "Use at most 63 characters.",
         )
     if value.startswith("goog") or re.search(r"g[o0]{2}g[l1]e", value):
         return 'and no bucket\'s name can begin with "goog" or have "google" in it', "Use another name."
-    if "." in value:
-        return "which is a domain, and its bucket needs a verified owner", "Use a name without dots."
-    if re.fullmatch(r"[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]", value):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+){3}", value):
+        return "which is an IP address, and no bucket can have its form", "Use another name."
+    if len(value) >= 3 and re.fullmatch(rf"{_BUCKET_PART}(\.{_BUCKET_PART})*", value):
         return None
     return (
         "which cannot be the name of a bucket",
         "Use 3 to 63 lower-case letters, digits, hyphens and underscores, beginning and ending with a letter or a "
-        "digit.",
+        "digit. Dots separate the parts of a domain that you own.",
     )
 
 
 def _labels(value: Any) -> Fault | None:
-    """https://cloud.google.com/resource-manager/docs/labels-overview#requirements. Those in Latin letters only."""
+    """https://cloud.google.com/resource-manager/docs/labels-overview#requirements"""
     reserved = [key for key in value if key in OWNER_LABELS]
     if reserved:
         return (
@@ -72,17 +78,30 @@ def _labels(value: Any) -> Fault | None:
     return _wrong_labels(value)
 
 
+# Letters without upper case, and those of alphabets that have none.
+_LETTERS = ("Ll", "Lo")
+
+
+def _of_label(text: str) -> bool:
+    """Whether text can be the value of a label: at most 63 characters and, in UTF-8, 128 bytes."""
+    return (
+        len(text) <= 63
+        and len(text.encode()) <= 128
+        and all(char in "-_" or unicodedata.category(char) in (*_LETTERS, "Nd", "Nl", "No") for char in text)
+    )
+
+
 def _wrong_labels(value: Any) -> Fault | None:
     for key, text in value.items():
-        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key):
+        if not (key and _of_label(key) and unicodedata.category(key[0]) in _LETTERS):
             return (
                 f"and {shown(key)} cannot be the key of a label",
-                "Use at most 63 lower-case letters, digits, - and _ in a key, beginning with a letter.",
+                "Use at most 63 lower-case letters of any alphabet, digits, - and _ in a key, beginning with a letter.",
             )
-        if not re.fullmatch(r"[a-z0-9_-]{0,63}", text):
+        if not _of_label(text):
             return (
                 f"and {shown(text)} cannot be the value of a label",
-                "Use at most 63 lower-case letters, digits, - and _ in a value.",
+                "Use at most 63 lower-case letters of any alphabet, digits, - and _ in a value.",
             )
     if len(value) > 60:
         return f"which are {len(value)} labels, and a resource has at most 64", "Remove some."
@@ -113,6 +132,13 @@ RULES: Mapping[str, Rule] = {
     "quota_project": project,
     # It is the value of a label as well. Names that are derived from it have limits of their own.
     "name": name_rule(r"[a-z]([a-z0-9-]*[a-z0-9])?", 63, 1, "a deployment", _PLAIN),
+    "environment": name_rule(
+        r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
+        40,
+        1,
+        "an environment",
+        "lower-case letters, digits and hyphens, not beginning or ending with a hyphen",
+    ),
     "bucket": _bucket,
     # https://cloud.google.com/iam/docs/service-accounts-create
     "account": name_rule(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", 30, 6, "a service account", _PLAIN),

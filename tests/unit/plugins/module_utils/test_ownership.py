@@ -12,6 +12,7 @@ from ansible_collections.mlplatform.gcp.plugins.modules import (
     iam_bindings,
     iap_access,
     secret,
+    service_account,
     sql_database,
     sql_instance,
     sql_user,
@@ -296,6 +297,28 @@ def test_a_version_is_marked_by_a_variable(cloud):
     cloud.expect("GET", f"{url}/v1", body=version(THEIRS))
     with pytest.raises(Failed, match="belongs to the deployment other"):
         cloud.run(app_engine_version, name="v1", state="absent", owner=OURS)
+
+
+@pytest.mark.parametrize(("name", "environment"), [("demo", "eu-west"), ("demo", "x-dev"), ("demo-two", "qa")])
+def test_a_version_of_any_environment_is_found_again(cloud, name, environment):
+    owner = OURS | {"mlflow-deployment": name, "mlflow-env": environment}
+    other = owner | {"mlflow-deployment": f"{name}-more"}
+    cloud.expect("GET", f"{APP}/default/versions/v1", body=version(owner))
+    assert cloud.run(app_engine_version, True, name="v1", owner=owner)["relation"] == "managed"
+    cloud.expect("GET", f"{APP}/default/versions/v1", body=version(other))
+    with pytest.raises(Failed, match=f"belongs to the deployment {name}-more"):
+        cloud.run(app_engine_version, name="v1", state="absent", owner=owner)
+    idle = dict(version(other), id="v0")
+    a_service(cloud, version(owner), idle)
+    assert cloud.run(app_engine_service, True, name="mlflow", owner=owner)["relation"] == "managed"
+
+
+def test_a_description_carries_labels_of_any_alphabet(cloud):
+    owner = {"équipe": "機械学習"}
+    cloud.expect(
+        "GET", ".../serviceAccounts/abcdef@p.iam.gserviceaccount.com", body={"description": "A équipe=機械学習"}
+    )
+    assert cloud.run(service_account, True, account_id="abcdef", owner=owner)["relation"] == "managed"
 
 
 def test_a_version_cannot_carry_any_label(cloud):

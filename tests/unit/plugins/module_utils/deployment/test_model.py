@@ -57,6 +57,23 @@ def test_a_deployer_that_is_not_known_must_be_named():
     assert d.variables_of(outcome) == ["mlflow_impersonators"]
 
 
+@pytest.mark.parametrize(
+    ("given", "production"),
+    [
+        ({}, False),
+        ({"mlflow_env": "prod"}, True),
+        ({"mlflow_env": "prod", "mlflow_production": False}, False),
+        ({"mlflow_env": "eu-west", "mlflow_production": True}, True),
+        ({"mlflow_env": "eu-west"}, False),
+    ],
+)
+def test_production_is_a_setting_that_the_environment_prod_implies(given, production):
+    found = d.deployed(**given)
+    assert found.production is found.database.deletion_protection is found.database.final_backup is production
+    assert found.database.point_in_time_recovery is production
+    assert found.id == f"demo-{given.get('mlflow_env', 'dev')}"
+
+
 # --- the database and the bucket keep what they are
 
 

@@ -267,12 +267,18 @@ BAD = [
     ("mlflow_name", "my_name", ('"_"', "letters, digits and hyphens")),
     ("mlflow_name", "9lives", ("beginning with a letter",)),
     ("mlflow_name", "long" * 20, ("80 characters", "at most 63")),
-    ("mlflow_env", "production", ("dev, staging or prod",)),
+    ("mlflow_env", "Prod", ('"P"', "an environment")),
+    ("mlflow_env", "eu_west", ('"_"', "an environment")),
+    ("mlflow_env", "-eu", ("an environment",)),
+    ("mlflow_production", "perhaps", ("true or false",)),
     ("mlflow_bucket", "My-Bucket", ("name of a bucket",)),
     ("mlflow_bucket", "ab", ("3 to 63",)),
     ("mlflow_bucket", "a" * 64, ("64 characters", "at most 63")),
     ("mlflow_bucket", "my-g00gle", ('"google"',)),
-    ("mlflow_bucket", "example.com", ("without dots",)),
+    ("mlflow_bucket", "example..com", ("name of a bucket",)),
+    ("mlflow_bucket", "192.168.1.1", ("IP address",)),
+    ("mlflow_bucket", ".".join(["a" * 60] * 4), ("243 characters", "222")),
+    ("mlflow_bucket", "example.com.-x", ("name of a bucket",)),
     ("mlflow_bucket_folder", "/abs", ("folder",)),
     ("mlflow_bucket_folder", "a/../b", ("folder",)),
     ("mlflow_server_account", "a", ("too short", "6 to 30")),
@@ -297,6 +303,10 @@ BAD = [
     ("mlflow_login_key_secret", "ä", ("name of a secret",)),
     ("mlflow_labels", {"Team": "ml"}, ('"Team"', "lower-case")),
     ("mlflow_labels", {"team": "ML"}, ('"ML"', "lower-case")),
+    ("mlflow_labels", {"équipe": "Été"}, ("value of a label", "any alphabet")),
+    ("mlflow_labels", {"Ω": "x"}, ("key of a label",)),
+    ("mlflow_labels", {"1": "x"}, ("key of a label",)),
+    ("mlflow_labels", {"team": "日" * 43}, ("value of a label",)),
     ("mlflow_labels", {"managed-by": "me"}, ("managed-by", "Remove")),
     ("mlflow_labels", {f"l{number}": "" for number in range(61)}, ("64",)),
     ("bucket_labels", {"mlflow-env": "x"}, ("mlflow-env",)),
@@ -418,6 +428,9 @@ def test_one_mistake_is_one_problem(name, value, words, more):
         },
         {"mlflow_image": "europe-west1-docker.pkg.dev/my-project/mlflow/server:3.17.2"},
         {"mlflow_version": "3.14"},
+        {"mlflow_bucket": "artifacts.ml.example.com", "mlflow_image_source_bucket": "build.example.com"},
+        {"mlflow_labels": {"équipe": "données-2", "部門": "機械学習", "команда": "", "ß": "ª"}},
+        {"mlflow_env": "eu-2", "mlflow_production": "yes"},
         {"mlflow_version": "2.22.1", "mlflow_image": "ghcr.io/a/b:2"},
         {"mlflow_version": "2.22.1", "mlflow_image_context": "image"},
         {"mlflow_image": "localhost.test:5000/a/b@sha256:" + "a" * 64},
@@ -456,13 +469,15 @@ def test_the_newest_release_that_was_tried_is_the_default_and_that_of_the_image(
     [
         ({}, ""),
         ({"mlflow_version": "3.17.2.post1"}, ""),
+        ({"mlflow_env": "production"}, "mlflow_env is production, and only prod"),
+        ({"mlflow_env": "production", "mlflow_production": False}, ""),
         ({"mlflow_version": "3.18.0"}, "mlflow_version is 3.18.0. The newest"),
         ({"mlflow_version": "4.0"}, "mlflow_version is 4.0. The newest"),
         ({"mlflow_image_build_args": {"MLFLOW_VERSION": "4.1.0"}}, "mlflow_image_build_args is 4.1.0."),
         ({"mlflow_version": "4.0", "mlflow_image": "ghcr.io/a/b:4"}, ""),
     ],
 )
-def test_a_newer_release_than_was_tried_is_a_warning(variables, words):
+def test_what_may_be_a_mistake_is_a_warning(variables, words):
     outcome = d.computed(**variables)
     assert outcome.problems == []
     assert outcome.warnings == [] if not words else outcome.warnings[0].startswith(words)

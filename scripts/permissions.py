@@ -113,6 +113,7 @@ CHOICES = {
     "`mlflow_access: iam` (destroy: and the API of Identity-Aware Proxy is disabled)": ({"iap": False}, ["cloudrun"]),
     "`mlflow_access: password` (destroy: likewise)": ({"iap": False, "login": True}, TARGETS),
     "`mlflow_oauth_client_id_secret` is set": ({"custom_client": True}, TARGETS),
+    "`cloudsql_private_network` or `mlflow_network` is a network of the project": ({"network": True}, TARGETS),
     "All APIs are enabled already": ({"enables": False}, TARGETS),
     "All APIs are enabled already, and `mlflow_access: iam`": ({"enables": False, "iap": False}, ["cloudrun"]),
     "The project has no App Engine application yet": ({"creates_application": True}, ["appengine"]),
@@ -154,6 +155,10 @@ BEYOND = """\
 - **A custom image** (`mlflow_image`) in Artifact Registry needs `roles/artifactregistry.reader` on its repository: for
   the deployer, for Cloud Run's service agent (`service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com`) if it is
   in another project, and for the server's account on App Engine. You grant these roles. A missing one is a warning.
+- **A network of another project** (Shared VPC) needs `roles/compute.networkUser` on its subnetwork for Cloud Run's
+  service agent, and on App Engine for the agent of the flexible environment. The deployer needs
+  `roles/compute.networkViewer` on the host project for preflight to check it. You grant these roles. See
+  [network.md](network.md).
 - **A secret in another project** needs `roles/secretmanager.secretAccessor` for the server's account, which you grant,
   and `roles/secretmanager.viewer` for the deployer. Without the latter, preflight cannot check the secret and warns.
 """

@@ -48,6 +48,7 @@ class _Api:
     path        pattern of the resource's path within its full name
     url         address that the methods are appended to; groups of ``path`` fill it
     permission  prefix of ``.getIamPolicy`` and ``.setIamPolicy``, or a function from the resource's path to it
+    joint       between the address and the method
     read        HTTP method of the read; ``options`` says where the wanted version goes
     name        the resource's path in its own API, where it is not the one within the full name
     """
@@ -59,10 +60,14 @@ class _Api:
     read: str = "GET"
     options: str = "query"
     storage: bool = False
+    joint: str = ":"
     name: str = "{0}"
 
 
-_VERSION_3 = {"options.requestedPolicyVersion": "3"}
+_VERSION_3 = {
+    "query": {"options.requestedPolicyVersion": "3"},
+    "flat": {"optionsRequestedPolicyVersion": "3"},
+}
 _APIS = {
     "cloudresourcemanager.googleapis.com": tuple(
         _Api(
@@ -124,6 +129,16 @@ _APIS = {
             "run.jobs",
         ),
     ),
+    "compute.googleapis.com": (
+        _Api(
+            "subnetwork",
+            "(projects/[^/]+/regions/[^/]+/subnetworks/[^/]+)",
+            "https://compute.googleapis.com/compute/v1/{0}",
+            "compute.subnetworks",
+            options="flat",
+            joint="/",
+        ),
+    ),
     "iap.googleapis.com": (
         _Api(
             _iap.KIND,
@@ -166,8 +181,8 @@ class PolicyAddress:
             body = {"options": {"requestedPolicyVersion": 3}} if api.options == "body" else {}
         return client.request(
             api.read,
-            f"{self._url}:getIamPolicy",
-            query=_VERSION_3 if api.options == "query" else None,
+            f"{self._url}{api.joint}getIamPolicy",
+            query=_VERSION_3.get(api.options),
             body=body,
             safe=True,
             permission=permission,
@@ -178,7 +193,9 @@ class PolicyAddress:
         permission = f"{self._permission}.setIamPolicy"
         if self._api.storage:
             return client.request("PUT", self._url, body=policy, permission=permission)
-        return client.post(f"{self._url}:setIamPolicy", {"policy": policy}, safe=True, permission=permission)
+        return client.post(
+            f"{self._url}{self._api.joint}setIamPolicy", {"policy": policy}, safe=True, permission=permission
+        )
 
 
 def member(text):

@@ -35,6 +35,7 @@ class _Advice:
     states     its state -> what to do then
     grant      the command that lets ``{member}`` read it with ``{role}``
     role       role that reads it
+    use        what a member needs the role for, in words
     role_info  role that reads what preflight needs
     """
 
@@ -43,6 +44,7 @@ class _Advice:
     role: str
     role_info: str
     states: Any = None
+    use: str = "read"
 
 
 _ADD = "gcloud secrets versions add {secret} --project={project} --data-file=FILE"
@@ -65,7 +67,28 @@ _IMAGE = _Advice(
     role="roles/artifactregistry.reader",
     role_info="roles/artifactregistry.reader",
 )
-_ADVICE = {"secret_version": _SECRET, "image_tag": _IMAGE, "docker_image": _IMAGE}
+_NETWORK = _Advice(
+    create="create it (gcloud compute networks create {name} --project={project} --subnet-mode=auto).",
+    grant="gcloud projects add-iam-policy-binding {project} --member={member} --role={role}",
+    role="roles/compute.networkUser",
+    role_info="roles/compute.networkViewer",
+)
+_SUBNETWORK = _Advice(
+    create="create it (gcloud compute networks subnets create {name} --project={project} --region={location}"
+    " --network=NETWORK --range=10.8.0.0/26).",
+    grant="gcloud compute networks subnets add-iam-policy-binding {name} --project={project} --region={location}"
+    " --member={member} --role={role}",
+    role="roles/compute.networkUser",
+    role_info="roles/compute.networkUser",
+    use="use",
+)
+_ADVICE = {
+    "network": _NETWORK,
+    "subnetwork": _SUBNETWORK,
+    "secret_version": _SECRET,
+    "image_tag": _IMAGE,
+    "docker_image": _IMAGE,
+}
 
 
 def judge(found, caller):
@@ -93,7 +116,7 @@ def judge(found, caller):
         return [
             Judgement(
                 False,
-                f"{subject}, and no role lets {member} read it.",
+                f"{subject}, and no role lets {member} {advice.use} it.",
                 "Unless a group or an organization grants one, the server will not start. Once the account exists,"
                 f" grant it: {grant(member, advice.role)}",
             )

@@ -10,8 +10,12 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.sql impo
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 
 
-def desired(params, version):
-    """Return the instance that the options describe, in the API's fields; ``version`` is that of the instance."""
+def desired(params, version, project):
+    """Return the instance that the options describe, in the API's fields.
+
+    :param version: that of the instance.
+    :param project: its project, which a network without a path belongs to.
+    """
     flags, window, networks = params["flags"], params["maintenance_window"], params["authorized_networks"]
     return {
         "region": params["region"],
@@ -33,7 +37,10 @@ def desired(params, version):
             and {"day": window["day"], "hour": window["hour"], "updateTrack": window["update_track"]},
             "ipConfiguration": {
                 "ipv4Enabled": params["ipv4_enabled"],
-                "privateNetwork": params["private_network"],
+                "privateNetwork": _network(params["private_network"], project),
+                "allocatedIpRange": params["allocated_ip_range"],
+                "enablePrivatePathForGoogleCloudServices": params["private_path"],
+                "pscConfig": _private_service_connect(params["psc_projects"]),
                 "sslMode": params["ssl_mode"],
                 "authorizedNetworks": networks,
             },
@@ -46,6 +53,14 @@ def desired(params, version):
 def _text(number):
     """Return an integer of 64 bits as the JSON of Google's APIs has it."""
     return None if number is None else str(number)
+
+
+def _network(name, project):
+    return f"projects/{project}/global/networks/{name}" if name and "/" not in name else name
+
+
+def _private_service_connect(projects):
+    return None if projects is None else {"pscEnabled": True, "allowedConsumerProjects": projects}
 
 
 def _backup(options, version):

@@ -57,6 +57,7 @@ options:
           - cloud_run_service
           - docker_image
           - image_tag
+          - network
           - project
           - project_service
           - secret
@@ -67,6 +68,7 @@ options:
           - sql_instance
           - sql_user
           - storage_bucket
+          - subnetwork
       name:
         description:
           - Its name. That of a service account is its id, without the project; that of an App Engine application the

@@ -120,8 +120,22 @@ options:
         type: str
         required: true
   private_network:
-    description: A VPC network for a private address, as C(projects/p/global/networks/n).
+    description:
+      - A VPC network for a private address, its name or C(projects/p/global/networks/n).
+      - It must have private services access. It can be changed, and not removed.
     type: str
+  allocated_ip_range:
+    description: Name of the range, allocated for private services access, that the private address comes from.
+    type: str
+  private_path:
+    description: Whether other Google services, such as BigQuery, reach the instance at its private address.
+    type: bool
+  psc_projects:
+    description:
+      - Projects that can connect through Private Service Connect, which it enables. They replace the existing
+        projects.
+    type: list
+    elements: str
   ssl_mode:
     description: Which connections are accepted.
     type: str
@@ -288,6 +302,9 @@ OPTIONS = (
                 "options": {"name": {"type": "str"}, "value": {"type": "str", "required": True}},
             },
             "private_network": {"type": "str"},
+            "allocated_ip_range": {"type": "str"},
+            "private_path": {"type": "bool"},
+            "psc_projects": {"type": "list", "elements": "str"},
             "ssl_mode": {
                 "type": "str",
                 "choices": [
@@ -311,7 +328,7 @@ def run(task):
     version = task.params["database_version"]
     if version is None and task.params["backup"]:  # the fields of backup depend on the engine
         version = (remote.read() or {}).get("databaseVersion")
-    result = remote.ensure(desired(task.params, version), guard=lambda plan: refuse(task, plan))
+    result = remote.ensure(desired(task.params, version, task.project), guard=lambda plan: refuse(task, plan))
     if not task.wait and not result.operation and remote.is_pending(result.resource) and not task.check_mode:
         # Another run started it: return its operation, so that a later task can join it.
         result.operation = running_operation(task)

@@ -11,6 +11,7 @@ import re
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import (
     accounts,
     appengine,
+    compute,
     project,
     registry,
     run,
@@ -21,7 +22,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import (
 
 KINDS = {
     name: kind
-    for service in (project, accounts, storage, secretmanager, sql, registry, run, appengine)
+    for service in (project, accounts, storage, secretmanager, sql, registry, run, appengine, compute)
     for name, kind in service.KINDS.items()
 }
 

@@ -39,7 +39,13 @@ def rules(prefix):
             f"{prefix}.volumes": "name",
         },
         unordered=(f"{prefix}.volumes.cloudSqlInstance.instances",),
-        merge={f"{prefix}.containers": merged_containers},
+        merge={
+            f"{prefix}.containers": merged_containers,
+            # Tags of a former owner, which firewall rules may name.
+            f"{prefix}.vpcAccess.networkInterfaces": lambda desired, existing: [
+                dict(old, **new) for new, old in zip(desired, existing or [{}], strict=False)
+            ],
+        },
     )
 
 

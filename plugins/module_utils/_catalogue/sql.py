@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.compute import relative
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind, inside
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import sql_operation
 from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels, Parent
@@ -54,7 +55,11 @@ INSTANCE = Resource(
         },
         at_least=("settings.dataDiskSizeGb",),
         # An instance that was created without an edition, before ENTERPRISE_PLUS existed, returns none.
-        normalise={"settings.edition": lambda edition: None if edition == "ENTERPRISE" else edition},
+        normalise={
+            "settings.edition": lambda edition: None if edition == "ENTERPRISE" else edition,
+            "settings.ipConfiguration.privateNetwork": relative,
+        },
+        unordered=("settings.ipConfiguration.pscConfig.allowedConsumerProjects",),
         keyed={
             "settings.databaseFlags": "name",
             "settings.ipConfiguration.authorizedNetworks": "value",
@@ -68,6 +73,8 @@ INSTANCE = Resource(
         # https://cloud.google.com/sql/docs/postgres/upgrade-cloud-sql-instance-to-enterprise-plus-in-place
         "settings.edition": "restart of the database",
         "settings.activationPolicy": "start or stop of the database",
+        # https://cloud.google.com/sql/docs/postgres/configure-private-ip#existing-private-instance
+        "settings.ipConfiguration.privateNetwork": "restart of the database",
         # Flag.requiresRestart of the API; https://cloud.google.com/sql/docs/postgres/flags
         "settings.databaseFlags": "restart of the database if one of these flags needs it",
     },
@@ -155,10 +162,13 @@ def _instance_problem(body):
 
 def _instance_facts(remote, body):
     settings = body.get("settings") or {}
+    network = settings.get("ipConfiguration") or {}
     facts = {
         "version": body.get("databaseVersion"),
         "tier": settings.get("tier"),
         "edition": settings.get("edition"),
+        "public_address": network.get("ipv4Enabled", False),
+        "private_network": relative(network.get("privateNetwork")),
         "connection_name": body.get("connectionName"),
         "flags": {flag["name"]: flag.get("value") for flag in settings.get("databaseFlags") or []},
     }

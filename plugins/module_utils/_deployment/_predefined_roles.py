@@ -94,6 +94,10 @@ ROLES = {
         "cloudbuild.builds.create cloudbuild.builds.get cloudbuild.builds.list resourcemanager.projects.get",
     ),
     "roles/cloudbuild.builds.viewer": (8, "cloudbuild.builds.get cloudbuild.builds.list resourcemanager.projects.get"),
+    "roles/cloudbuild.integrationsOwner": (
+        15,
+        "compute.networks.get compute.subnetworks.get resourcemanager.projects.get",
+    ),
     "roles/cloudsql.admin": (
         90,
         "cloudsql.databases.create cloudsql.databases.get cloudsql.instances.create cloudsql.instances.delete "
@@ -109,6 +113,15 @@ ROLES = {
         36,
         "cloudsql.databases.get cloudsql.instances.get cloudsql.users.get resourcemanager.projects.get "
         "serviceusage.services.get serviceusage.services.list",
+    ),
+    "roles/compute.imageUser": (
+        16,
+        "resourcemanager.projects.get serviceusage.services.get serviceusage.services.list",
+    ),
+    "roles/compute.securityAdmin": (
+        170,
+        "compute.networks.get compute.subnetworks.get resourcemanager.projects.get serviceusage.services.get "
+        "serviceusage.services.list",
     ),
     "roles/iam.serviceAccountAdmin": (
         19,

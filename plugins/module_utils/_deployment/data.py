@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import references, server
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import network, references, server
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 
 SECRET_READER = "roles/secretmanager.secretAccessor"
@@ -75,6 +75,11 @@ class Database:
     maintenance_window: dict[str, Any]
     ipv4_enabled: bool
     authorized_networks: list[Any]
+    private_network: str
+    allocated_ip_range: str
+    private_path: bool | None
+    psc_projects: list[str]
+    ssl_mode: str
     deletion_protection: bool
     final_backup: bool
     adopt: bool
@@ -147,6 +152,7 @@ class Migration:
     memory: str
     timeout: int
     adopt: bool
+    vpc_access: dict[str, Any] | None
 
 
 def folder_condition(bucket: str, folder: str) -> dict[str, str]:
@@ -243,6 +249,11 @@ def database(context: Context, more_clients: list[str] | None = None) -> Databas
         maintenance_window=_or(context["cloudsql_maintenance_window"], window),
         ipv4_enabled=context["cloudsql_ipv4_enabled"],
         authorized_networks=[*context["mlflow_database_authorized_networks"], *context["cloudsql_authorized_networks"]],
+        private_network=network.private_network(context),
+        allocated_ip_range=context["cloudsql_allocated_ip_range"],
+        private_path=context["cloudsql_private_path"],
+        psc_projects=context["cloudsql_psc_projects"],
+        ssl_mode=context["cloudsql_ssl_mode"] or "",
         deletion_protection=_or(context["cloudsql_deletion_protection"], context.production),
         final_backup=_or(context["cloudsql_final_backup"], context.production),
         adopt=context.adopts("database"),
@@ -366,4 +377,5 @@ def migration(context: Context) -> Migration:
         memory=context["mlflow_migration_memory"],
         timeout=_MIGRATION_SECONDS,
         adopt=context["mlflow_adopt"],
+        vpc_access=network.vpc_access(context),
     )

@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import (
     data,
     names,
+    network,
     removal,
     sizing,
     validation,
@@ -178,7 +179,7 @@ def compute(given: Mapping[str, Any], observed: Observed, *, action: str = "depl
     elif action == "deploy":
         refused, doubted = _flags(context) if target.google else ([], [])
         problems, warnings = [*problems, *refused], [*warnings, *doubted]
-        problems = problems or _conflicts(context) + target.problems(context, sized)
+        problems = problems or _conflicts(context) + _network(context, target) + target.problems(context, sized)
     return Computed(_deployment(context, target, sized, observed, action), problems, warnings)
 
 
@@ -252,6 +253,10 @@ def _conflicts(context: Context) -> list[Problem]:
             )
         )
     return found
+
+
+def _network(context: Context, target: Target) -> list[Problem]:
+    return list(network.problems(context)) if target.google else []
 
 
 def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed: Observed, action: str) -> Deployment:

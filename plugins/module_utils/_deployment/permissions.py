@@ -176,6 +176,13 @@ CLOUD_BUILD = Table(
         "storage.objects.get": "storage.objects.get",
     }
 )
+#: A network of the project that a deployment uses. A Shared VPC's host project grants access to its own.
+NETWORK = Table(
+    deploy={
+        "compute.networks.get": "compute.networks.get",
+        "compute.subnetworks.get": "compute.subnetworks.get",
+    }
+)
 #: A container engine of the controller pushes to the registry, which has no method for it.
 PUSH = Table(deploy={"artifactregistry.repositories.uploadArtifacts": ""})
 
@@ -327,6 +334,7 @@ def rows(
     migration: str = "cloud_run_job",
     secrets: str = "secret_manager",
     artifacts: str = "gcs",
+    network: bool = False,
     retires: Iterable[Table] = (),
 ) -> dict[str, str]:
     """Return the permissions that an action needs, each with the method that needs it (empty: it is no method).
@@ -345,6 +353,7 @@ def rows(
     :param quota_project: whether requests name a quota project. The permission is needed on that project.
     :param database: a key of :data:`DATABASES`. Any other value stands for a choice outside Google Cloud, which
         needs no permission. The same holds for ``migration``, ``secrets`` and ``artifacts``.
+    :param network: whether a VPC network of the project is used.
     :param retires: the tables of other targets, from which a deployment removes its server.
     """
     if action not in ACTIONS:
@@ -361,6 +370,7 @@ def rows(
         ENGINES.get(engine, PUSH) if builds else None,
         CUSTOM_IMAGE if custom_image else None,
         IAP if iap else None,
+        NETWORK if network else None,
         CREDENTIALS if login or custom_client else None,
         ENABLE_APIS if enables else None,
         APPLICATION if creates_application else None,
@@ -377,7 +387,7 @@ def rows(
 
 def everything(targets: Iterable[Table]) -> tuple[str, ...]:
     """Return all permissions that any action on any of the targets needs, sorted."""
-    alone = (PROJECT, ENABLE_APIS, SERVICE_ACCOUNTS, IMAGE, CUSTOM_IMAGE, PUSH, IAP, CREDENTIALS, APPLICATION)
+    alone = (PROJECT, ENABLE_APIS, SERVICE_ACCOUNTS, IMAGE, CUSTOM_IMAGE, NETWORK, PUSH, IAP, CREDENTIALS, APPLICATION)
     choices = (ENGINES, DATABASES, MIGRATIONS, SECRET_STORES, ARTIFACTS)
     tables = [*targets, *alone, *(table for choice in choices for table in choice.values())]
     found = {name for table in tables for action in (*ACTIONS, "retire", "client") for name in table.rows(action)}

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.network import RUN_AGENT
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.server import (
     LATEST,
     SECRET_ENV,
@@ -19,7 +20,6 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.server 
 
 _ARTIFACT_REGISTRY = re.compile(r"[a-z0-9-]+-docker\.pkg\.dev/(?P<project>([^/]*\.[^/]*/)?[^/]+)/[^/]+/.+")
 # Pulls the images of services and jobs: https://cloud.google.com/run/docs/deploying#other-projects
-_PULLER = "serviceAccount:service-{number}@serverless-robot-prod.iam.gserviceaccount.com"
 
 
 def _read_by_server(context: Context) -> Iterator[tuple[str, str]]:
@@ -90,7 +90,7 @@ def image(context: Context, pullers: Iterable[str]) -> list[dict[str, Any]]:
     if not found:
         return []
     other = found["project"].replace("/", ":") != context.project
-    readers = [*([_PULLER] if other else []), *pullers]
+    readers = [*([RUN_AGENT] if other else []), *pullers]
     return [_item("docker_image" if "@" in reference else "image_tag", reference, "mlflow_image", readers)]
 
 

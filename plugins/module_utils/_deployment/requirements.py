@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import network, references
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import permissions as _permissions
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import references
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.data import Image
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import ANYWHERE, MANAGED
@@ -57,6 +57,7 @@ def services(context: Context, target: Target) -> list[str]:
     found = [*_CORE_SERVICES]
     found += _BUILD_SERVICES if context.builds else ()
     found += (_IAP_SERVICE,) if context.iap else ()
+    found += network.services(context)
     return list(dict.fromkeys([*found, target.api, *target.services]))
 
 
@@ -111,6 +112,7 @@ def _references(context: Context, target: Target) -> list[dict[str, Any]]:
     found = references.secrets(context, created) + references.image(context, target.pullers(context))
     if context["cloudsql_flags"] and not context.uses("database"):
         found.append({"type": "sql_flags", "name": context.database_version, "referenced_by": "cloudsql_flags"})
+    found += network.resources(context, [network.RUN_AGENT, *target.agents])
     return [{"location": "", "adopt": True, "read": []} | item for item in found]
 
 
@@ -139,6 +141,7 @@ def permissions(action: str, context: Context, target: Target, retired: Iterable
         migration=context["mlflow_migration"],
         secrets=context["mlflow_secrets"],
         artifacts=context["mlflow_artifact_store"],
+        network=network.own(context),
     )
     return list(found)
 

@@ -22,6 +22,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules i
     cloudrun,
     cloudsql,
     deployment,
+    network,
     places,
     server,
     storage,
@@ -35,7 +36,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.spec im
 # Rules for what is not a mapping, and rules for mappings as a whole.
 RULES: Mapping[str, Rule] = {
     name: rule
-    for module in (access, appengine, cloudrun, cloudsql, name_rules, places, server, storage)
+    for module in (access, appengine, cloudrun, cloudsql, name_rules, network, places, server, storage)
     for name, rule in module.RULES.items()
 }
 MAPPINGS: Mapping[str, Rule] = {
@@ -86,6 +87,7 @@ def _together(values: Mapping[str, Any], derived: Mapping[str, str]) -> Iterator
     yield from server.check(values)
     yield from cloudsql.check(values, derived)
     yield from cloudrun.check_job(values)
+    yield from network.check(values)
 
 
 def _as_set(problem: Problem, names: Mapping[str, str]) -> Problem:

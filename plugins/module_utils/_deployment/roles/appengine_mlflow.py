@@ -148,6 +148,16 @@ ROLE = RoleSpec(
             targets=TARGET,
         ),
         Variable(
+            "appengine_mlflow_instance_ip_mode",
+            "str",
+            (
+                "With V(INTERNAL) the instances have no public address, and reach Google's services through Private"
+                " Google Access of the subnetwork.",
+            ),
+            choices=("EXTERNAL", "INTERNAL"),
+            targets=TARGET,
+        ),
+        Variable(
             "appengine_mlflow_guide_accounts",
             "bool",
             (

@@ -180,10 +180,57 @@ ROLE = RoleSpec(
             "cloudsql_ipv4_enabled",
             "bool",
             (
-                "Whether the instance has a public address. Cloud Run's own connection to it uses that, encrypted and"
-                " authorized by IAM.",
+                "Whether the instance has a public address. The server's connection uses it, encrypted and authorized"
+                " by IAM. Without it the server needs O(cloudsql_private_network).",
             ),
             default=True,
+        ),
+        Variable(
+            "cloudsql_private_network",
+            "str",
+            (
+                "VPC network in which the instance gets a private address: the name of a network of the project, or"
+                " C(projects/HOST_PROJECT/global/networks/NAME). It must have private services access.",
+                "Empty leaves it as it is. It can be changed, which restarts the database, and not removed.",
+            ),
+            default="",
+            rule="vpc_network",
+        ),
+        Variable(
+            "cloudsql_allocated_ip_range",
+            "str",
+            ("Name of the allocated range that the private address comes from. Empty leaves that to Google.",),
+            default="",
+            rule="ip_range",
+        ),
+        Variable(
+            "cloudsql_private_path",
+            "bool",
+            (
+                "Whether other Google services, such as BigQuery, reach the instance at its private address. Unset"
+                " leaves it as it is.",
+            ),
+        ),
+        Variable(
+            "cloudsql_psc_projects",
+            "list",
+            (
+                "Projects with networks that can reach the instance through Private Service Connect, besides its"
+                " private address. Empty leaves it as it is.",
+                "The server does not use it: the socket of Cloud Run and App Engine does not support it.",
+            ),
+            default=[],
+            elements="str",
+            rule="project",
+        ),
+        Variable(
+            "cloudsql_ssl_mode",
+            "str",
+            (
+                "Which direct connections are accepted. The server's own are always encrypted, with a client"
+                " certificate. Unset leaves it as it is.",
+            ),
+            choices=("ALLOW_UNENCRYPTED_AND_ENCRYPTED", "ENCRYPTED_ONLY", "TRUSTED_CLIENT_CERTIFICATE_REQUIRED"),
         ),
         Variable(
             "cloudsql_authorized_networks",

@@ -342,6 +342,42 @@ _SERVER = (
     ),
 )
 
+_NETWORK = (
+    Variable(
+        "mlflow_network",
+        "str",
+        (
+            "VPC network of the server and of the migration: the name of a network of the project, or"
+            " C(projects/HOST_PROJECT/global/networks/NAME) of a Shared VPC.",
+            "On Cloud Run it is Direct VPC egress. On C(appengine) it is also the network of the instances, which is"
+            " otherwise the network C(default).",
+            "Empty is C(cloudsql_private_network) for a database without a public address, and otherwise leaves it as"
+            " it is.",
+        ),
+        default="",
+        rule="vpc_network",
+    ),
+    Variable(
+        "mlflow_subnetwork",
+        "str",
+        (
+            "Subnetwork in C(gcp_region): its name, or C(projects/HOST_PROJECT/regions/REGION/subnetworks/NAME). Empty"
+            " is the one with the name of the network, which a network in auto mode has.",
+        ),
+        default="",
+        rule="vpc_subnetwork",
+    ),
+    Variable(
+        "mlflow_network_egress",
+        "str",
+        (
+            "What Cloud Run sends through the network. V(ALL_TRAFFIC) needs Private Google Access on the subnetwork."
+            " Unset leaves it as it is, and is V(PRIVATE_RANGES_ONLY) for a new service.",
+        ),
+        choices=("PRIVATE_RANGES_ONLY", "ALL_TRAFFIC"),
+    ),
+)
+
 _ARTIFACTS = (
     Variable(
         "mlflow_artifact_store",
@@ -562,7 +598,7 @@ ROLE = RoleSpec(
     ),
     registers=("mlflow_hostname", "mlflow_status"),
     text=True,
-    variables=_TARGET + _ACCESS + _SERVER + _ARTIFACTS + _DATABASE + _ACCOUNTS + _SECRETS + _DESTROY,
+    variables=_TARGET + _ACCESS + _SERVER + _NETWORK + _ARTIFACTS + _DATABASE + _ACCOUNTS + _SECRETS + _DESTROY,
     main=False,
     entry_points=(
         EntryPoint(

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import network as _network
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import server as _server
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context, NewResources
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import ANYWHERE
@@ -139,6 +140,8 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
         [readiness, liveness],
         [email, names.connection],
     ]
+    if network := _network.app_engine(context):
+        content.append(network)
     version = context["appengine_mlflow_version"] or version_name(context["mlflow_version"], content)
     least, most = INSTANCES
     name, found = service_name(context), _application(context).get("services") or []
@@ -160,6 +163,7 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
         },
         "readiness_check": readiness,
         "liveness_check": liveness,
+        "network": network,
         "service_exists": name in found,
         "allocations": {version: 1},
         "ingress": context["appengine_mlflow_ingress"],
@@ -353,5 +357,6 @@ TARGET = Target(
     problems=problems,
     bindings=bindings,
     clients=_default_accounts,
+    agents=("serviceAccount:service-{number}@gae-api-prod.google.com.iam.gserviceaccount.com",),
     pullers=lambda context: [context.names.member(context.names.server_account)],
 )

@@ -79,6 +79,7 @@ class Target:
     problems     (context, sizing) -> what would fail in view of what exists
     bindings     context -> further roles on the bucket of artifacts
     clients      context -> further members that may connect to the database
+    agents       members that place its instances in a network, with ``{number}`` of the project
     pullers      context -> members besides Cloud Run's service agent that pull a custom image
     """
 
@@ -98,6 +99,7 @@ class Target:
     google: bool = True
     bindings: Callable[[Context], list[Item]] = _nothing
     clients: Callable[[Context], list[str]] = _nothing
+    agents: tuple[str, ...] = ()
     pullers: Callable[[Context], list[str]] = _nothing
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import network
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import server as _server
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.access import access
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context, NewResources
@@ -82,6 +83,7 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
         "ingress": context["cloudrun_mlflow_ingress"],
         "startup_probe": _STARTUP_PROBE,
         "liveness_probe": _LIVENESS_PROBE,
+        "vpc_access": network.vpc_access(context),
         "invokers": _invokers(context),
         "iap_resource": iap_resource(context.number, context.region, name),
         "adopt": context["mlflow_adopt"],

@@ -64,6 +64,13 @@ def binding(*members, role=ROLE, condition=None):
             None,
         ),
         (
+            "//compute.googleapis.com/projects/p/regions/r/subnetworks/s",
+            "GET",
+            "https://compute.googleapis.com/compute/v1/projects/p/regions/r/subnetworks/s/getIamPolicy",
+            {"optionsRequestedPolicyVersion": "3"},
+            None,
+        ),
+        (
             "//iap.googleapis.com/projects/1/iap_web/cloud_run-l/services/s",
             "POST",
             "https://iap.googleapis.com/v1/projects/1/iap_web/cloud_run-l/services/s:getIamPolicy",
@@ -76,7 +83,7 @@ def test_addresses(cloud, resource, method, get, query, sent):
     cloud.expect(method, get, query=query, sent=sent, body={"etag": "e"})
     assert _policy.PolicyAddress(resource).read(cloud.client) == {"etag": "e"}
     cloud.done()
-    set_url = get.replace(":getIamPolicy", ":setIamPolicy")
+    set_url = get.replace("getIamPolicy", "setIamPolicy")
     wanted = {"bindings": []}
     if "storage" in resource:
         cloud.expect("PUT", get, sent=wanted)

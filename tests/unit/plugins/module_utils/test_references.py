@@ -26,7 +26,8 @@ def _in_order(monkeypatch):
 
 def ask(cloud, kind, name, *requests, enabled=True, **more):
     """Run preflight for one reference; ``requests`` are (address, status, body or error's message)."""
-    api = {"secret_version": "secretmanager", "sql_flags": "sqladmin"}.get(kind, "artifactregistry")
+    apis = {"secret_version": "secretmanager", "sql_flags": "sqladmin", "network": "compute", "subnetwork": "compute"}
+    api = apis.get(kind, "artifactregistry")
     service = f"{api}.googleapis.com"
     state = {"name": f"projects/1/services/{service}", "state": "ENABLED" if enabled else "DISABLED"}
     cloud.expect("GET", "...services:batchGet", body={"services": [state]})
@@ -44,6 +45,7 @@ def ask(cloud, kind, name, *requests, enabled=True, **more):
             code = {403: "PERMISSION_DENIED", 404: "NOT_FOUND"}[status]
             cloud.expect_error("GET", address, status, code=code, message=answer)
     variable = {"secret_version": "mlflow_server_secret_env.TOKEN", "sql_flags": "cloudsql_flags"}
+    variable |= {"network": "mlflow_network", "subnetwork": "mlflow_subnetwork"}
     asked = {"type": kind, "name": name, "referenced_by": variable.get(kind, "mlflow_image"), **more}
     return cloud.run(preflight_info, services=[service], resources=[asked])
 
@@ -192,3 +194,53 @@ def test_a_version_without_a_variable_is_a_resource_like_any_other(cloud):
 def test_what_cannot_be_a_name_is_not_read(cloud, kind, name):
     result = ask(cloud, kind, name)
     assert result["resources"] == [] and result["problems"] == []
+
+
+COMPUTE = "https://compute.googleapis.com/compute/v1"
+NETWORK, SUBNETWORK = "projects/host/global/networks/n", "projects/host/regions/europe-west1/subnetworks/s"
+PLACED = {"network": f"https://www.googleapis.com/compute/v1/{NETWORK}", "privateIpGoogleAccess": True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        ("network", NETWORK, ("mlflow_network refers to", "gcloud compute networks create n --project=host")),
+        (
+            "subnetwork",
+            SUBNETWORK,
+            ("mlflow_subnetwork refers to", "subnets create s --project=host --region=europe-w"),
+        ),
+    ],
+)
+def test_a_network_that_does_not_exist_is_a_problem(cloud, kind, name, words):
+    (problem,) = ask(cloud, kind, name, (f"{COMPUTE}/{name}", 404, "The resource was not found"))["problems"]
+    assert not [word for word in words if word not in f"{problem['what']} {problem['next']}"], problem
+
+
+def test_facts_of_networks(cloud):
+    peering = {"name": "servicenetworking-googleapis-com", "state": "ACTIVE"}
+    for peerings, connected in (([peering], True), ([peering | {"state": "INACTIVE"}], False), (None, False)):
+        body = {"name": "n"} | ({"peerings": peerings} if peerings else {})
+        (found,) = ask(cloud, "network", NETWORK, (f"{COMPUTE}/{NETWORK}", 200, body))["resources"]
+        assert found["private_services"] is connected
+    (found,) = ask(cloud, "subnetwork", SUBNETWORK, (f"{COMPUTE}/{SUBNETWORK}", 200, PLACED))["resources"]
+    assert (found["network"], found["private_google_access"]) == (NETWORK, True)
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_an_agent_without_a_role_on_a_shared_subnetwork_is_a_warning_with_the_command(cloud, granted):
+    binding = {"role": "roles/compute.networkUser", "members": [AGENT.format(number=1)] if granted else []}
+    requests = [
+        (f"{COMPUTE}/{SUBNETWORK}", 200, PLACED),
+        (f"{COMPUTE}/{SUBNETWORK}/getIamPolicy", 200, {"bindings": [binding]}),
+    ]
+    if not granted:
+        requests.append(("...v3/projects/host:getIamPolicy", 200, {}))
+    assert ask(cloud, "subnetwork", SUBNETWORK, *requests, readers=[AGENT])["problems"] == []
+    if granted:
+        assert cloud.warnings == []
+        return
+    (warning,) = cloud.warnings
+    assert "no role lets serviceAccount:service-1@serverless-robot-prod" in warning
+    assert "subnets add-iam-policy-binding s --project=host --region=europe-west1 --member=serviceAccount" in warning
+    assert "--role=roles/compute.networkUser" in warning

@@ -212,6 +212,20 @@ def test_files_traffic_and_network(cloud):
     ]
 
 
+def test_a_new_network_keeps_the_tags_of_the_service(cloud):
+    interface = {"network": "n", "subnetwork": "n", "tags": ["egress"]}
+    access = {"egress": "ALL_TRAFFIC", "networkInterfaces": [interface]}
+    there = dict(SERVICE, template=dict(SERVICE["template"], vpcAccess=access))
+    cloud.expect("GET", URL, body=there)
+    same = {"network": "n", "subnetwork": "n"}
+    assert not cloud.run(cloud_run_service, True, name="s", location="europe-west1", vpc_access=same)["changed"]
+    cloud.expect("GET", URL, body=there)
+    cloud.expect("PATCH", URL, body=dict(OPERATION, done=True, response=there))
+    cloud.run(cloud_run_service, name="s", location="europe-west1", vpc_access=dict(same, subnetwork="m"))
+    sent = cloud.requests[-1].body["template"]["vpcAccess"]
+    assert sent == {"egress": "ALL_TRAFFIC", "networkInterfaces": [dict(interface, subnetwork="m")]}
+
+
 def test_absent(cloud):
     cloud.expect("GET", URL, body=SERVICE)
     cloud.expect("DELETE", URL, body=dict(OPERATION, done=True))

@@ -51,6 +51,23 @@ def test_nothing_to_do_is_one_request_and_a_disk_that_grew_is_fine(cloud):
     assert result["resource"]["settings"]["dataDiskSizeGb"] == "20"
 
 
+def test_a_private_address_is_stated_with_its_path_and_compared_in_any_spelling(cloud):
+    address = {"private_network": "default", "allocated_ip_range": "r", "private_path": True}
+    address["ssl_mode"] = "ENCRYPTED_ONLY"
+    cloud.expect("GET", URL, body=INSTANCE)
+    changed = cloud.run(sql_instance, True, **OPTIONS, **address, psc_projects=["a", "b"])
+    after = changed["diff"]["after"]["settings"]["ipConfiguration"]
+    assert after["privateNetwork"] == "projects/p/global/networks/default"
+    assert (after["allocatedIpRange"], after["enablePrivatePathForGoogleCloudServices"]) == ("r", True)
+    assert after["pscConfig"] == {"pscEnabled": True, "allowedConsumerProjects": ["a", "b"]}
+    assert "restart of the database" in changed["changes"][0]["implies"]
+    there = dict(after, privateNetwork=f"https://www.googleapis.com/compute/v1/{after['privateNetwork']}")
+    there["pscConfig"] = {"pscEnabled": True, "allowedConsumerProjects": ["b", "a"]}
+    settings = dict(INSTANCE["settings"], ipConfiguration=there)
+    cloud.expect("GET", URL, body=dict(INSTANCE, settings=settings))
+    assert not cloud.run(sql_instance, **OPTIONS, **address, psc_projects=["a", "b"])["changed"]
+
+
 def test_an_instance_that_tells_no_edition_has_the_ordinary_one(cloud):
     settings = {name: value for name, value in INSTANCE["settings"].items() if name != "edition"}
     cloud.expect("GET", URL, body=dict(INSTANCE, settings=settings))

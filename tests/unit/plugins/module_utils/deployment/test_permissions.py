@@ -28,6 +28,7 @@ EVERYTHING = {
     "custom_client": True,
     "custom_image": True,
     "creates_application": True,
+    "network": True,
     "quota_project": True,
     "retires": tuple(TARGETS.values()),
 }
@@ -88,6 +89,7 @@ def test_the_order_is_that_of_the_alphabet(action, target):
         ({"enables": True}, "serviceusage.services.enable"),
         ({"creates_application": True}, "appengine.applications.create"),
         ({"custom_image": True}, "artifactregistry.tags.get"),
+        ({"network": True}, "compute.subnetworks.get"),
         ({"quota_project": True}, "serviceusage.services.use"),
         ({"database": "cloudsql"}, "cloudsql.instances.create"),
         ({"migration": "cloud_run_job"}, "run.jobs.run"),

@@ -61,6 +61,31 @@ BAD = [
     ("cloudrun_mlflow_timeout", 99999, ("99999", "3600")),
     ("cloudrun_mlflow_invoker_iam_disabled", True, ("mlflow_access is iap", "mlflow_access=password")),
     ("cloudrun_mlflow_invoker_iam_disabled", True, ("mlflow_access is iam",), {"mlflow_access": "iam"}),
+    # VPC networks
+    *(
+        (name, value, ("which is not a VPC network", "projects/HOST_PROJECT/global/networks/NAME"))
+        for name in ("cloudsql_private_network", "mlflow_network")
+        for value in ("Default", "net_1", "global/networks/default", "projects/p/global/networks/default", "a" * 64,
+                      "https://www.googleapis.com/compute/v1/projects/my-project/global/networks/default")
+    ),
+    *(
+        ("mlflow_subnetwork", value, ("which is not a subnetwork", "regions/REGION/subnetworks/NAME"))
+        for value in ("Sub", "10.0.0.0/24", "projects/my-project/subnetworks/a", "regions/europe-west1/subnetworks/a")
+    ),
+    ("mlflow_subnetwork", "a", ("no network is", "Set mlflow_network")),
+    ("mlflow_subnetwork", "projects/other-project/regions/europe-west1/subnetworks/a",
+     ("in the project other-project", "its network is in my-project"), {"mlflow_network": "default"}),
+    ("mlflow_subnetwork", "projects/my-project/regions/europe-west4/subnetworks/a",
+     ("in europe-west4", "run in europe-west1"), {"mlflow_network": "default"}),
+    ("mlflow_network_egress", "ALL_TRAFFIC", ("no network is",)),
+    ("mlflow_network_egress", "ALL", ("PRIVATE_RANGES_ONLY or ALL_TRAFFIC",), {"mlflow_network": "default"}),
+    ("appengine_mlflow_instance_ip_mode", "PRIVATE", ("EXTERNAL or INTERNAL",), APP),
+    ("cloudsql_allocated_ip_range", "range", ("gets no private address", "cloudsql_private_network")),
+    ("cloudsql_allocated_ip_range", "10.0.0.0/16", ("allocated range",), {"cloudsql_private_network": "default"}),
+    ("cloudsql_private_path", True, ("gets no private address",)),
+    ("cloudsql_psc_projects", ["my-project"], ("gets no private address",)),
+    ("cloudsql_psc_projects", ["12"], ("which is a project's number",), {"cloudsql_private_network": "default"}),
+    ("cloudsql_ssl_mode", "REQUIRED", ("ENCRYPTED_ONLY",)),
     ("cloudsql_activation_policy", "NEVER", ("stops the database", "--activation-policy=NEVER")),
     ("cloudsql_activation_policy", "SOMETIMES", ("ALWAYS or NEVER",)),
     ("cloudrun_mlflow_ingress", "ALL", ("INGRESS_TRAFFIC_ALL",)),
@@ -452,6 +477,12 @@ def test_one_mistake_is_one_problem(name, value, words, more):
         {"secrets_list": [{"name": "a", "generate": {"length": 32}}, {"name": "b", "payload": "x\ny"}]},
         {"bucket_bindings": [{"role": "roles/storage.objectViewer", "members": ["allUsers", "projectViewer:p"]}]},
         {"secrets_replication_locations": "europe-west1, europe-west4"},
+        {"cloudsql_private_network": "default", "cloudsql_ipv4_enabled": False, "cloudsql_private_path": "yes"},
+        {"mlflow_network": "projects/host-project/global/networks/shared", "mlflow_network_egress": "ALL_TRAFFIC",
+         "mlflow_subnetwork": "projects/host-project/regions/europe-west1/subnetworks/ml"},
+        {"mlflow_network": "projects/host-project/global/networks/shared", "mlflow_subnetwork": "ml"},
+        {"cloudsql_ssl_mode": "ENCRYPTED_ONLY", "cloudsql_activation_policy": "ALWAYS"},
+        APP | {"appengine_mlflow_instance_ip_mode": "INTERNAL", "mlflow_network": "ml"},
     ],
 )  # fmt: skip
 def test_what_works_is_let_through(variables):
@@ -561,6 +592,12 @@ def test_choices_are_among_those_of_the_apis():
         ("cloudsql_availability_type", "availabilityType"),
     ):
         assert set(all_variables()[name].choices) <= set(settings[field]["enum"])
+    address = document("sqladmin.v1")["schemas"]["IpConfiguration"]["properties"]
+    assert set(all_variables()["cloudsql_ssl_mode"].choices) <= set(address["sslMode"]["enum"])
+    network = document("appengine.v1")["schemas"]["Network"]["properties"]
+    assert set(all_variables()["appengine_mlflow_instance_ip_mode"].choices) <= set(network["instanceIpMode"]["enum"])
+    egress = document("run.v2")["schemas"]["GoogleCloudRunV2VpcAccess"]["properties"]["egress"]["enum"]
+    assert set(all_variables()["mlflow_network_egress"].choices) <= set(egress)
     ingress = document("run.v2")["schemas"]["GoogleCloudRunV2Service"]["properties"]["ingress"]["enum"]
     assert set(all_variables()["cloudrun_mlflow_ingress"].choices) <= set(ingress)
     build = document("cloudbuild.v1")["schemas"]["BuildOptions"]["properties"]["machineType"]["enum"]

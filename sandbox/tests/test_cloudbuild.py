@@ -14,6 +14,7 @@ from gcp_sandbox.services.cloudbuild import filters
 from gcp_sandbox.testing import Client
 
 API = "https://cloudbuild.googleapis.com/v1"
+STORAGE = "https://storage.googleapis.com/storage/v1"
 PROJECT = "mlflow-sandbox"
 ACCOUNT = f"builder@{PROJECT}.iam.gserviceaccount.com"
 IMAGE = f"europe-west1-docker.pkg.dev/{PROJECT}/repo/app:v1"
@@ -251,10 +252,50 @@ def test_pushing_takes_the_accounts_permission(ready, build):
     assert ready.images.resolve(IMAGE) is None
 
 
+def test_the_defaults_of_gcloud_builds_submit(ready, client, build):
+    """The default account of Compute Engine, and Google's bucket for the log, which an owner can read."""
+    project = ready.projects.get(PROJECT)
+    ready.enablement.enable(project, ["compute.googleapis.com"], at_once=True)
+    account = f"{project.number}-compute@developer.gserviceaccount.com"
+    ready.iam.add_binding(project.name, "roles/cloudbuild.builds.builder", f"serviceAccount:{account}")
+    plain = {"serviceAccount": None, "logsBucket": None, "options": None}
+    built, _ = build(**plain)
+    assert built["status"] == "SUCCESS"
+    assert built["serviceAccount"] == f"projects/{PROJECT}/serviceAccounts/{account}"
+    assert built["logsBucket"] == f"gs://{project.number}.cloudbuild-logs.googleusercontent.com"
+    assert "DONE" in read_log(client, built)
+
+    for url, region in (
+        (f"{API}/projects/{PROJECT}/locations/europe-west1/builds", "europe-west1"),
+        (f"{API}/projects/{PROJECT}/builds", "us-central1"),
+    ):
+        options = {"defaultLogsBucketBehavior": "REGIONAL_USER_OWNED_BUCKET"}
+        regional, _ = build(url=url, **{**plain, "options": options})
+        bucket = f"{project.number}-{region}-cloudbuild-logs"
+        assert regional["logsBucket"] == f"gs://{bucket}" and "DONE" in read_log(client, regional)
+        assert client.ok("GET", f"{STORAGE}/b/{bucket}")["location"] == region.upper()
+    listed = [item["name"] for item in client.ok("GET", f"{STORAGE}/b?project={PROJECT}")["items"]]
+    assert bucket in listed and not any("googleusercontent" in name for name in listed)
+
+
+def test_the_account_makes_the_bucket_of_a_region(ready, submit):
+    options = {"defaultLogsBucketBehavior": "REGIONAL_USER_OWNED_BUCKET"}
+    refused = submit(status=400, logsBucket=None, options=options)["error"]["message"]
+    assert "does not have access" in refused and ACCOUNT in refused
+    assert not ready.objects.bucket(f"{ready.settings.project_number}-us-central1-cloudbuild-logs")
+
+
+def read_log(client, build):
+    name = build["logsBucket"].removeprefix("gs://")
+    answer = client.get(f"{STORAGE}/b/{name}/o/log-{build['id']}.txt?alt=media")
+    assert answer.status == 200, answer.content
+    return answer.content.decode()
+
+
 @pytest.mark.parametrize(
     "changes,words",
     [
-        ({"serviceAccount": None}, "build.service_account"),
+        ({"serviceAccount": None}, "enable compute.googleapis.com"),
         ({"logsBucket": None}, "build.logs_bucket"),
         ({"logsBucket": None, "options": {"logging": "GCS_ONLY"}}, "CLOUD_LOGGING_ONLY"),
         ({"steps": []}, "no build steps"),

@@ -73,6 +73,21 @@ class TestPolicies:
         sandbox.iam.set_policy(SERVICE, {"bindings": []})
         assert "bindings" not in sandbox.iam.get_policy(SERVICE)
 
+    def test_bindings_and_members_are_in_order(self, sandbox):
+        members = ["user:bob@example.com", "serviceAccount:a@mlflow-sandbox.iam.gserviceaccount.com", "domain:b.com"]
+        email = "a@mlflow-sandbox.iam.gserviceaccount.com"
+        sandbox.identities.create_account(sandbox.projects.get("mlflow-sandbox"), email)
+        roles = ["roles/run.viewer", "roles/run.admin", "roles/run.invoker"]
+        bindings = [{"role": role, "members": members} for role in roles[:2]]
+        saved = sandbox.iam.set_policy(SERVICE, {"bindings": bindings})
+        assert [binding["role"] for binding in saved["bindings"]] == ["roles/run.admin", "roles/run.viewer"]
+        assert saved["bindings"][0]["members"] == sorted(members)
+        sandbox.iam.add_binding(SERVICE, roles[2], "user:bob@example.com")
+        assert [binding["role"] for binding in sandbox.iam.get_policy(SERVICE)["bindings"]] == sorted(roles)
+        sandbox.identities.delete_account(sandbox.identities.account(email))
+        found = sandbox.iam.get_policy(SERVICE)["bindings"][0]["members"]
+        assert found == sorted(found) and found[0].startswith("deleted:serviceAccount:a@")
+
     def test_bindings_of_one_role_become_one(self, sandbox):
         bindings = [
             {"role": "roles/run.invoker", "members": ["user:a@example.com", "user:b@example.com"]},

@@ -316,6 +316,16 @@ def test_the_assertion_is_signed_for_this_service(run, protected, program):
     assert seen["x-serverless-authorization"].endswith(".SIGNATURE_REMOVED_BY_GOOGLE")
 
 
+def test_the_agent_comes_with_the_first_service_behind_iap(run):
+    agent = f"service-{run.project.number}@gcp-sa-iap.iam.gserviceaccount.com"
+    service = run.deploy("hello")
+    policy = {"policy": {"bindings": [{"role": "roles/run.invoker", "members": [f"serviceAccount:{agent}"]}]}}
+    address = f"https://run.googleapis.com/v2/{service['name']}"
+    assert run.api.post(f"{address}:setIamPolicy", policy).status == 400
+    run.finish(run.api.ok("PATCH", f"{address}?updateMask=iapEnabled", {"iapEnabled": True}))
+    assert run.api.post(f"{address}:setIamPolicy", policy).status == 200
+
+
 def test_without_the_agents_role_no_request_is_authorized(run, protected, program):
     let_in(run, f"serviceAccount:{program}")
     run.sandbox.iam.set_policy(f"//run.googleapis.com/{protected['name']}", {"bindings": []})

@@ -430,7 +430,10 @@ class ObjectStore:
         return self.path(row) if row else None
 
     def write(self, bucket: str, name: str, data: bytes | Path, content_type: str = "application/octet-stream") -> dict:
-        """Store an object (a Path is copied) unchecked. Returns its resource; KeyError: there is no such bucket."""
+        """Store an object (a Path is copied) unchecked, with the bucket's default access control list.
+
+        Returns its resource; KeyError: there is no such bucket.
+        """
         path = self.temporary()
         if isinstance(data, Path):
             shutil.copyfile(data, path)
@@ -442,7 +445,8 @@ class ObjectStore:
             if parent is None:
                 self.discard(blob)
                 raise KeyError(bucket)
-            return self.insert(parent, name, blob, {"contentType": content_type})["object"]
+            acl = [dict(entry) for entry in parent.get("defaultObjectAcl", ())]
+            return self.insert(parent, name, blob, {"contentType": content_type}, acl=acl)["object"]
 
     # --- within
 

@@ -159,7 +159,7 @@ class Iam:
                 break
         else:
             bindings.append({"role": role, "members": [member]})
-        self._store(resource, {**current, "bindings": bindings, "etag": _new_etag()}, at_once=True)
+        self._store(resource, {**current, "bindings": _merge(bindings), "etag": _new_etag()}, at_once=True)
 
     def delete_policy(self, resource: str) -> None:
         """Forget the policies of a deleted resource and of everything below it."""
@@ -305,7 +305,7 @@ class Iam:
             if any(old in binding["members"] for binding in bindings):
                 for binding in bindings:
                     binding["members"] = [new if member == old else member for member in binding["members"]]
-                stored["policy"]["etag"] = _new_etag()
+                stored["policy"] |= {"bindings": _merge(bindings), "etag": _new_etag()}
                 self.store.put(KIND, name, stored)
 
     def _check_binding(self, resource: str, binding: dict[str, Any], public: bool, known: set[str]) -> None:
@@ -429,7 +429,7 @@ def _v1_member(member: str) -> str:
 
 
 def _merge(bindings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Bindings as Google keeps them: one for each role and condition, each member once, none empty."""
+    """Bindings as Google keeps them: one for each role and condition, each member once, none empty, in order."""
     merged: dict[tuple[str, str], dict[str, Any]] = {}
     for binding in bindings:
         condition = binding.get("condition")
@@ -438,7 +438,9 @@ def _merge(bindings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         if condition is not None:
             target["condition"] = condition
         target["members"] += [m for m in binding.get("members", ()) if m not in target["members"]]
-    return [binding for binding in merged.values() if binding["members"]]
+    return [
+        {**merged[key], "members": sorted(merged[key]["members"])} for key in sorted(merged) if merged[key]["members"]
+    ]
 
 
 def _without_condition(binding: dict[str, Any]) -> dict[str, Any]:

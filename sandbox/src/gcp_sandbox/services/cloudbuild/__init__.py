@@ -24,11 +24,12 @@ from uuid import uuid4
 from gcp_sandbox.backends.images import BuildError, Image, ImagePusher, Reference, extract
 from gcp_sandbox.backends.logs import Source
 from gcp_sandbox.config import write_private
-from gcp_sandbox.gateway import errors
+from gcp_sandbox.gateway import catalog, errors
 from gcp_sandbox.gateway.denials import IamFacts, plain
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.longrunning import LongRunning
 from gcp_sandbox.gateway.operations import Op, Stopping
+from gcp_sandbox.gateway.ports import BucketProvider
 from gcp_sandbox.gateway.service import job, method
 from gcp_sandbox.gateway.times import timestamp
 from gcp_sandbox.services.cloudbuild import filters, substitutions
@@ -47,6 +48,8 @@ NOMINAL_SECONDS = 90
 DEFAULT_TIMEOUT = "3600s"
 FINISHED = {"SUCCESS", "FAILURE", "INTERNAL_ERROR", "TIMEOUT", "CANCELLED", "EXPIRED"}
 NO_BUCKET_LOGGING = {"CLOUD_LOGGING_ONLY", "STACKDRIVER_ONLY", "NONE"}
+# End of the name of Google's bucket for the logs of a project.
+GOOGLES_LOGS = ".cloudbuild-logs.googleusercontent.com"
 NO_CLOUD_LOGGING = {"GCS_ONLY", "NONE"}
 # Seconds between writes of a growing log to its bucket.
 LOG_INTERVAL = 2.0
@@ -158,13 +161,14 @@ class CloudBuild(LongRunning):
             _check_step(step)
         if options.get("workerPool") or options.get("pool"):
             raise errors.unimplemented("private worker pools of Cloud Build")
-        if options.get("defaultLogsBucketBehavior") == "REGIONAL_USER_OWNED_BUCKET":
-            raise errors.unimplemented("defaultLogsBucketBehavior=REGIONAL_USER_OWNED_BUCKET; name a logsBucket")
         timeout = build.setdefault("timeout", DEFAULT_TIMEOUT)
         if not 0 < float(timeout.removesuffix("s")) <= 86400:
             raise errors.invalid('invalid value for "build.timeout": must be greater than 0 and at most 24 hours')
+        specified = bool(build.get("serviceAccount"))
         account = self._account(call, project, build)
-        self._check_logging(build, account)
+        if not build.get("logsBucket") and options.get("logging") not in NO_BUCKET_LOGGING:
+            self._set_logs_bucket(build, project, location, account, specified=specified)
+        self._check_logs_bucket(build, account)
         build["sourceProvenance"] = self._provenance(build, account)
         where = "builds/" if location == "global" else f"builds;region={location}/"
         build.update(
@@ -187,12 +191,14 @@ class CloudBuild(LongRunning):
         """Return the service account that the build acts as; the caller must be allowed to act as it."""
         name = build.get("serviceAccount", "")
         if not name:
-            # In newer organizations builds have no default account that may do anything
-            # (cloud.google.com/build/docs/cloud-build-service-account-updates).
-            raise errors.failed_precondition(
-                "invalid value for 'build.service_account': the organization's policy gives builds no default service "
-                "account; name one of your own, projects/PROJECT/serviceAccounts/EMAIL"
-            )
+            # cloud.google.com/build/docs/cloud-build-service-account-updates: the account comes with Compute Engine.
+            email = catalog.default_account("compute.googleapis.com", project)[0]
+            if self.sandbox.identities.account(email) is None:
+                raise errors.failed_precondition(
+                    f"invalid value for 'build.service_account': the default service account {email} does not exist; "
+                    "enable compute.googleapis.com, or name an account, projects/PROJECT/serviceAccounts/EMAIL"
+                )
+            name = build["serviceAccount"] = f"projects/{project.id}/serviceAccounts/{email}"
         found = re.fullmatch(r"projects/([^/]+)/serviceAccounts/([^/]+)", name)
         if not found:
             raise errors.invalid(f"invalid value for 'build.service_account': {name!r}")
@@ -207,21 +213,48 @@ class CloudBuild(LongRunning):
             raise errors.failed_precondition(f"service account {account['email']} is disabled")
         return self.sandbox.identities.service_account(account["email"])
 
-    def _check_logging(self, build: dict[str, Any], account: Principal) -> None:
+    def _set_logs_bucket(
+        self, build: dict[str, Any], project: Project, location: str, account: Principal, *, specified: bool
+    ) -> None:
+        """Set the bucket of a build that names none, made at the first build: Google's, or one of the project.
+
+        Google's has no region, and is for builds with the default account
+        (cloud.google.com/build/docs/securing-builds/build-log-storage).
+        """
+        buckets = self.sandbox.ports.get(BucketProvider)
+        if build.get("options", {}).get("defaultLogsBucketBehavior") == "REGIONAL_USER_OWNED_BUCKET":
+            region = "us-central1" if location == "global" else location
+            name = f"{project.number}-{region}-cloudbuild-logs"
+            if self.sandbox.objects.bucket(name) is None:
+                if not self.sandbox.iam.allowed(account, project.name, "storage.buckets.create"):
+                    raise self._no_access(name, account)
+                buckets.provide_bucket(project, name, region.upper())
+        elif specified:
+            raise errors.invalid(
+                "if 'build.service_account' is specified, the build must either (a) specify 'build.logs_bucket', (b) "
+                "use the REGIONAL_USER_OWNED_BUCKET build.options.default_logs_bucket_behavior option, or (c) use "
+                "either CLOUD_LOGGING_ONLY / NONE logging options"
+            )
+        else:
+            name = f"{project.number}{GOOGLES_LOGS}"
+            buckets.provide_bucket(project, name, "US")
+        build["logsBucket"] = f"gs://{name}"
+
+    @staticmethod
+    def _no_access(bucket: str, account: Principal) -> ApiError:
+        return errors.invalid(f'invalid bucket "{bucket}"; service account {account.email} does not have access to it')
+
+    def _check_logs_bucket(self, build: dict[str, Any], account: Principal) -> None:
         bucket = build.get("logsBucket", "")
         if not bucket:
-            if build.get("options", {}).get("logging") not in NO_BUCKET_LOGGING:
-                raise errors.invalid(
-                    "if 'build.service_account' is specified, the build must either (a) specify 'build.logs_bucket', "
-                    "(b) use the REGIONAL_USER_OWNED_BUCKET build.options.default_logs_bucket_behavior option, or (c) "
-                    "use either CLOUD_LOGGING_ONLY / NONE logging options"
-                )
             return
         build["logsBucket"] = bucket if bucket.startswith("gs://") else f"gs://{bucket}"
         name = build["logsBucket"].removeprefix("gs://").partition("/")[0]
+        if name.endswith(GOOGLES_LOGS):  # Cloud Build itself writes there
+            return
         known = self.sandbox.objects.bucket(name)
         if known is None or not self.sandbox.iam.allowed(account, f"{_STORAGE}/{name}", "storage.objects.create"):
-            raise errors.invalid(f'invalid bucket "{name}"; service account {account.email} does not have access to it')
+            raise self._no_access(name, account)
 
     def _provenance(self, build: dict[str, Any], account: Principal) -> dict[str, Any]:
         """Return the source's current generation; the object must exist and the build's account may read it."""

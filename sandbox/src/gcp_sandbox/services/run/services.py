@@ -155,6 +155,9 @@ class Services(Common, Service):
             )
         if call.query.get("validateOnly"):
             return self.validated(call, body, "Service")
+        if body.get("iapEnabled"):
+            # IAP's agent comes into being with the first service that IAP protects.
+            self.sandbox.identities.service_agent(call.project(Name.parse(body["name"]).project), "iap")
         if revision is not None:
             body["latestCreatedRevision"] = args["revision"] = revision["name"]
             self.save(REVISION_KIND, revision, parent=body["name"])

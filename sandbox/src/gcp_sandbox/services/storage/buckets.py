@@ -194,6 +194,8 @@ class Buckets(AccessControls):
         kind = DELETED if call.query.get("softDeleted") else BUCKET
         prefix, projection = call.query.get("prefix", ""), projection_of(call, "noAcl")
         rows = [b for _, b in self.store.list(kind, parent=project.number, prefix=prefix) if not _expired(b)]
+        # Buckets of Google's own belong to no project of a user.
+        rows = [bucket for bucket in rows if not bucket["name"].endswith(".googleusercontent.com")]
         page = call.page(rows, key="items", default=1000, maximum=1000)
         if "items" in page:
             page["items"] = [self._render(bucket, projection, reading=True) for bucket in page["items"]]

@@ -111,7 +111,7 @@ def readme(role: RoleSpec, text: str) -> str:
     parts = [text.split(MARKER)[0].rstrip(), "", MARKER]
     if role.variables:
         parts += ["## Variables", "", table(role)]
-    shared = [name for name in ("gcp", "mlflow") if name != role.name and name in dependencies(role.name)]
+    shared = ["gcp"] * ("gcp" in dependencies(role.name)) + ["mlflow"] * bool(role.target)
     if shared:
         links = " and ".join(f"[{name}](../{name}/README.md)" for name in shared)
         parts += ["", f"And those of {links}, which all roles share."]

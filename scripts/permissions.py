@@ -154,7 +154,9 @@ BEYOND = """\
 - **Billing** is checked where the deployer may read it. Nothing depends on it.
 - **A custom image** (`mlflow_image`) in Artifact Registry needs `roles/artifactregistry.reader` on its repository: for
   the deployer, for Cloud Run's service agent (`service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com`) if it is
-  in another project, and for the server's account on App Engine. You grant these roles. A missing one is a warning.
+  in another project, and for the server's account on App Engine. You grant the first one. The
+  deployment grants the others if the deployer has `artifactregistry.repositories.setIamPolicy` on the repository.
+  Without it, preflight reports a missing role before anything has changed.
 - **A network of another project** (Shared VPC) needs `roles/compute.networkUser` on its subnetwork for Cloud Run's
   service agent, and on App Engine for the agent of the flexible environment. The deployer needs
   `roles/compute.networkViewer` on the host project for preflight to check it. You grant these roles. See

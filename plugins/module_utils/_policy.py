@@ -9,6 +9,7 @@ A resource is named by its full resource name (https://cloud.google.com/iam/docs
 
 from __future__ import annotations
 
+import concurrent.futures
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Re
 # How long a service account that exists may be unknown to policies after it was made.
 NEW_ACCOUNT_SECONDS = 180
 _CONFLICTS = 8
+_SIDE_BY_SIDE = 12
 _UNKNOWN_ACCOUNT = re.compile(r"[Ss]ervice account (\S+@\S+?gserviceaccount\.com) does not exist")
 _UNKNOWN_MEMBER = re.compile(r"\b(User|Group|Domain) (\S+) does not exist")
 # https://cloud.google.com/resource-manager/docs/organization-policy/restricting-domains
@@ -37,7 +39,7 @@ _KINDS = (
     "principalHierarchy",
     "deleted",
 )
-_EVERYBODY = ("allUsers", "allAuthenticatedUsers")
+EVERYBODY = frozenset(("allUsers", "allAuthenticatedUsers"))
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,11 @@ class PolicyAddress:
             permission=permission,
         )
 
+    def may(self, client, permission):
+        """Return whether the caller has a permission on the resource."""
+        body = {"permissions": [permission]}
+        return bool(client.post(f"{self._url}:testIamPermissions", body, safe=True).get("permissions"))
+
     def write(self, client, policy):
         """Replace the policy. The etag in it makes sending it twice harmless."""
         permission = f"{self._permission}.setIamPolicy"
@@ -204,7 +211,7 @@ def member(text):
     Errors: :class:`UserError` when it says no kind.
     """
     text = text.strip()
-    for everybody in _EVERYBODY:
+    for everybody in EVERYBODY:
         if text.lower() == everybody.lower():
             return everybody
     kind, colon, name = text.partition(":")
@@ -329,6 +336,45 @@ def ensure(task, resource, wanted, *, authoritative=False, absent=False, relatio
                 task.client.clock.random() * 2**attempt, resource, "its policy was changed at the same time"
             )
     raise failure
+
+
+def differences(task, grants):
+    """Compare bindings of several resources with their policies, which are read side by side.
+
+    Return what differs as lines of text, and the full names of resources with a policy that is not readable, which
+    are warnings.
+    """
+    addresses = [PolicyAddress(item["resource"]) for item in grants]
+    with concurrent.futures.ThreadPoolExecutor(min(_SIDE_BY_SIDE, len(grants) or 1)) as pool:
+        policies = list(pool.map(lambda address: _policy_or_error(task, address), addresses))
+    lines, unreadable = [], []
+    for item, address, policy in zip(grants, addresses, policies, strict=True):
+        title = f"{address.kind} {address.name}"
+        if isinstance(policy, _errors.NotFound):
+            lines.append(f"{title} does not exist, and with it the roles on it")
+        elif isinstance(policy, _errors.GcpError):
+            unreadable.append(item["resource"])
+            task.warn(f"The roles on {title} were not compared: {policy}")
+        else:
+            lines += _compared(title, plan(policy, item["bindings"], authoritative=item["exact"]))
+    return lines, unreadable
+
+
+def _policy_or_error(task, address):
+    try:
+        return address.read(task.client)
+    except (_errors.NotFound, _errors.PermissionDenied, _errors.ApiDisabled) as error:
+        return error
+
+
+def _compared(title, step):
+    """Yield the lines about one policy."""
+    for role in step.after:
+        before, after = set(step.before[role]), set(step.after[role])
+        for text in sorted(after - before):
+            yield f"{role} is missing on {title}: {text}"
+        for text in sorted(before - after):
+            yield f"{role} on {title} has a member that no variable names: {text}"
 
 
 def _read(task, address, absent):

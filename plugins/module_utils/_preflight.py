@@ -262,7 +262,7 @@ class Preflight:
         )
         if asked.get("referenced_by"):
             self._referenced(found)
-            return dict(report, state=kind.state(body)[0] if found.exists else None)
+            return dict(report, unread=found.unread, state=kind.state(body)[0] if found.exists else None)
         if found.error and not kind.lenient:
             self._unreadable(asked, title, found.error)
         if body is None:

@@ -113,15 +113,7 @@ def judge(found, caller):
             number = str(found.body.get("name")).rsplit("/", 1)[-1]
             way = (advice.states or {}).get(state) or "Wait until it is enabled, or refer to another one."
             return [Judgement(True, f"{subject}, and this version is {state}.", text(way, number=number))]
-        return [
-            Judgement(
-                False,
-                f"{subject}, and no role lets {member} {advice.use} it.",
-                "Unless a group or an organization grants one, the server will not start. Once the account exists,"
-                f" grant it: {grant(member, advice.role)}",
-            )
-            for member in found.unread
-        ]
+        return [*_unread(found, subject, grant, advice), *_unknown(found, subject, grant, advice)]
     error = found.error or found.absent
     if isinstance(error, _errors.PermissionDenied):
         check = f"Check that it exists, or let preflight check it: {grant(caller, advice.role_info)}"
@@ -138,3 +130,34 @@ def judge(found, caller):
             )
         ]
     return [Judgement(True, f"{subject}, which could not be read: {error.message}", error.hint)]
+
+
+def _unread(found, subject, grant, advice):
+    """Return the judgements of members without a role. The deployment grants it where it may."""
+    if found.kind.granted and found.grantable:
+        return []
+    lacks = f", and the deployer may not grant one ({found.kind.granted})" if found.kind.granted else ""
+    certain = bool(lacks) and not found.indirect
+    way = "" if certain else "Unless a group or an organization grants one, the server will not start. "
+    return [
+        Judgement(
+            certain,
+            f"{subject}, and no role lets {member} {advice.use} it{lacks}.",
+            f"{way}Once the account exists, grant it: {grant(member, advice.role)}",
+        )
+        for member in found.unread
+    ]
+
+
+def _unknown(found, subject, grant, advice):
+    """Return the warnings about members of which it is not known whether they have a role."""
+    if not found.kind.granted:
+        return []
+    return [
+        Judgement(
+            False,
+            f"{subject}, and it is not known whether {member} may {advice.use} it, because the policy is not readable.",
+            f"If it may not, grant it: {grant(member, advice.role)}",
+        )
+        for member in found.unknown
+    ]

@@ -30,6 +30,8 @@ SERVICES_AT_ONCE = 30
 # https://cloud.google.com/resource-manager/reference/rest/v1/projects/testIamPermissions
 PERMISSIONS_AT_ONCE = 100
 SIDE_BY_SIDE = 12
+# Members that stand for others, and may stand for a service account.
+_GROUPS = ("group:", "domain:", "principalSet:")
 
 
 @dataclass
@@ -52,6 +54,9 @@ class Found:
     absent  the error that says that it does not exist, or that its API is disabled
     unlisted  why it may exist all the same; only of what a variable refers to
     unread  members that should be able to read it and that no policy names
+    unknown  members of which that is not known, because the policy is not readable
+    indirect  whether a group may have the role for them, or the project, whose policy is not readable
+    grantable  whether the caller may grant the ``unread`` members access
     """
 
     asked: dict
@@ -64,6 +69,9 @@ class Found:
     absent: Any = None
     unlisted: str = ""
     unread: list = field(default_factory=list)
+    unknown: list = field(default_factory=list)
+    indirect: bool = False
+    grantable: bool = False
 
     @property
     def exists(self):
@@ -190,11 +198,24 @@ class Survey:
             found.unlisted = found.kind.unlisted(found.remote)
         readers = [text.format(number=self.number) for text in found.asked.get("readers") or []]
         if found.exists and readers:
-            found.unread = self._without_role(found, readers)
+            found.unread, found.unknown, found.indirect = self._without_role(found, readers)
+            if found.unread and found.kind.granted:
+                found.grantable = self._may_grant(found)
+
+    def _may_grant(self, found):
+        """Return whether the caller may set the policy that grants access to a resource."""
+        address = _policy.PolicyAddress(found.kind.governed.format(**found.remote.names))
+        try:
+            return address.may(self.task.client, found.kind.granted)
+        except _errors.ApiError:
+            return False
 
     def _without_role(self, found, members):
-        """Return which members have no role in the resource's policy and in its project's, if the first is readable."""
-        names, left, policies = found.remote.names, set(members), 0
+        """Return (members, unknown, indirect): those without a role in the resource's policy and in its project's.
+
+        Without the first policy, it is not known which members have one. A group may have a role for a member.
+        """
+        names, left, policies, groups = found.remote.names, set(members), 0, False
         with contextlib.suppress(_errors.GcpError):  # `policies` says how many could be read
             for name in (found.kind.governed, KINDS["project"].policy):
                 policy = _policy.PolicyAddress(name.format(**names)).read(self.task.client)
@@ -202,10 +223,14 @@ class Survey:
                 for binding in policy.get("bindings") or []:
                     # The permissions of a custom role are not known.
                     if binding["role"] in found.kind.readers or not binding["role"].startswith("roles/"):
-                        left -= set(binding.get("members") or [])
+                        with_role = set(binding.get("members") or [])
+                        left = set() if with_role & _policy.EVERYBODY else left - with_role
+                        groups = groups or any(text.startswith(_GROUPS) for text in with_role)
                 if not left:
                     break
-        return [member for member in members if member in left] if policies else []
+        lacking = [member for member in members if member in left]
+        indirect = groups or policies < 2
+        return (lacking, [], indirect) if policies else ([], lacking, indirect)
 
     def _related(self, found, name):
         """Read what belongs to a resource, so that the answer is kept. A later task reports what cannot be read."""

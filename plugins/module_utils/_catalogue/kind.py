@@ -47,6 +47,7 @@ class Kind:
     related   name -> function (remote, body) that returns the address of what belongs to a resource, or None
     governed  template of the full name of the resource with the IAM policy that grants access to it; empty for none
     readers   predefined roles that read it
+    granted   permission to set the policy of ``governed``, where a deployment grants access to it; empty where not
     unlisted  remote -> why it may exist although the API does not list it, or an empty string; may send requests
     """
 
@@ -65,6 +66,7 @@ class Kind:
     related: Mapping[str, Callable] = field(default_factory=dict)
     governed: str = ""
     readers: tuple = ()
+    granted: str = ""
     unlisted: Callable = lambda remote: ""
 
     @property

@@ -105,11 +105,18 @@ def _unlisted(remote):
     return "" if mode == _STANDARD else f"its repository is a {mode}, which lists only images that were pulled before"
 
 
-def _image_kind(resource, names):
+def _tag_facts(remote, body):
+    """Return the digest that a tag stands for now."""
+    return {"digest": (body.get("version") or "").rsplit("/", 1)[-1]}
+
+
+def _image_kind(resource, names, **more):
     return Kind(
         resource,
         names=names,
         shared=True,
+        granted="artifactregistry.repositories.setIamPolicy",
+        **more,
         governed="//artifactregistry.googleapis.com/projects/{project}/locations/{location}/repositories/{repository}",
         readers=_READERS,
         unlisted=_unlisted,
@@ -123,6 +130,6 @@ KINDS = {
         location=from_name,
         policy="//artifactregistry.googleapis.com/projects/{project}/locations/{location}/repositories/{name}",
     ),
-    "image_tag": _image_kind(TAG, lambda project, name, location: image_names(name)),
+    "image_tag": _image_kind(TAG, lambda project, name, location: image_names(name), facts=_tag_facts),
     "docker_image": _image_kind(DIGEST, lambda project, name, location: _digest_names(name)),
 }

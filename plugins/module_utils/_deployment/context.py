@@ -88,6 +88,13 @@ class Context:
         """Whether the image is built, and not one of the user's own."""
         return not self["mlflow_image"]
 
+    @cached_property
+    def custom_image(self) -> str:
+        """Return the user's own image, with the digest that its tag stands for now where it is known."""
+        given = str(self["mlflow_image"])
+        digest = (self.existing.resource("image_tag", given) or {}).get("digest")
+        return f"{given.rpartition(':')[0]}@{digest}" if digest else given
+
     @property
     def custom_client(self) -> bool:
         """Whether Identity-Aware Proxy uses an OAuth client of the user's own."""

@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import network, references, server
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 
+IMAGE_READER = "roles/artifactregistry.reader"
 SECRET_READER = "roles/secretmanager.secretAccessor"
 _VIEWER = "roles/storage.objectViewer"
 _MIGRATION_SECONDS = 1200
@@ -114,6 +115,9 @@ class Image:
 
     reference             the image with the tag that is built, or the user's own image
     writers               bindings of the repository that let the build push
+    read_by               roles that let the platform pull, as (resource, bindings): where the image is
+    own_bindings          roles of the deployment's accounts on its repository and on that of a custom image in the
+                          project, as (resource, bindings), to be removed with the accounts
     build_bucket_managed  whether the bucket of sources may be changed; objects of others must not expire
     """
 
@@ -131,6 +135,8 @@ class Image:
     build_bucket: str
     build_bucket_managed: bool
     writers: list[Binding]
+    read_by: list[dict[str, Any]]
+    own_bindings: list[dict[str, Any]]
     engine: str
     context: str
     dockerfile: str
@@ -311,9 +317,22 @@ def secrets(context: Context, artifact_uri: str) -> Secrets:
     )
 
 
-def image(context: Context, content_tag: str, default_context: str) -> Image:
+def _readers(context: Context, own: str, pullers: list[str]) -> list[dict[str, Any]]:
+    """Return the roles that let the platform pull the image, by the repository that the image is in.
+
+    In the repository of a custom image only those get a role that have none yet.
+    """
+    resource = own if context.builds else references.repository(context)
+    if not context.builds:
+        found = [context.existing.resource(kind, context["mlflow_image"]) for kind in ("image_tag", "docker_image")]
+        pullers = [member for item in found if item for member in item.get("unread") or []]
+    return [{"resource": resource, "bindings": [{"role": IMAGE_READER, "members": pullers}]}] if pullers else []
+
+
+def image(context: Context, content_tag: str, default_context: str, pullers: list[str]) -> Image:
     """Return the image of the server.
 
+    :param pullers: members besides Cloud Run's service agent that pull it.
     :param content_tag: hash of what the image is built from.
     :param default_context: folder of the build context that comes with the collection.
     """
@@ -321,19 +340,23 @@ def image(context: Context, content_tag: str, default_context: str) -> Image:
     location = context.image_location
     tag = context["mlflow_image_tag"] or f"{context['mlflow_version']}-{content_tag}"
     registry = f"{location}-docker.pkg.dev/{names.project}/{names.repository}"
+    resource = (
+        f"//artifactregistry.googleapis.com/projects/{names.project}/locations/{location}"
+        f"/repositories/{names.repository}"
+    )
+    readers: list[Binding] = [{"role": IMAGE_READER, "members": pullers}] if pullers else []
+    custom, project = references.repository(context), resource.partition("/locations/")[0]
+    writers: list[Binding] = [{"role": "roles/artifactregistry.writer", "members": [names.member(names.build_account)]}]
     title = f"{context['mlflow_name']} ({context['mlflow_env']})"
     adopted = context.adopted("image_repository", "artifact_repository", names.repository)
     return Image(
         builds=context.builds,
         name=context["mlflow_image_name"],
         tag=tag,
-        reference=context["mlflow_image"] or f"{registry}/{context['mlflow_image_name']}:{tag}",
+        reference=context.custom_image or f"{registry}/{context['mlflow_image_name']}:{tag}",
         location=location,
         repository=names.repository,
-        repository_resource=(
-            f"//artifactregistry.googleapis.com/projects/{names.project}/locations/{location}"
-            f"/repositories/{names.repository}"
-        ),
+        repository_resource=resource,
         description=f"Images of the MLflow deployment {title}",
         # A repository of another owner may have other images with their own cleanup policies.
         cleanup_policies=[]
@@ -350,7 +373,10 @@ def image(context: Context, content_tag: str, default_context: str) -> Image:
         build_account_title=f"Builds the MLflow image of {title}",
         build_bucket=names.build_bucket,
         build_bucket_managed=not context.existing.foreign("storage_bucket", names.build_bucket),
-        writers=[{"role": "roles/artifactregistry.writer", "members": [names.member(names.build_account)]}],
+        writers=writers,
+        read_by=_readers(context, resource, pullers),
+        own_bindings=[{"resource": resource, "bindings": [*writers, *readers]}]
+        + ([{"resource": custom, "bindings": readers}] if readers and custom.startswith(project) else []),
         engine=context["mlflow_image_engine"],
         context=context["mlflow_image_context"] or default_context,
         dockerfile=context["mlflow_image_dockerfile"],

@@ -27,6 +27,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.access import Access, Account, access, accounts
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import Existing, Made
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.grants import grants
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.requirements import (
     Requirements,
@@ -85,6 +86,8 @@ class Deployment:
     removal   what ``destroy`` does, and ``target`` in it what the target removes
     report    lines for the end of a deployment
     serving   what must answer at the address, as ``mlflow_server_info`` takes it
+    referenced  roles on resources that the deployment does not create, and on the repository of the image
+    grants    all roles that it grants, as ``iam_bindings_info`` takes them
     """
 
     name: str
@@ -116,6 +119,8 @@ class Deployment:
     report: list[str] = field(default_factory=list)
     verify: dict[str, Any] = field(default_factory=dict)
     serving: dict[str, Any] = field(default_factory=dict)
+    referenced: list[dict[str, Any]] = field(default_factory=list)
+    grants: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -262,7 +267,8 @@ def _network(context: Context, target: Target) -> list[Problem]:
 def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed: Observed, action: str) -> Deployment:
     bucket = data.bucket(context, target.bindings(context))
     server_account, client_account = accounts(context)
-    image = data.image(context, observed.content_tag, observed.image_context)
+    image = data.image(context, observed.content_tag, observed.image_context, target.pullers(context))
+    secrets, database = data.secrets(context, bucket.uri), data.database(context, target.clients(context))
     others = [other for other in TARGETS.values() if other is not target]
     others = others if context["mlflow_retire_other_targets"] else []
     running = target.server(context, bucket.uri, sized)
@@ -273,7 +279,7 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
     else:
         needed = removal.requirements(context, target) if action == "destroy" else reading(context, target)
     own = [(item["type"], item["name"]) for item in target.resources(context)]
-    steps = removal.removal(context, own)
+    steps = removal.removal(context, image, own)
     retired = [other for other in others if other.api in context.existing.enabled and other.removal(context).exists]
     return Deployment(
         name=context["mlflow_name"],
@@ -290,8 +296,8 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
         server_account=server_account,
         client_account=client_account,
         bucket=bucket,
-        database=data.database(context, target.clients(context)),
-        secrets=data.secrets(context, bucket.uri),
+        database=database,
+        secrets=secrets,
         image=image,
         migration=data.migration(context),
         server=asdict(running) | {"image": context.made.image or image.reference},
@@ -307,9 +313,19 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
             "report": [*steps.report, *removed.report],
         },
         retire=[_info(other) for other in retired],
-        report=_report(context, running, who, client_account.email, bucket.uri, planned=observed.planned),
-        verify=_verify(context, who, client_account.email),
+        report=_report(context, target, running, who, client_account.email, bucket.uri, planned=observed.planned),
+        verify=_verify(context, target, who, client_account.email),
         serving=_serving(context, running, client_account),
+        referenced=[{"resource": name, "bindings": secrets.readers} for name in secrets.referenced] + image.read_by,
+        grants=grants(
+            context,
+            bucket=bucket,
+            database=database,
+            secrets=secrets,
+            image=image,
+            client=client_account,
+            more=running.grants,
+        ),
     )
 
 
@@ -322,9 +338,12 @@ def _info(target: Target) -> TargetInfo:
     return TargetInfo(target.name, target.role, target.title)
 
 
-def _report(context: Context, running: Server, who: Access, client: str, uri: str, *, planned: bool) -> list[str]:
+def _report(
+    context: Context, target: Target, running: Server, who: Access, client: str, uri: str, *, planned: bool
+) -> list[str]:
     direct = context["mlflow_artifacts"] == "direct"
-    written = "written by clients" if direct else "through the server, at most 32 MiB each"
+    most = f", at most {target.request_mib} MiB each" if target.request_mib else ""
+    written = "written by clients" if direct else f"through the server{most}"
     lines = [
         ("Access", who.summary),
         ("Programs", f"as {client}, by impersonation"),
@@ -349,7 +368,7 @@ def _serving(context: Context, running: Server, client: Account) -> dict[str, An
     }
 
 
-def _verify(context: Context, who: Access, client: str) -> dict[str, Any]:
+def _verify(context: Context, target: Target, who: Access, client: str) -> dict[str, Any]:
     names_ = context.names
     return {
         "access": who.kind,
@@ -359,4 +378,6 @@ def _verify(context: Context, who: Access, client: str) -> dict[str, Any]:
         "password_secret": names_.secret(names_.login_password_secret),
         "oauth_client_id_secret": who.client_id_secret,
         "artifacts": context["mlflow_artifacts"],
+        "request_mib": target.request_mib,
+        "response_mib": target.response_mib,
     }

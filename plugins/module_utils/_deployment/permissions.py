@@ -73,6 +73,7 @@ SERVICE_ACCOUNTS = Table(
         "iam.serviceAccounts.getIamPolicy": "iam.projects.serviceAccounts.getIamPolicy",
         "iam.serviceAccounts.setIamPolicy": "iam.projects.serviceAccounts.setIamPolicy",
     },
+    verify={"iam.serviceAccounts.getIamPolicy": "iam.projects.serviceAccounts.getIamPolicy"},
     destroy={
         "iam.serviceAccounts.get": "iam.projects.serviceAccounts.get",
         "iam.serviceAccounts.delete": "iam.projects.serviceAccounts.delete",
@@ -92,6 +93,7 @@ CLOUD_SQL = Table(
         "cloudsql.users.get": "sql.users.get",
         "cloudsql.users.update": "sql.users.update",
     },
+    verify={"resourcemanager.projects.getIamPolicy": "cloudresourcemanager.projects.getIamPolicy"},
     destroy={**_PROJECT_POLICY, "cloudsql.instances.get": "sql.instances.get"},
     destroy_data={
         "cloudsql.instances.update": "sql.instances.patch",  # deletion protection is switched off
@@ -115,7 +117,8 @@ _BUCKET = {
     "storage.buckets.update": "storage.buckets.patch",
     **_BUCKET_POLICY,
 }
-BUCKET = Table(deploy=_BUCKET, destroy=_BUCKET_POLICY, destroy_data=_DELETE_BUCKET)
+_READ_BUCKET_POLICY = {"storage.buckets.getIamPolicy": "storage.buckets.getIamPolicy"}
+BUCKET = Table(deploy=_BUCKET, verify=_READ_BUCKET_POLICY, destroy=_BUCKET_POLICY, destroy_data=_DELETE_BUCKET)
 
 _SECRET_POLICY = {
     "secretmanager.secrets.get": "secretmanager.projects.secrets.get",
@@ -132,6 +135,7 @@ SECRETS = Table(
         "secretmanager.versions.add": "secretmanager.projects.secrets.addVersion",
         "secretmanager.versions.get": "secretmanager.projects.secrets.versions.get",
     },
+    verify={"secretmanager.secrets.getIamPolicy": "secretmanager.projects.secrets.getIamPolicy"},
     destroy=_SECRET_POLICY,
     destroy_data={"secretmanager.secrets.delete": "secretmanager.projects.secrets.delete"},
 )
@@ -150,6 +154,9 @@ IMAGE = Table(
         "artifactregistry.repositories.downloadArtifacts": "",
         "artifactregistry.tags.get": "artifactregistry.projects.locations.repositories.packages.tags.get",
     },
+    verify={
+        "artifactregistry.repositories.getIamPolicy": "artifactregistry.projects.locations.repositories.getIamPolicy"
+    },
     destroy={
         **_REGISTRY_POLICY,
         "artifactregistry.repositories.delete": "artifactregistry.projects.locations.repositories.delete",
@@ -161,7 +168,7 @@ IMAGE = Table(
 CUSTOM_IMAGE = Table(
     deploy={
         "artifactregistry.repositories.downloadArtifacts": "",
-        "artifactregistry.repositories.get": "artifactregistry.projects.locations.repositories.get",
+        **_REGISTRY_POLICY,
         "artifactregistry.tags.get": "artifactregistry.projects.locations.repositories.packages.tags.get",
         "artifactregistry.versions.get": "artifactregistry.projects.locations.repositories.packages.versions.get",
     }
@@ -213,6 +220,7 @@ IAP = Table(
         "serviceusage.services.enable": "serviceusage.services.generateServiceIdentity",
         "serviceusage.operations.get": "serviceusage.operations.get",
     },
+    verify={"iap.webServices.getIamPolicy": "iap.getIamPolicy"},
     destroy=_IAP_POLICY,
 )
 
@@ -230,7 +238,10 @@ CLOUD_RUN = Table(
         "run.services.setIamPolicy": "run.projects.locations.services.setIamPolicy",
         "run.operations.get": "run.projects.locations.operations.get",
     },
-    verify={"run.services.get": "run.projects.locations.services.get"},
+    verify={
+        "run.services.get": "run.projects.locations.services.get",
+        "run.services.getIamPolicy": "run.projects.locations.services.getIamPolicy",
+    },
     destroy=_REMOVE_SERVICE,
     retire=_REMOVE_SERVICE,
     client={

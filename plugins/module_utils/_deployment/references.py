@@ -18,7 +18,9 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.server 
     user_secret_env,
 )
 
-_ARTIFACT_REGISTRY = re.compile(r"[a-z0-9-]+-docker\.pkg\.dev/(?P<project>([^/]*\.[^/]*/)?[^/]+)/[^/]+/.+")
+_ARTIFACT_REGISTRY = re.compile(
+    r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>([^/]*\.[^/]*/)?[^/]+)/(?P<repository>[^/]+)/.+"
+)
 # Pulls the images of services and jobs: https://cloud.google.com/run/docs/deploying#other-projects
 
 
@@ -78,6 +80,18 @@ def secrets(context: Context, created: Collection[str]) -> list[dict[str, Any]]:
         _item("secret_version", version, ", ".join(names), [server] if version in others else [])
         for version, names in variables.items()
     ]
+
+
+def repository(context: Context) -> str:
+    """Return the full name of the repository of a custom image; empty for one of another registry."""
+    found = _ARTIFACT_REGISTRY.fullmatch(context["mlflow_image"])
+    if not found:
+        return ""
+    project = found["project"].replace("/", ":")
+    return (
+        f"//artifactregistry.googleapis.com/projects/{project}/locations/{found['location']}"
+        f"/repositories/{found['repository']}"
+    )
 
 
 def image(context: Context, pullers: Iterable[str]) -> list[dict[str, Any]]:

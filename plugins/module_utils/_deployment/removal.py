@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import references
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import data, references
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import requirements as _requirements
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import ANYWHERE
@@ -34,6 +34,7 @@ class Removal:
     foreign_bucket_access   revoke the roles of the deployment's accounts on a bucket that others created
     secret_access           ids of secrets that the server may no longer read
     secrets                 secrets that are deleted
+    repository_access       roles that are revoked on repositories that stay, as (resource, bindings)
     image                   whether there is a repository, a bucket or an account of builds to delete
     report                  lines for the end
     """
@@ -48,7 +49,7 @@ class Removal:
     secret_access: list[str]
     secrets: list[dict[str, str]]
     image: bool
-    repository_access: bool
+    repository_access: list[dict[str, Any]]
     accounts: list[dict[str, str]]
     iap_enabled: bool
     report: list[str]
@@ -97,9 +98,9 @@ def _secret_names(context: Context) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def removal(context: Context, more: Iterable[tuple[str, str]] = ()) -> Removal:
+def removal(context: Context, image: data.Image, more: Iterable[tuple[str, str]] = ()) -> Removal:
     """Return the steps of a removal; ``more`` are the (type, name) of a target's own resources."""
-    names, existing, data = context.names, context.existing, context["mlflow_destroy_data"]
+    names, existing, with_data = context.names, context.existing, context["mlflow_destroy_data"]
     secrets = _requirements.secret_names(context, all_of_them=True)
     used = _used(context, secrets)
 
@@ -117,6 +118,7 @@ def removal(context: Context, more: Iterable[tuple[str, str]] = ()) -> Removal:
         ("service_account", names.build_account),
     ]
     own_builds = [item for item in builds if own(*item)]
+    stays = context.adopted("image_repository", "artifact_repository", names.repository) and bool(own_builds)
 
     data_names = [f"sql_instance/{names.instance}", f"storage_bucket/{names.bucket}"]
     data_names += [f"secret/{name}" for name in secrets]
@@ -127,23 +129,23 @@ def removal(context: Context, more: Iterable[tuple[str, str]] = ()) -> Removal:
     others = [
         f"{kind}/{name}" for kind, name in dict.fromkeys(items) if existing.resource(kind, name) and not own(kind, name)
     ]
-    kept = [] if data else [name for name in owned if name in data_names]
+    kept = [] if with_data else [name for name in owned if name in data_names]
     removed = [name for name in owned if name not in kept]
     return Removal(
-        data=data,
+        data=with_data,
         job=existing.owned("cloud_run_job", names.migration_job),
         clients=database or (context.adopted("database", "sql_instance", names.instance) and server),
-        database=database and data,
-        bucket=bucket and data,
-        bucket_access=bucket and not data,
+        database=database and with_data,
+        bucket=bucket and with_data,
+        bucket_access=bucket and not with_data,
         foreign_bucket_access=context.adopted("bucket", "storage_bucket", names.bucket) and (server or client),
-        secret_access=([] if data else own_secrets)
+        secret_access=([] if with_data else own_secrets)
         + (list(dict.fromkeys([*adopted_secrets, *referenced])) if server else []),
-        secrets=[{"name": name} for name in own_secrets] if data else [],
+        secrets=[{"name": name} for name in own_secrets] if with_data else [],
         image=bool(own_builds),
-        repository_access=(
-            context.adopted("image_repository", "artifact_repository", names.repository) and bool(own_builds)
-        ),
+        repository_access=[
+            item for item in image.own_bindings if (stays if item["resource"] == image.repository_resource else server)
+        ],
         accounts=[
             {"account_id": name}
             for name, own in ((names.server_account, server), (names.client_account, client))

@@ -152,7 +152,8 @@ def reading(context: Context, target: Target) -> Requirements:
         services=[],
         other_services=services(context, target),
         permissions=permissions("verify", context, target),
-        resources=[dict(resource, adopt=True, read=[]) for resource in target.resources(context)],
+        resources=[dict(resource, adopt=True, read=[]) for resource in target.resources(context)]
+        + [{"adopt": True, "read": []} | item for item in references.image(context, target.pullers(context))],
         principals=[],
         organization=False,
     )

@@ -197,6 +197,10 @@ def scoped(credentials, scopes):
     return auth_credentials.with_scopes_if_required(credentials, scopes)
 
 
+def seen_in(answer):
+    return f"{answer.status_code} {' '.join(answer.text.split())[:200]}"
+
+
 def digest(path):
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
@@ -204,12 +208,12 @@ def digest(path):
 class Session:
     """The experiment of the verification in the deployed MLflow."""
 
-    def __init__(self, name, report, folder):
+    def __init__(self, name, report, folder, access):
         from mlflow import MlflowClient
 
-        self.name, self.report, self.folder = name, report, pathlib.Path(folder)
+        self.name, self.report, self.folder, self.access = name, report, pathlib.Path(folder), access
         self.client = MlflowClient()
-        self.run = None
+        self.run, self.logged = None, {}
 
     def open(self):
         from mlflow.entities import LifecycleStage
@@ -248,10 +252,38 @@ class Session:
         back = self.client.download_artifacts(self.run, f"verify/{name}", str(self.folder / "back"))
         if digest(path) != digest(back):
             raise Failure(f"the downloaded {name} differs from the logged one")
+        self.logged[f"verify/{name}"] = digest(path)
         path.unlink()
 
-    def too_large(self, size):
-        """Check that Cloud Run rejects a proxied artifact of more than 32 MiB."""
+    def through_server(self, size, limit):
+        """List and download an artifact as a browser does, with the rights of the server, and compare it.
+
+        :param limit: MiB of a response with a length that reach a client, 0 for any number.
+        :return: the result of the check.
+        """
+        name = f"verify/{size // MIB}-mib.bin"
+        answer = self.get("/api/2.0/mlflow/artifacts/list", run_id=self.run, path="verify")
+        if answer.status_code != 200:
+            raise Failure(f"the list of artifacts: {seen_in(answer)}. The server must be able to read the bucket.")
+        listed = {item["path"]: int(item.get("file_size") or 0) for item in answer.json().get("files", [])}
+        if listed.get(name) != size:
+            raise Failure(f"the list of artifacts has {listed}, and not {name} with {size} bytes")
+        answer = self.get("/get-artifact", run_id=self.run, path=name)
+        if 0 < limit * MIB < size and answer.status_code != 200:
+            if answer.status_code < 500 or "error_code" in answer.text:  # from MLflow, not from the front end
+                raise Failure(f"the download: {seen_in(answer)}")
+            return f"not passed on ({answer.status_code}), as more than {limit} MiB are not"
+        if answer.status_code != 200:
+            raise Failure(f"the download: {seen_in(answer)}. The server must be able to read the bucket.")
+        if hashlib.sha256(answer.content).hexdigest() != self.logged[name]:
+            raise Failure(f"the downloaded {name} differs from the logged one")
+        return "complete"
+
+    def get(self, address, **query):
+        return requests.get(self.access.url + address, params=query, headers=self.access.headers(), timeout=180)
+
+    def too_large(self, size, limit):
+        """Check that the front end rejects a proxied artifact that is above its limit."""
         try:
             self.artifact(size)
         except Failure:
@@ -260,7 +292,7 @@ class Session:
             if "413" not in str(error):
                 raise
             return
-        raise Failure("accepted, although Cloud Run rejects requests of more than 32 MiB over HTTP/1")
+        raise Failure(f"accepted, although requests of more than {limit} MiB are rejected")
 
     def register(self):
         from mlflow.exceptions import MlflowException
@@ -336,10 +368,13 @@ def verify(wanted, report):
     client = google_cloud.acting_as(wanted["client_account"])
     artifacts = default_credentials(client, wanted["project"]) if direct else contextlib.nullcontext()
     with environment(login), artifacts, tempfile.TemporaryDirectory(prefix="mlflow-verify-") as folder:
-        use(Session(experiment, report, folder), report, direct=direct, keep=wanted["keep"])
+        session = Session(experiment, report, folder, access)
+        limits = wanted["request_mib"], wanted["response_mib"]
+        use(session, report, direct=direct, limits=limits, keep=wanted["keep"])
 
 
-def use(session, report, *, direct, keep):
+def use(session, report, *, direct, limits, keep):
+    request, response = limits
     with report.check("experiment and run") as opened:
         session.open()
     if not opened["ok"]:
@@ -348,12 +383,16 @@ def use(session, report, *, direct, keep):
         session.log()
     with report.check("upload and download of 1 MiB"):
         session.artifact(SMALL)
-    if direct:
+    with report.check("list and download of 1 MiB through the server") as entry:
+        entry["result"] = session.through_server(SMALL, 0)
+    if direct or not 0 < request * MIB < LARGE:
         with report.check("upload and download of 40 MiB"):
             session.artifact(LARGE)
+        with report.check("download of 40 MiB through the server") as entry:
+            entry["result"] = session.through_server(LARGE, response)
     else:
         with report.check("upload of 40 MiB through the server") as entry:
-            session.too_large(LARGE)
+            session.too_large(LARGE, request)
             entry["result"] = "rejected (413), as expected"
     with report.check("registered model and version"):
         session.register()

@@ -226,10 +226,12 @@ _SERVER = (
             "It must read the environment variables that the entrypoint of the role C(mlflow_image) documents.",
             "Preflight checks that it exists if it is in Artifact Registry (C(REGION-docker.pkg.dev)). Images of other"
             " registries, and those of remote and virtual repositories that were not pulled before, cannot be checked.",
-            "Cloud Run takes images of Artifact Registry and Docker Hub. For an image in another project, grant"
-            " C(roles/artifactregistry.reader) on the repository to its service agent,"
-            " C(service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com). On C(appengine) grant it to the server's"
-            " account, in any project.",
+            "A tag of Artifact Registry is used by the digest that it stands for: a tag that moved is migrated and"
+            " deployed, and the plan shows both digests. A tag of another registry is used as it is.",
+            "Cloud Run takes images of Artifact Registry and Docker Hub. Where an image is in another project, its"
+            " service agent C(service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com) gets"
+            " C(roles/artifactregistry.reader) on the repository. On C(appengine) the server's account gets it, in any"
+            " project.",
         ),
         default="",
         rule="image",
@@ -391,8 +393,8 @@ _ARTIFACTS = (
         "str",
         (
             "With V(direct) clients write artifacts to the bucket themselves, without a limit of size.",
-            "With V(proxied) artifacts pass through the server. Cloud Run refuses requests of more than 32 MiB, so"
-            " larger files cannot be logged.",
+            "With V(proxied) artifacts pass through the server. Cloud Run and App Engine refuse requests of more than"
+            " 32 MiB, so larger files cannot be logged.",
         ),
         default="direct",
         choices=("direct", "proxied"),

@@ -14,6 +14,7 @@ ROLE = RoleSpec(
     description=(
         "Logs an experiment, a run, metrics, artifacts of 1 MiB and 40 MiB and a registered model with MLflow's own"
         " client, and compares what it reads back.",
+        "Lists and downloads artifacts through the server, as a browser does.",
         "Authenticates in each way that programs can, one check for each. A check that lacks its library or key is"
         " reported as skipped.",
         "Asserts that requests without credentials and with wrong ones are refused.",
@@ -80,9 +81,31 @@ ROLE = RoleSpec(
         Variable(
             "mlflow_verify_artifacts",
             "str",
-            ("How artifacts are transferred. With V(proxied) the 40 MiB must be refused.",),
+            ("How artifacts are transferred.",),
             default="direct",
             choices=("direct", "proxied"),
+        ),
+        Variable(
+            "mlflow_verify_request_mib",
+            "int",
+            (
+                "Largest request in MiB that reaches the server, V(0) for no limit. With artifacts proxied, 40 MiB must"
+                " be refused if they are above it.",
+            ),
+            default=32,
+            minimum=0,
+            maximum=10240,
+        ),
+        Variable(
+            "mlflow_verify_response_mib",
+            "int",
+            (
+                "Largest response in MiB that the server can send with its length, V(0) for no limit. A download of 40"
+                " MiB may fail if they are above it, and otherwise must be complete.",
+            ),
+            default=32,
+            minimum=0,
+            maximum=10240,
         ),
         Variable(
             "mlflow_verify_experiment",

@@ -11,8 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import grants
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import network as _network
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import server as _server
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.access import access
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context, NewResources
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import ANYWHERE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.permissions import APP_ENGINE
@@ -94,14 +96,16 @@ def _iap(context: Context) -> str:
     return iap_resource(context.number, context.project, service_name(context))
 
 
-def _repository_readers(context: Context) -> list[dict[str, Any]]:
-    server = context.names.member(context.names.server_account)
-    return [{"role": "roles/artifactregistry.reader", "members": [server]}]
-
-
 def _project_bindings(context: Context) -> list[dict[str, Any]]:
     server = context.names.member(context.names.server_account)
     return [{"role": role, "members": [server]} for role in _INSTANCE_ROLES]
+
+
+def _grants(context: Context) -> list[dict[str, Any]]:
+    """Return the roles of instances, and on Identity-Aware Proxy in front of them."""
+    project = f"//cloudresourcemanager.googleapis.com/projects/{context.project}"
+    found = [grants.grant(project, _project_bindings(context))]
+    return found + ([grants.iap_grant(_iap(context), access(context).members)] if context.iap else [])
 
 
 def _lacks_default(context: Context) -> bool:
@@ -134,7 +138,7 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
     email = names.email(names.server_account)
     # Settings that can be changed in place, such as scaling, are not part of the name.
     content = [
-        context.made.image or context["mlflow_image"],
+        context.made.image or context.custom_image,
         env,
         [cpu, memory, disk],
         [readiness, liveness],
@@ -174,7 +178,6 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
             "env": mark | {"IMAGE_COMMAND": "placeholder"},
         },
         "project_bindings": _project_bindings(context),
-        "repository_bindings": _repository_readers(context),
         "iap_resource": _iap(context),
         "stop": [item["id"] for item in kept if item["serving_status"] == "SERVING"],
         "remove": [item["id"] for item in older if item not in kept],
@@ -187,6 +190,7 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
         _server.secret_env(context),
         options,
         report=[("Roll-back", rollback)],
+        grants=_grants(context),
         unreachable=closed(context, "appengine_mlflow_ingress", "INGRESS_TRAFFIC_ALLOWED_ALL"),
     )
 
@@ -348,6 +352,8 @@ TARGET = Target(
     services=("appengineflex.googleapis.com",),
     permissions=APP_ENGINE,
     instances=INSTANCES,
+    # https://cloud.google.com/appengine/docs/flexible/how-requests-are-handled
+    request_mib=32,
     new=_new,
     server=server,
     removal=removal,

@@ -29,6 +29,7 @@ class Server:
     secret_env variable -> full name of a secret's version
     options    what only this target has, as its role reads it
     report     lines for the end of a deployment: (title, text)
+    grants     roles that only this target grants, as ``grants.grant`` returns them
     unreachable  why a controller in any network cannot reach the address, or an empty string
     """
 
@@ -39,6 +40,7 @@ class Server:
     options: dict[str, Any]
     report: list[tuple[str, str]] = field(default_factory=list)
     unreachable: str = ""
+    grants: list[Item] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ class Target:
     bindings     context -> further roles on the bucket of artifacts
     clients      context -> further members that may connect to the database
     agents       members that place its instances in a network, with ``{number}`` of the project
-    pullers      context -> members besides Cloud Run's service agent that pull a custom image
+    pullers      context -> members besides Cloud Run's service agent that pull the image
+    request_mib  largest request that its front end passes on, in MiB; 0 for no limit
+    response_mib largest response that its front end passes on, unless it is sent without a length; 0 for no limit
     """
 
     spec: RoleSpec
@@ -101,6 +105,8 @@ class Target:
     clients: Callable[[Context], list[str]] = _nothing
     agents: tuple[str, ...] = ()
     pullers: Callable[[Context], list[str]] = _nothing
+    request_mib: int = 0
+    response_mib: int = 0
 
     @property
     def name(self) -> str:

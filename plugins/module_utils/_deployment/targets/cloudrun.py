@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import network
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import grants, network
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import server as _server
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.access import access
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context, NewResources
@@ -94,8 +94,16 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
         env,
         _server.secret_env(context),
         options,
+        grants=_grants(context, options),
         unreachable=closed(context, "cloudrun_mlflow_ingress", "INGRESS_TRAFFIC_ALL"),
     )
+
+
+def _grants(context: Context, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the roles on the service, and on Identity-Aware Proxy in front of it."""
+    invokers = [{"role": "roles/run.invoker", "members": options["invokers"]}]
+    found = [grants.grant(f"//run.googleapis.com/{options['resource']}", invokers, exact=True)]
+    return found + ([grants.iap_grant(options["iap_resource"], access(context).members)] if context.iap else [])
 
 
 def removal(context: Context) -> Removal:
@@ -136,6 +144,9 @@ TARGET = Target(
     api="run.googleapis.com",
     permissions=CLOUD_RUN,
     instances=INSTANCES,
+    # https://cloud.google.com/run/quotas, of HTTP/1
+    request_mib=32,
+    response_mib=32,
     new=lambda region: NewResources("POSTGRES_16", region),
     server=server,
     removal=removal,

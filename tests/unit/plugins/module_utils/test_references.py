@@ -39,11 +39,12 @@ def ask(cloud, kind, name, *requests, enabled=True, **more):
         granted = [f"serviceusage.{name}" for name in allowed]
         cloud.expect("POST", "...:testIamPermissions", body={"permissions": granted})
     for address, status, answer in requests:
+        method = "POST" if "v3/projects" in address or address.endswith(":testIamPermissions") else "GET"
         if status == 200:
-            cloud.expect("POST" if "v3/projects" in address else "GET", address, body=answer)
+            cloud.expect(method, address, body=answer)
         else:
             code = {403: "PERMISSION_DENIED", 404: "NOT_FOUND"}[status]
-            cloud.expect_error("GET", address, status, code=code, message=answer)
+            cloud.expect_error(method, address, status, code=code, message=answer)
     variable = {"secret_version": "mlflow_server_secret_env.TOKEN", "sql_flags": "cloudsql_flags"}
     variable |= {"network": "mlflow_network", "subnetwork": "mlflow_subnetwork"}
     asked = {"type": kind, "name": name, "referenced_by": variable.get(kind, "mlflow_image"), **more}
@@ -118,30 +119,60 @@ def test_what_cannot_be_known_is_a_warning(cloud, kind, name, requests, words):
 OWN_POLICY = ("https://cloudresourcemanager.googleapis.com/v3/projects/q:getIamPolicy", 200)
 
 
+POLICY, MAY = f"{REGISTRY}:getIamPolicy", f"{REGISTRY}:testIamPermissions"
+
+
 @pytest.mark.parametrize(
-    ("policies", "warned"),
+    "policies",
     [
-        ([(f"{REGISTRY}:getIamPolicy", 200, {"bindings": [BINDING]})], False),
-        ([(f"{REGISTRY}:getIamPolicy", 200, {}), (*OWN_POLICY, {"bindings": [BINDING]})], False),
-        ([(f"{REGISTRY}:getIamPolicy", 200, {"bindings": [dict(BINDING, role="projects/q/roles/custom")]})], False),
-        ([(f"{REGISTRY}:getIamPolicy", 200, {}), (*OWN_POLICY, {})], True),
-        (
-            [
-                (f"{REGISTRY}:getIamPolicy", 200, {"bindings": [dict(BINDING, role="roles/run.invoker")]}),
-                (*OWN_POLICY, {}),
-            ],
-            True,
-        ),
-        ([(f"{REGISTRY}:getIamPolicy", 403, "no")], False),
+        [(POLICY, 200, {"bindings": [BINDING]})],
+        [(POLICY, 200, {"bindings": [dict(BINDING, members=["allUsers"])]})],
+        [(POLICY, 200, {}), (*OWN_POLICY, {"bindings": [BINDING]})],
+        [(POLICY, 200, {"bindings": [dict(BINDING, role="projects/q/roles/custom")]})],
     ],
 )
-def test_what_pulls_the_image_must_have_a_role(cloud, policies, warned):
+def test_what_pulls_the_image_has_a_role(cloud, policies):
+    found = ask(cloud, "image_tag", TAG, (AT_TAG, 200, {"name": "t"}), *policies, readers=[AGENT])
+    assert (found["problems"], cloud.warnings, found["resources"][0]["unread"]) == ([], [], [])
+
+
+LACKING = [(POLICY, 200, {"bindings": [dict(BINDING, role="roles/run.invoker")]}), (*OWN_POLICY, {})]
+
+
+def test_what_pulls_the_image_gets_the_role_where_the_deployer_may_grant_it(cloud):
+    may = (MAY, 200, {"permissions": ["artifactregistry.repositories.setIamPolicy"]})
+    found = ask(cloud, "image_tag", TAG, (AT_TAG, 200, {"name": "t"}), *LACKING, may, readers=[AGENT])
+    assert (found["problems"], cloud.warnings) == ([], [])
+    assert found["resources"][0]["unread"] == [AGENT.format(number=1)]
+
+
+def test_where_the_deployer_may_not_grant_it_that_is_a_problem(cloud):
+    found = ask(cloud, "image_tag", TAG, (AT_TAG, 200, {"name": "t"}), *LACKING, (MAY, 200, {}), readers=[AGENT])
+    (problem,) = found["problems"]
+    assert f"no role lets {AGENT.format(number=1)} read it, and the deployer may not grant one" in problem["what"]
+    assert "--role=roles/artifactregistry.reader" in problem["next"]
+
+
+@pytest.mark.parametrize(
+    ("policies", "words"),
+    [
+        (
+            [
+                (POLICY, 200, {"bindings": [dict(BINDING, members=["group:g@example.com"])]}),
+                (*OWN_POLICY, {}),
+                (MAY, 200, {}),
+            ],
+            "Unless a group",
+        ),
+        ([(POLICY, 200, {}), (OWN_POLICY[0], 403, "no"), (MAY, 403, "no")], "Unless a group"),
+        ([(POLICY, 403, "no")], "it is not known whether"),
+    ],
+)
+def test_where_a_role_may_be_granted_elsewhere_it_is_a_warning(cloud, policies, words):
     found = ask(cloud, "image_tag", TAG, (AT_TAG, 200, {"name": "t"}), *policies, readers=[AGENT])
     assert found["problems"] == []
-    assert len(cloud.warnings) == warned
-    if warned:
-        assert f"no role lets {AGENT.format(number=1)} read it" in cloud.warnings[0]
-        assert "--role=roles/artifactregistry.reader" in cloud.warnings[0]
+    (warning,) = cloud.warnings
+    assert words in warning and "--role=roles/artifactregistry.reader" in warning
 
 
 def test_what_works_is_neither_a_problem_nor_a_warning(cloud):

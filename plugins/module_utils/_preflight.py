@@ -18,13 +18,28 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._survey import Surv
 ENABLE = "serviceusage.services.enable"
 # Needed to read the project and its APIs.
 READ = ("resourcemanager.projects.get", "serviceusage.services.get")
+# Type and state of a resource -> what to do, with the names of the resource.
 WAYS_OUT = {
-    "SYSTEM_DISABLED": "Google has disabled it, for example for want of billing. The console says why.",
-    "DISABLED": "Enable it again.",
-    "DESTROYED": "Add a version to the secret.",
-    "PENDING_DELETE": "Wait until it is deleted, and run again.",
-    "SUSPENDED": "Google has suspended it, for example because billing is disabled. The console has the reason.",
-    "FAILED": "It does not recover. Restore its last backup into an instance of another name, or delete it"
+    (
+        "app_engine_application",
+        "SYSTEM_DISABLED",
+    ): "Google has disabled it, for example for want of billing. Check billing (gcloud billing projects"
+    " describe {project}); https://console.cloud.google.com/appengine/settings?project={project} has the reason.",
+    ("service_account", "DISABLED"): "Enable it: gcloud iam service-accounts enable {email} --project={project}",
+    (
+        "sql_instance",
+        "PENDING_DELETE",
+    ): "Wait until it is deleted (gcloud sql instances describe {name} --project={project}), and run again.",
+    (
+        "sql_instance",
+        "SUSPENDED",
+    ): "Google has suspended it, for example because billing or its key is disabled. Read the reason with:"
+    " gcloud sql instances describe {name} --project={project} --format='value(suspensionReason)'",
+    (
+        "sql_instance",
+        "FAILED",
+    ): "It does not recover. Restore its last backup into an instance of another name (gcloud sql backups list"
+    " --instance={name} --project={project}), or delete it (gcloud sql instances delete {name} --project={project})"
     " and run again.",
 }
 
@@ -287,7 +302,8 @@ class Preflight:
                 name,
             )
         if bad:
-            self.problem("state", f"{title} is {state}.", WAYS_OUT[state], name)
+            way = WAYS_OUT.get((asked["type"], state), "Restore it, or use another one.")
+            self.problem("state", f"{title} is {state}.", way.format(**found.remote.names), name)
         if found.facts.get("versions", 0) >= MOST_VERSIONS and not _version_exists(everything):
             self.problem(
                 "quota",

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _secrets, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import (
@@ -14,7 +15,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretma
     MADE_VERSION,
     SECRET,
 )
-from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, PermissionDenied, UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secret_sources import NEW
@@ -43,15 +44,26 @@ class Versions:
         return f"{self._remote.path}/versions/{number}"
 
     def latest(self):
-        """Return the number of the newest version if it is enabled, or None."""
-        return self._usable("latest")
+        """Return the number of the newest version that is enabled, or None."""
+        version = self._read("latest")
+        if version is None or version.get("state") == "ENABLED":
+            return version and _number(version)
+        query = {"pageSize": 1000, "filter": "state:ENABLED"}
+        with contextlib.suppress(PermissionDenied):  # not every caller may list versions
+            found = _verbs.pages(self._task, f"{_SECRETS}.versions.list", query=query, **self._names)
+            numbers = [int(_number(item)) for item in found if item.get("state") == "ENABLED"]
+            return str(max(numbers)) if numbers else None
+        return None
 
     def _usable(self, number):
+        version = self._read(number)
+        return _number(version) if version and version.get("state") == "ENABLED" else None
+
+    def _read(self, number):
         try:
-            version = _secrets.read_version(self._task, self.name(number))
+            return _secrets.read_version(self._task, self.name(number))
         except NotFound:
             return None
-        return version["name"].rsplit("/", 1)[-1] if version.get("state") == "ENABLED" else None
 
     def wanted(self, source, annotations, fresh):
         """Return ``(number, recorded)`` of the version to keep.
@@ -117,12 +129,16 @@ class Versions:
         states = {"disable": ("ENABLED",), "destroy": ("ENABLED", "DISABLED")}[action]
         query = {"pageSize": 1000, "filter": " OR ".join(f"state:{state}" for state in states)}
         found = _verbs.pages(self._task, f"{_SECRETS}.versions.list", query=query, **self._names)
-        numbers = [int(item["name"].rsplit("/", 1)[-1]) for item in found if item["state"] in states]
+        numbers = [int(_number(item)) for item in found if item["state"] in states]
         for number in sorted(numbers, reverse=True)[keep:]:
             self._call(f"versions.{action}", version=number)
 
     def _call(self, method, body=None, made=None, **names):
         return _verbs.call(self._task, f"{_SECRETS}.{method}", body, made=made, **self._names, **names)
+
+
+def _number(version):
+    return version["name"].rsplit("/", 1)[-1]
 
 
 def ensure_value(task, remote, resource, source, fresh):

@@ -169,6 +169,7 @@ def _instance_facts(remote, body):
         "edition": settings.get("edition"),
         "public_address": network.get("ipv4Enabled", False),
         "private_network": relative(network.get("privateNetwork")),
+        "activation_policy": settings.get("activationPolicy"),
         "connection_name": body.get("connectionName"),
         "flags": {flag["name"]: flag.get("value") for flag in settings.get("databaseFlags") or []},
     }

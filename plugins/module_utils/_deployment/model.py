@@ -248,6 +248,7 @@ def _conflicts(context: Context) -> list[Problem]:
                 " needs another instance.",
             )
         )
+    found += _stopped(context)
     if context.existing.number and not context.existing.caller and "deployer" in context["mlflow_impersonators"]:
         found.append(
             Problem(
@@ -262,6 +263,25 @@ def _conflicts(context: Context) -> list[Problem]:
 
 def _network(context: Context, target: Target) -> list[Problem]:
     return list(network.problems(context)) if target.google else []
+
+
+# Cloud SQL ends these by itself.
+_PASSING = ("MAINTENANCE", "REPAIRING")
+
+
+def _stopped(context: Context) -> list[Problem]:
+    """Return the problem that the instance is stopped, or that one which is only used is not ready, if so."""
+    instance, policy = context.found_instance, "cloudsql_activation_policy"
+    name, uses = context.names.instance, context.uses("database")
+    if instance.get("activation_policy") == "NEVER" and (uses or context[policy] != "ALWAYS"):
+        command = f"gcloud sql instances patch {name} --activation-policy=ALWAYS --project={context.project}"
+        by_us = "" if uses else f", or set {policy}=ALWAYS for this and later runs"
+        return [Problem(policy, f"The Cloud SQL instance {name} is stopped.", f"Start it ({command}){by_us}.")]
+    if uses and instance.get("state") in _PASSING:
+        what = f"The Cloud SQL instance {name} is in the state {instance['state']}, which ends by itself."
+        command = f"gcloud sql instances describe {name} --project={context.project}"
+        return [Problem("mlflow_ownership", what, f"Wait until it is RUNNABLE ({command}), and run again.")]
+    return []
 
 
 def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed: Observed, action: str) -> Deployment:

@@ -293,6 +293,15 @@ def problems(context: Context, sizing: Sizing) -> list[Problem]:
     """Return what would fail on App Engine beyond the rules of single variables."""
     found = []
     application, name = _application(context), service_name(context)
+    if application.get("state") == "USER_DISABLED":
+        settings = f"https://console.cloud.google.com/appengine/settings?project={context.project}"
+        found.append(
+            Problem(
+                "mlflow_target",
+                f"The App Engine application of the project {context.project} is disabled, and serves no request.",
+                f"Enable it ({settings}), or set mlflow_target=cloudrun.",
+            )
+        )
     if context.existing.known and _lacks_default(context) and not context["appengine_mlflow_make_default"]:
         found.append(
             Problem(

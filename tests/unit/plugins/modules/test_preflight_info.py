@@ -380,6 +380,29 @@ def test_an_application_that_is_disabled(cloud, state, found):
     assert checks(result) == found and result["resources"][0]["state"] == state
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "command"),
+    [
+        ("service_account", {"disabled": True}, "gcloud iam service-accounts enable thing-a@p.iam.gserviceaccount.com"),
+        ("sql_instance", {"region": "europe-west1", "state": "SUSPENDED"}, "gcloud sql instances describe thing-a "),
+        ("sql_instance", {"region": "europe-west1", "state": "FAILED"}, "gcloud sql instances delete thing-a "),
+        (
+            "sql_instance",
+            {"region": "europe-west1", "state": "PENDING_DELETE"},
+            "gcloud sql instances describe thing-a ",
+        ),
+    ],
+)
+def test_what_is_not_usable_is_reported_with_the_command(cloud, kind, body, command):
+    well(cloud)
+    name = "thing-a@p.iam.gserviceaccount.com" if kind == "service_account" else "thing-a"
+    cloud.expect("GET", f".../{name}", body=body)
+    asked = [{"type": kind, "name": "thing-a", "adopt": True}]
+    result = cloud.run(preflight_info, region="europe-west1", resources=asked)
+    assert checks(result) == ["state"]
+    assert command in result["problems"][0]["next"]
+
+
 @pytest.mark.parametrize(("granted", "found"), [([], ["permissions"]), (["appengine.applications.create"], [])])
 def test_a_new_application_needs_a_permission(cloud, granted, found):
     well(cloud)

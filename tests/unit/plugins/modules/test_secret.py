@@ -256,8 +256,20 @@ def test_generate_when_no_version_is_usable(cloud, state):
     cloud.expect("GET", URL, body=BODY)
     for _time in ("now", "a moment later", "before it is added"):
         expect_latest(cloud, state and 7, state)
+        if state:
+            cloud.expect("GET", f"{URL}/versions", body={})
     expect_new(cloud, None, "8")
     assert cloud.run(secret, name="s", generate={})["version"].endswith("/8")
+
+
+def test_the_newest_usable_version_is_kept_where_the_latest_is_disabled(cloud):
+    cloud.expect("GET", URL, body=BODY)
+    expect_latest(cloud, 11, "DISABLED")
+    query = {"pageSize": 1000, "filter": "state:ENABLED"}
+    cloud.expect("GET", f"{URL}/versions", query=query, body={"versions": [version(9), version(10)]})
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("PATCH", URL, query={"updateMask": "annotations"}, sent=Recorder(), body=BODY)
+    assert cloud.run(secret, name="s", generate={})["version"].endswith("/10")
 
 
 @pytest.mark.parametrize("state", ["ENABLED", "DESTROYED"])

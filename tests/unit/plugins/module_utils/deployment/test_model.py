@@ -157,6 +157,38 @@ def test_an_application_in_another_location_does_not_concern_another_target():
     assert where == {"cloudrun": "*", "appengine": "europe-west1"}
 
 
+STOPPED = d.resource("sql_instance", "demo-dev", version="POSTGRES_16", activation_policy="NEVER", state="RUNNABLE")
+USED = {"mlflow_ownership": {"database": "used"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "or set cloudsql_activation_policy=ALWAYS"),
+        ({"cloudsql_activation_policy": "ALWAYS"}, ""),
+        (USED | {"cloudsql_activation_policy": "ALWAYS"}, "Start it (gcloud sql instances patch demo-dev"),
+    ],
+)
+def test_a_stopped_instance_is_a_problem_unless_the_run_starts_it(given, words):
+    outcome = d.computed(found=d.report(STOPPED), **given)
+    assert bool(outcome.problems) is bool(words)
+    assert words in "".join(problem.next for problem in outcome.problems)
+
+
+@pytest.mark.parametrize("state", ["MAINTENANCE", "REPAIRING", "RUNNABLE"])
+def test_an_instance_that_is_only_used_must_be_ready(state):
+    instance = d.resource("sql_instance", "demo-dev", version="POSTGRES_16", activation_policy="ALWAYS", state=state)
+    assert bool(d.computed(found=d.report(instance), **USED).problems) is (state != "RUNNABLE")
+    assert d.computed(found=d.report(instance)).problems == []
+
+
+@pytest.mark.parametrize("target", ["cloudrun", "appengine"])
+def test_a_disabled_application_is_a_problem_of_app_engine_alone(target):
+    app = d.resource("app_engine_application", "mlflow-sandbox", services=["default"], state="USER_DISABLED")
+    outcome = d.computed(found=d.report(app), mlflow_target=target)
+    assert d.variables_of(outcome) == (["mlflow_target"] if target == "appengine" else [])
+
+
 def test_another_version_than_that_of_the_instance_is_a_problem():
     outcome = d.computed(found=d.report(INSTANCE), mlflow_database_version="POSTGRES_16")
     assert d.variables_of(outcome) == ["mlflow_database_version"]

@@ -151,6 +151,8 @@ BEYOND = """\
   []).hasOnly(["roles/cloudsql.client"])'`.
 - **Logs.** The error of a job, a service or a version that failed has the end of its container's output if the deployer
   has `roles/logging.viewer`. Otherwise it has the command that shows the output. No playbook requires the role.
+- **The lock** of a deployment ([locking.md](locking.md)) needs `storage.objects.create`, `storage.objects.get` and
+  `storage.objects.update` on its bucket, which are in `roles/storage.admin`. Without them a run has no lock and warns.
 - **Billing** is checked where the deployer may read it. Nothing depends on it.
 - **A custom image** (`mlflow_image`) in Artifact Registry needs `roles/artifactregistry.reader` on its repository: for
   the deployer, for Cloud Run's service agent (`service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com`) if it is

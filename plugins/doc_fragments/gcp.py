@@ -63,6 +63,13 @@ options:
       - The project that is charged for the requests where it is not the credentials' own.
       - Falls back on the environment variables E(GCP_QUOTA_PROJECT) and E(GOOGLE_CLOUD_QUOTA_PROJECT).
     type: str
+  lock:
+    description:
+      - The lock of the deployment that the task belongs to, as M(mlplatform.gcp.deployment) returns it. The task takes
+        it before its first change, and waits while another run has it.
+      - The roles set it. By default the task takes no lock.
+    type: dict
+    version_added: 0.3.0
 requirements:
   - python >= 3.11
   - google-auth

@@ -17,10 +17,10 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import (
     NotFound,
     OperationFailed,
 )
+from ansible_collections.mlplatform.gcp.plugins.module_utils._objects import STORAGE, create_object
 
 # The methods of builds in the table of _catalogue/verbs.py.
 _BUILDS = "cloudbuild.projects.locations.builds"
-STORAGE = "https://storage.googleapis.com"
 _RUNNING = ("PENDING", "QUEUED", "WORKING", "STATUS_UNKNOWN")
 # Refusals of a build while the roles of its service account, granted a moment ago, are not in effect everywhere.
 _TRANSIENT = (
@@ -100,15 +100,7 @@ class CloudBuild:
         name = f"source/{hashlib.sha256(archive).hexdigest()}.tar.gz"
         try:
             # An upload has another address than its API, and its body is not JSON.
-            found = self.task.client.request(
-                "POST",
-                f"{STORAGE}/upload/storage/v1/b/{bucket}/o",
-                query={"uploadType": "media", "name": name, "ifGenerationMatch": "0"},
-                data=archive,
-                headers={"Content-Type": "application/gzip"},
-                safe=True,
-                permission="storage.objects.create",
-            )
+            found = create_object(self.task.client.request, bucket, name, archive, "application/gzip")
         except Conflict:  # an object of this name, and so of this content, exists
             found = _verbs.call(self.task, "storage.objects.get", bucket=bucket, object=name)
         return {"bucket": bucket, "object": name, "generation": found["generation"]}

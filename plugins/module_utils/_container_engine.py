@@ -10,22 +10,25 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _redaction
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed, OperationTimeout, UserError
 
 _LINES = 30
+_KEEP_SECONDS = 15
 
 
 class ContainerEngine:
     """``docker`` or ``podman``: both accept the same commands.
 
     The login is kept in a private folder until the ``with`` block ends: the user's own logins do not change, and the
-    token never appears on a command line.
+    token never appears on a command line. ``keep`` is called again and again while a command runs.
     """
 
-    def __init__(self, name, timeout):
+    def __init__(self, name, timeout, keep=lambda: None):
         self.name = name
+        self._keep = keep
         self.path = shutil.which(name)
         self.timeout = timeout
         if not self.path:
@@ -63,25 +66,36 @@ class ContainerEngine:
 
     def _run(self, arguments, what, stdin=""):
         """Run the engine. Errors: :class:`OperationFailed` with the last lines of its output."""
-        try:
-            done = subprocess.run(
-                [self.path, *arguments],
-                input=stdin,
-                env=self._environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=self.timeout,
-                check=False,
+        with subprocess.Popen(
+            [self.path, *arguments],
+            stdin=subprocess.PIPE,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            output = self._output(process, stdin, what)
+        if process.returncode:
+            lines = _redaction.text(output.rstrip()).splitlines()[-_LINES:]
+            raise OperationFailed(
+                f"{what} with {self.name} failed (exit status {process.returncode})",
+                "\n".join(["The end of its output:", *lines]),
             )
-        except subprocess.TimeoutExpired as error:
+
+    def _output(self, process, stdin, what):
+        """Return the output of a process when it ends. Errors: :class:`OperationTimeout`."""
+        deadline = time.monotonic() + self.timeout
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                try:
+                    return process.communicate(stdin, timeout=min(left, _KEEP_SECONDS))[0]
+                except subprocess.TimeoutExpired:
+                    stdin = None  # is sent once
+                    self._keep()
             raise OperationTimeout(
                 f"{what} with {self.name}: not finished after {self.timeout} s",
                 "Set a longer timeout, or run the build by hand to see which step is slow.",
-            ) from error
-        if done.returncode:
-            lines = _redaction.text(done.stdout.rstrip()).splitlines()[-_LINES:]
-            raise OperationFailed(
-                f"{what} with {self.name} failed (exit status {done.returncode})",
-                "\n".join(["The end of its output:", *lines]),
             )
+        except BaseException:
+            process.kill()
+            raise

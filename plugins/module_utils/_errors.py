@@ -66,6 +66,10 @@ class OperationTimeout(GcpError):
     """A long-running operation was still running at the task's deadline."""
 
 
+class Locked(GcpError):
+    """Another run changes the deployment, or has changed it since this run read it."""
+
+
 class ConnectionFailed(GcpError):
     """The service could not be reached, or the connection was lost, more often than retries allow.
 

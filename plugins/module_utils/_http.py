@@ -16,7 +16,7 @@ import ssl
 import time
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _redaction, _settings
-from ansible_collections.mlplatform.gcp.plugins.module_utils._snapshot import Snapshot, is_read
+from ansible_collections.mlplatform.gcp.plugins.module_utils._snapshot import Snapshot, Stale, is_read
 
 try:
     import google.auth.exceptions
@@ -132,13 +132,16 @@ class Client:
     """Requests as one identity.
 
     ``credentials`` are those of ``_credentials``; ``project`` is only named in messages. ``snapshot`` has answers that
-    are not requested again. A session is made at the first request that is sent.
+    are not requested again, ``lock`` is taken before a change. A session is made at the first request that is sent.
     """
 
-    def __init__(self, credentials, *, project="", session=None, clock=None, snapshot=None):
-        self._credentials = credentials
+    def __init__(self, credentials, *, project="", session=None, clock=None, snapshot=None, attempts=ATTEMPTS):
+        self.credentials = credentials
         self._project = project
+        self._attempts = attempts
         self.snapshot = snapshot or Snapshot()
+        self.lock = None
+        self._changes = False
         if session is not None:
             self._session = self._visitor = session
         self.clock = clock or Clock()
@@ -146,7 +149,7 @@ class Client:
 
     @functools.cached_property
     def _session(self):
-        return _session(self._credentials)
+        return _session(self.credentials)
 
     @functools.cached_property
     def _visitor(self):
@@ -174,23 +177,25 @@ class Client:
     def post(self, url, body=None, query=None, **options):
         return self.request("POST", url, query=query, body={} if body is None else body, **options)
 
-    def request(self, method, url, *, query=None, body=None, raw=False, affects="", **options):
+    def request(self, method, url, *, query=None, body=None, raw=False, affects="", locks=True, **options):
         """Send one request and return its JSON (``{}`` when empty), or the ``requests.Response`` with ``raw``.
 
         Data in the snapshot is not requested again. ``affects`` is the address of what a request changes, where that
-        is not ``url``. The other options and the errors are those of :meth:`_send`.
+        is not ``url``. Without ``locks`` the request takes no lock. The other options and the errors are those of
+        :meth:`send`.
         """
         snapshot = self.snapshot
         if not is_read(method, url):
             affected = affects or url
-            snapshot.changing(affected)
+            self.changing(affected, locks=locks)
             try:
-                return self._send(method, url, query=query, body=body, raw=raw, **options)
+                return self.send(method, url, query=query, body=body, raw=raw, **options)
             finally:
                 # Policies name accounts, and they change with an account that is deleted.
                 snapshot.forget_all() if method == "DELETE" else snapshot.forget(affected)
+                self._notice(method, affected)
         if raw:
-            return self._send(method, url, query=query, body=body, raw=raw, **options)
+            return self.send(method, url, query=query, body=body, raw=raw, **options)
         kept = snapshot.find(method, url, query, body)
         if kept:
             exists, answer = kept
@@ -199,14 +204,30 @@ class Client:
             return answer
         began = snapshot.begin()
         try:
-            answer = self._send(method, url, query=query, body=body, **options)
+            answer = self.send(method, url, query=query, body=body, **options)
         except _errors.NotFound:
             snapshot.add(method, url, query, body, None, began)
             raise
         snapshot.add(method, url, query, body, answer, began)
+        self._notice(method, url)
         return answer
 
-    def _send(
+    def _notice(self, method, url):
+        if self.lock is not None:
+            self.lock.noticed(method, url)
+
+    def changing(self, url, *, locks=True):
+        """Prepare for a change of a resource: take the deployment's lock.
+
+        Errors: :class:`Stale` where what the task has read may be out of date, :class:`Locked`.
+        """
+        # A task that has changed something goes on: what it changes is guarded by versions.
+        if locks and self.lock is not None and self.lock.hold() and not self._changes:
+            raise Stale
+        self.snapshot.changing(url)
+        self._changes = True
+
+    def send(
         self,
         method,
         url,
@@ -220,7 +241,7 @@ class Client:
         permission="",
         raw=False,
     ):
-        """Send one request until it is answered.
+        """Send one request until it is answered, whatever is known already. It takes no lock.
 
         ``safe`` says that sending it twice does no harm; by default that is every method but POST. An unsafe request
         is sent again only when it certainly was not processed (no connection, or refused by a rate limit). Where its
@@ -256,7 +277,7 @@ class Client:
             looks = made is not None and sent and not again
             pause = max(pause or 0, clock.random() * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)))
             pause = max(pause, SETTLED_SECONDS) if looks else pause
-            if not (again or looks) or attempt >= ATTEMPTS or clock.now() + pause - started > RETRY_SECONDS:
+            if not (again or looks) or attempt >= self._attempts or clock.now() + pause - started > RETRY_SECONDS:
                 raise failure
             clock.sleep(pause)
             if looks:
@@ -311,7 +332,7 @@ class Client:
     @property
     def caller(self):
         """The e-mail address behind the credentials where it is known, for messages."""
-        return getattr(self._credentials, "email", "")
+        return getattr(self.credentials, "email", "")
 
     def _failure(self, response, method, url, permission):
         return _errors.from_response(
@@ -326,7 +347,7 @@ class Client:
 
     @property
     def _secrets(self):
-        return getattr(self._credentials, "secrets", ())
+        return getattr(self.credentials, "secrets", ())
 
     def _lost(self, error, method, url, *, sent):
         """Return the error for a request without an answer. ``sent`` says that it may have been processed."""

@@ -19,6 +19,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlplatform.gcp.plugins.module_utils import (
     _credentials,
     _http,
+    _lock,
     _redaction,
     _settings,
     _shared,
@@ -62,7 +63,7 @@ class Task:
         self.warn = warn
         self.progress = progress
         if client is not None:
-            self.client = client
+            self.client = self._with_lock(client)
 
     @functools.cached_property
     def credentials(self):
@@ -72,11 +73,33 @@ class Task:
     def client(self):
         scope = f"{self._play} {self.credentials.key} {os.environ.get('HTTPS_PROXY', '')}"
         snapshot = Snapshot(scope, consult=self._consult, shared=bool(self._play))
-        return _http.Client(self.credentials, project=_settings.project(self.params) or "", snapshot=snapshot)
+        client = _http.Client(self.credentials, project=_settings.project(self.params) or "", snapshot=snapshot)
+        return self._with_lock(client)
 
     def start_again(self):
         """Forget the answers of other tasks. Return whether this task has used one, so that its plan may be stale."""
+        # The time that a lock was awaited does not count.
+        self.__dict__.pop("waiter", None)
         return "client" in self.__dict__ and self.client.snapshot.afresh()
+
+    def lock(self, options):
+        """Return a deployment's :class:`_lock.Lock`."""
+        return _lock.Lock(options, self.client, warn=self.warn, progress=self.progress)
+
+    def _with_lock(self, client):
+        if self.params.get("lock"):
+            client.lock = _lock.Lock(self.params["lock"], client, warn=self.warn, progress=self.progress)
+        return client
+
+    def keep_lock(self):
+        """Renew the lock of the task's deployment, if this run has it."""
+        if self.client.lock is not None:
+            self.client.lock.keep()
+
+    def end(self):
+        """Give back what no later task can give back."""
+        if "client" in self.__dict__ and self.client.lock is not None:
+            self.client.lock.end()
 
     def access_token(self):
         """An OAuth 2.0 access token of the task's credentials, for what is no Google API (a container registry)."""
@@ -114,7 +137,8 @@ class Task:
         """Waits for everything in this task: ``wait_timeout`` counts from its first use."""
         # An awaited resource changes.
         self.client.snapshot.consult = False
-        return Waiter(self.client.clock, self.params.get("wait_timeout") or _DEFAULT_WAIT, self.progress)
+        seconds = self.params.get("wait_timeout") or _DEFAULT_WAIT
+        return Waiter(self.client.clock, seconds, self.progress, self.keep_lock)
 
     def each(self, option, run, key="name"):
         """Run a module's function for each entry of a list option. The other options of the task hold for all entries.
@@ -168,19 +192,29 @@ def execute(run, task):
     """Run a module's function: ``(True, result)`` or ``(False, failure)``.
 
     The one place where errors become results. A task that was planned with answers which an earlier task had kept runs
-    a second time, with the services' own answers, before it changes anything or fails.
+    again, with the services' own answers, before it changes anything or fails. So does a task that had to wait for the
+    lock of the deployment.
     """
     try:
         task.params = _values.with_texts(task.params)
-        try:
-            result = run(task)
-        except (Stale, GcpError):
-            if not task.start_again():
-                raise
-            result = run(task)
+        result = _current(run, task)
     except GcpError as error:
         return False, error.failure()
+    finally:
+        task.end()
     return True, result.as_dict() if isinstance(result, Result) else result
+
+
+def _current(run, task):
+    """Return what a module's function returns when nothing that it has read is out of date."""
+    while True:
+        try:
+            return run(task)
+        except Stale:
+            task.start_again()
+        except GcpError:
+            if not task.start_again():
+                raise
 
 
 def outcome(run, task):

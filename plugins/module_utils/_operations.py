@@ -159,12 +159,16 @@ def _first(operations, matches):
 
 
 class Waiter:
-    """Wait within one task: one hard deadline for all that the task waits for, and progress lines."""
+    """Wait within one task: one hard deadline for all that the task waits for, and progress lines.
 
-    def __init__(self, clock, seconds, progress):
+    ``keep`` is called before each pause.
+    """
+
+    def __init__(self, clock, seconds, progress, keep=lambda: None):
         self._clock = clock
         self._seconds = seconds
         self._progress = progress
+        self._keep = keep
         self._started = clock.now()
 
     @property
@@ -175,7 +179,11 @@ class Waiter:
         """Sleep once, or fail when the deadline is reached. For loops that are not :meth:`until`."""
         if self.left <= 0:
             raise self.timeout(what, status)
-        self._clock.sleep(min(seconds, max(self.left, 0.01)))
+        self._sleep(min(seconds, max(self.left, 0.01)))
+
+    def _sleep(self, seconds):
+        self._keep()
+        self._clock.sleep(seconds)
 
     def tolerate(self, send, refusals, *, what):
         """Return what ``send()`` returns, and call it again while it raises one of the ``refusals``.
@@ -224,7 +232,7 @@ class Waiter:
             if self.left <= 0:
                 raise self.timeout(what, status, operation)
             pause = min(max(_FIRST_PAUSE, (now - began) / 10), _LONGEST_PAUSE)
-            self._clock.sleep(min(pause, max(self.left, 0.01)))
+            self._sleep(min(pause, max(self.left, 0.01)))
 
     def operation(self, client, kind, body, *, what, permission=""):
         """Wait for an operation and return its last body.
@@ -240,7 +248,7 @@ class Waiter:
 
         if not kind.done(body):
             # Pause before the first poll: what takes time is not done at once.
-            self._clock.sleep(_FIRST_PAUSE)
+            self._sleep(_FIRST_PAUSE)
         last = self.until(poll, what=what, operation=body.get("name", ""))
         problem = kind.error(last)
         if problem:

@@ -70,6 +70,7 @@ GCP = Options(
             ["GCP_IMPERSONATE_SERVICE_ACCOUNT", "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT"], type="str"
         ),
         "quota_project": _option(["GCP_QUOTA_PROJECT", "GOOGLE_CLOUD_QUOTA_PROJECT"], type="str"),
+        "lock": _option(type="dict"),
     },
 )
 

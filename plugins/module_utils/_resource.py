@@ -256,7 +256,7 @@ class Remote:
 
     def changing(self):
         """Announce a change that is no request to the resource: answers that earlier tasks kept count no longer."""
-        self.task.client.snapshot.changing(self.url)
+        self.task.client.changing(self.url)
 
     def changed(self):
         """Let later tasks read the resource again."""

@@ -17,26 +17,34 @@ from urllib.parse import quote
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.verbs import VERBS
 
 
-def call(task, method, body=None, *, query=None, made=None, **names):
+def call(task, method, body=None, *, query=None, made=None, send=None, **names):
     """Send a request and return its JSON. ``project`` is the task's unless it is among the ``names``.
 
     A method that must not be sent twice has a function ``made``, which returns what a request without an answer has
-    made, in the form of an answer, or None.
+    made, in the form of an answer, or None. ``send`` replaces the request of the task's client.
 
     Errors: the types of ``_errors``.
     """
     verb = VERBS[method]
     if "{project}" in verb.path:
         names.setdefault("project", task.project)
-    return task.client.request(
+    options = {} if send else {"locks": verb.locks}
+    return (send or task.client.request)(
         verb.method,
-        f"{verb.base}/{_fill(verb.path, names)}",
+        address(method, **names),
         query=query,
         body={} if body is None and verb.method == "POST" else body,
         safe=verb.repeatable or verb.method != "POST",
         made=made,
         permission=_fill(verb.permission, names),
+        **options,
     )
+
+
+def address(method, **names):
+    """Return the address of a method."""
+    verb = VERBS[method]
+    return f"{verb.base}/{_fill(verb.path, names)}"
 
 
 def pages(task, method, *, query=None, **names):

@@ -12,7 +12,9 @@ version_added: 0.3.0
 description:
   - Returns everything that follows from the variables of a deployment and from what exists, as names, labels, members,
     requirements, sizes, the server's environment, and problems.
-  - It changes nothing. The roles of this collection carry out what it returns.
+  - It changes nothing but the lock of the deployment. The roles of this collection carry out what it returns.
+  - With O(survey), where it is certain that something will be created or removed, it takes the lock; after it had to
+    wait for another run, it reads again.
   - The action plugin of the same name takes the variables from the host that the task runs for.
 author:
   - the mlplatform.gcp authors (@mlplatform)
@@ -132,6 +134,10 @@ server:
   description: The server, with C(url), C(hosts), C(env), C(secret_env), C(image) and the target's own C(options).
   returned: when O(variables) name a target
   type: dict
+lock:
+  description: Value of the option O(lock) of this collection's modules; null without a lock.
+  returned: when O(variables) name a target
+  type: dict
 requirements:
   description: Options for M(mlplatform.gcp.preflight_info).
   returned: when O(variables) name a target
@@ -149,6 +155,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.model import ACTIONS, Observed, compute
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem, listed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._lock import IDENTITY
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._preflight import Preflight
@@ -191,15 +198,32 @@ def run(task):
     existing = params["existing"]
     outcome = computed(existing)
     if params["survey"] and outcome.askable and outcome.deployment.google:
-        existing = Preflight(task, _questions(outcome.deployment)).result()
-        outcome = computed(existing)
+        existing, outcome = _read(task, outcome, computed)
     for text in outcome.warnings:
         task.warn(text)
     problems = [*outcome.problems, *_found(existing, params["action"])]
     if problems and params["problems"] == "fail":
         raise UserError(listed(problems, f"{params['changed']}: {_title(given)} would fail."))
-    result = dict(outcome.as_dict(), problems=[asdict(problem) for problem in problems], variables=given, changed=False)
+    found = outcome.as_dict()
+    if found.get("lock"):
+        found["lock"] |= IDENTITY
+    result = dict(found, problems=[asdict(problem) for problem in problems], variables=given, changed=False)
     return result if existing is None else dict(result, existing=existing)
+
+
+def _read(task, outcome, computed):
+    """Read what exists and return it with the outcome that follows. A run that will change it takes the lock."""
+    while True:
+        began = task.client.clock.now()
+        existing = Preflight(task, _questions(outcome.deployment)).result()
+        found = computed(existing)
+        options = found.deployment.lock
+        if options is None or found.problems or existing["problems"] or task.check_mode:
+            return existing, found
+        lock = task.lock(asdict(options) | IDENTITY)
+        lock.surveyed(began)
+        if not (options.certain and lock.hold(plans=False)):
+            return existing, found
 
 
 def _questions(deployment):

@@ -209,7 +209,7 @@ def build_in_cloud(task, tag):
 def build_locally(task, tag):
     """Build and push with a container engine of this machine."""
     params = task.params
-    engine = ContainerEngine(params["engine"], params["timeout"])
+    engine = ContainerEngine(params["engine"], params["timeout"], task.keep_lock)
     refuse_missing(params["context"], params["dockerfile"])
     if task.check_mode:
         return result(task, True, None)

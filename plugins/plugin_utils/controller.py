@@ -12,6 +12,7 @@ would reach all.)
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -25,7 +26,7 @@ from ansible.plugins.action import ActionBase
 from ansible.template import Templar, trust_as_template
 from ansible.utils.display import Display
 from ansible.utils.vars import merge_hash
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _http, _shared
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _http, _lock, _shared
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import (
     Task,
     hidden,
@@ -49,6 +50,13 @@ def _prepare():
     if missing_library():
         return
     _http.warm_up()
+    atexit.register(_release, os.getpid())
+
+
+def _release(parent):
+    """Release the locks of deployments when Ansible ends, also after a failure; not at the end of a fork."""
+    if os.getpid() == parent:
+        _lock.release_all()
 
 
 def load(name):

@@ -35,6 +35,7 @@ class Verb:
     repeatable  whether a POST may be sent twice, because it sets something; other HTTP methods may
     operation   kind of long-running operation that it answers with; None when it answers with the result
     items       field of the answer that holds a list's elements
+    locks       whether it takes the deployment's lock: not if a run that changes nothing sends it
     """
 
     base: str
@@ -44,6 +45,7 @@ class Verb:
     repeatable: bool = False
     operation: Any = None
     items: str = ""
+    locks: bool = True
 
 
 _IAP = "https://iap.googleapis.com/v1"
@@ -133,6 +135,7 @@ VERBS = {
         "serviceusage.services.enable",
         repeatable=True,
         operation=long_running(_USAGE_BETA),
+        locks=False,
     ),
     "serviceusage.services.list": Verb(
         project.API.base,
@@ -150,4 +153,5 @@ VERBS = {
     "storage.objects.delete": Verb(storage.BASE, _OBJECTS + "/{object}", "storage.objects.delete", method="DELETE"),
     "storage.objects.get": Verb(storage.BASE, _OBJECTS + "/{object}", "storage.objects.get", method="GET"),
     "storage.objects.list": Verb(storage.BASE, _OBJECTS, "storage.objects.list", method="GET", items="items"),
+    "storage.objects.patch": Verb(storage.BASE, _OBJECTS + "/{object}", "storage.objects.update", method="PATCH"),
 }

@@ -28,6 +28,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.access 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import Existing, Made
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.grants import grants
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.lock import Lock, lock
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.requirements import (
     Requirements,
@@ -79,6 +80,7 @@ class Deployment:
     labels    all labels of its resources
     accounts  service accounts that the deployment creates, as the role ``service_accounts`` takes them
     google       whether its data are on Google Cloud, so that there is a project to read
+    lock      what lets one run at a time change the deployment; None without a lock
     retire    other targets with a server to remove after this one runs
     incomplete  whether preflight must run again once the APIs are enabled
     planned     whether the run only plans (check mode)
@@ -115,6 +117,7 @@ class Deployment:
     incomplete: bool
     planned: bool
     removal: dict[str, Any]
+    lock: Lock | None = None
     retire: list[TargetInfo] = field(default_factory=list)
     report: list[str] = field(default_factory=list)
     verify: dict[str, Any] = field(default_factory=dict)
@@ -332,6 +335,7 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
             "retired": {other.name: asdict(other.removal(context)) for other in retired},
             "report": [*steps.report, *removed.report],
         },
+        lock=lock(context, action, steps, removes_server=removed.exists) if target.google else None,
         retire=[_info(other) for other in retired],
         report=_report(context, target, running, who, client_account.email, bucket.uri, planned=observed.planned),
         verify=_verify(context, target, who, client_account.email),

@@ -54,6 +54,11 @@ class Removal:
     iap_enabled: bool
     report: list[str]
 
+    @property
+    def deletes(self) -> bool:
+        """Whether a resource is deleted, besides those of the target."""
+        return any((self.job, self.database, self.bucket, self.secrets, self.image, self.accounts))
+
 
 def services(context: Context, target: Target) -> list[str]:
     """Return the APIs that may have resources of a deployment, whatever it was deployed with."""

@@ -30,6 +30,7 @@ ORDER = [
     "test_deploy",
     "test_plan",
     "test_interruption",
+    "test_two_runs",
     "test_composition",
     "test_browser",
     "test_changes",

@@ -591,6 +591,35 @@ _DESTROY = (
     ),
 )
 
+_LOCK = (
+    Variable(
+        "mlflow_lock",
+        "bool",
+        (
+            "Whether one run at a time changes the deployment. The lock is an object in its bucket; it needs"
+            " C(storage.objects.create), C(storage.objects.get) and C(storage.objects.update) there.",
+        ),
+        default=True,
+    ),
+    Variable(
+        "mlflow_lock_timeout",
+        "int",
+        ("How many seconds a run waits while another one changes the deployment. With V(0) it fails at once.",),
+        default=600,
+        minimum=0,
+        maximum=86400,
+    ),
+    Variable(
+        "mlflow_lock_break",
+        "bool",
+        (
+            "Whether to take the lock from a run that has it. Set it on the command line, and only if that run has"
+            " ended.",
+        ),
+        default=False,
+    ),
+)
+
 ROLE = RoleSpec(
     name="mlflow",
     short_description="The variables of a deployment",
@@ -600,7 +629,9 @@ ROLE = RoleSpec(
     ),
     registers=("mlflow_hostname", "mlflow_status"),
     text=True,
-    variables=_TARGET + _ACCESS + _SERVER + _NETWORK + _ARTIFACTS + _DATABASE + _ACCOUNTS + _SECRETS + _DESTROY,
+    variables=(
+        _TARGET + _ACCESS + _SERVER + _NETWORK + _ARTIFACTS + _DATABASE + _ACCOUNTS + _SECRETS + _DESTROY + _LOCK
+    ),
     main=False,
     entry_points=(
         EntryPoint(

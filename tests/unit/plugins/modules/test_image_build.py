@@ -7,7 +7,7 @@ import pathlib
 import tarfile
 
 import pytest
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _build_context, _module
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _build_context, _container_engine, _module
 from ansible_collections.mlplatform.gcp.plugins.modules import image_build
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
 
@@ -338,6 +338,17 @@ def test_an_engine_that_takes_too_long(cloud, options, engine, token):
     no_tag(cloud)
     with pytest.raises(Failed, match="not finished after 1 s"):
         cloud.run(image_build, **dict(local(options), timeout=1))
+
+
+def test_the_lock_is_renewed_while_an_engine_runs(cloud, options, engine, token, monkeypatch):
+    kept = []
+    monkeypatch.setattr(_container_engine, "_KEEP_SECONDS", 0.01)
+    monkeypatch.setattr(_module.Task, "keep_lock", lambda self: kept.append(self))
+    pathlib.Path(engine.parent / "bin" / "podman").write_text("#!/bin/sh\nexec sleep 0.2\n")
+    no_tag(cloud)
+    cloud.expect("GET", TAG, body={"version": f"x/{DIGEST}"})
+    cloud.run(image_build, **local(options))
+    assert kept
 
 
 def test_a_registry_that_is_disabled_fails_outside_check_mode(cloud, options):

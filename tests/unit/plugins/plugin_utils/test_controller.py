@@ -185,3 +185,11 @@ def test_a_missing_library_is_named(act, probe, monkeypatch):
     monkeypatch.setattr(controller, "missing_library", lambda: ("needs google-auth", "why"))
     assert act({"name": "x"})["msg"] == "needs google-auth"
     controller._prepare()
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_the_parent_releases_locks_at_its_end_and_a_fork_does_not(monkeypatch, fork):
+    released = []
+    monkeypatch.setattr(controller._lock, "release_all", lambda: released.append(True))
+    controller._release(os.getppid() if fork else os.getpid())
+    assert bool(released) is not fork

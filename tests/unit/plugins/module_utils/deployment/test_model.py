@@ -590,6 +590,51 @@ def test_minimum_and_maximum(given, variable):
     assert variable in d.variables_of(d.computed(mlflow_min_instances=11))
 
 
+# --- the lock
+
+BASE = (
+    d.resource("storage_bucket", "mlflow-sandbox-demo-dev-artifacts"),
+    d.resource("service_account", "demo-dev-server"),
+    d.resource("sql_instance", "demo-dev"),
+)
+
+
+def test_the_lock_is_in_the_bucket():
+    found = d.deployed(found=d.report(*BASE), mlflow_lock_timeout="5", mlflow_lock_break="yes").lock
+    assert (found.bucket, found.name) == (BASE[0]["name"], ".mlplatform/demo-dev.lock")
+    assert (found.exists, found.certain, found.action, found.wait, found.force) == (True, False, "deploy", 5, True)
+    assert d.deployed(found=d.report(*BASE), mlflow_lock=False).lock is None
+    assert not d.deployed(found=d.report(*BASE[1:])).lock.exists
+    assert d.variables_of(d.computed(mlflow_lock_timeout=-1)) == ["mlflow_lock_timeout"]
+
+
+@pytest.mark.parametrize("number", range(len(BASE)))
+def test_a_deployment_that_lacks_a_part_takes_the_lock_before_it_is_computed(number):
+    found = d.report(*BASE[:number], *BASE[number + 1 :])
+    assert d.deployed(found=found).lock.certain is (number > 0)
+
+
+@pytest.mark.parametrize(
+    ("more", "data", "certain"),
+    [
+        ((), False, False),  # only data is left, and it is kept
+        ((), True, True),
+        ((BASE[1],), False, True),
+        ((d.resource("cloud_run_job", "demo-dev-migrate"),), False, True),
+        ((d.resource("cloud_run_service", "demo-dev"),), False, True),
+    ],
+)
+def test_a_removal_that_removes_something_takes_the_lock_before_it_is_computed(more, data, certain):
+    options = {"mlflow_destroy_data": data, "mlflow_destroy_confirm": "demo"}
+    found = d.deployed(found=d.report(BASE[0], BASE[2], *more), action="destroy", **options).lock
+    assert (found.exists, found.certain) == (True, certain)
+
+
+def test_a_restart_has_the_lock_although_it_reads_the_server_alone():
+    found = d.deployed(found=d.report(), action="read").lock
+    assert (found.exists, found.certain, found.action) == (True, False, "restart")
+
+
 # --- requirements
 
 

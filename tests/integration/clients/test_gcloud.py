@@ -40,8 +40,8 @@ def cloud(sandbox, make_project, tmp_path_factory):
     """Create a project with the resources that the gcloud commands read."""
     cloud = Cloud(sandbox, make_project(), tmp_path_factory.mktemp("gcloud"))
     apis = (
-        "appengine appengineflex artifactregistry cloudbuild cloudresourcemanager iam iamcredentials run secretmanager "
-        "sqladmin storage"
+        "appengine appengineflex artifactregistry cloudbuild cloudresourcemanager compute iam iamcredentials iap run "
+        "secretmanager sqladmin storage"
     )
     cloud.enable(*apis.split())
     cloud.make_account("reader")
@@ -288,3 +288,61 @@ def test_a_service_is_deployed_updated_and_deleted(run, run_json, cloud):
     assert changed["volumes"] == template["volumes"]
     run("run", "services", "delete", "by-hand", region, "--quiet")
     assert cloud.get(service) is None
+
+
+def test_traffic_moves_after_a_deployment_with_a_named_revision(run, cloud):
+    region = f"--region={REGION}"
+    named = ("--revision-suffix=one", "--tag=blue", "--description=a page")
+    run("run", "deploy", "named", region, f"--image={HELLO}", "--no-allow-unauthenticated", *named)
+    made = cloud.get(f"{RUN}/{cloud.region}/services/named")
+    run("run", "services", "update-traffic", "named", region, "--to-revisions=named-one=100")
+    moved = cloud.get(f"{RUN}/{cloud.region}/services/named")
+    assert {target.get("revision") for target in moved["traffic"]} == {"named-one"}
+    assert moved["template"] == made["template"] and moved["latestCreatedRevision"] == made["latestCreatedRevision"]
+    changed = ("run", "deploy", "named", region, f"--image={HELLO}", "--revision-suffix=one", "--set-env-vars=A=b")
+    assert "already exists" in run(*changed, fails=True)
+    run("beta", "run", "services", "update", "named", region, "--iap")
+    number = cloud.get(f"{MANAGER}/v3/{cloud.home}")["name"].rpartition("/")[2]
+    agent = f"serviceAccount:service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
+    assert agent in cloud.bindings(f"{RUN}/{cloud.region}/services/named")["roles/run.invoker"]
+
+
+def test_jobs_and_their_logs(run, run_json, cloud):
+    region, script = f"--region={REGION}", "echo to the log; echo $GREETING; exit $CODE"
+    command = ("--command=/bin/sh", f"--args=-c,{script}", "--set-env-vars=GREETING=hello,CODE=0", "--max-retries=0")
+    run("run", "jobs", "create", "by-hand", region, f"--image={HELLO}", *command)
+    run("run", "jobs", "execute", "by-hand", region, "--wait")
+    (execution,) = run_json("run", "jobs", "executions", "list", "--job=by-hand", region)
+    assert execution["status"]["succeededCount"] == 1
+    run("run", "jobs", "update", "by-hand", region, "--update-env-vars=GREETING=again")
+    run("run", "jobs", "execute", "by-hand", region, "--wait", "--update-env-vars=CODE=3", fails=True)
+    lines = [line.split(" ", 2)[2] for line in run("run", "jobs", "logs", "read", "by-hand", region).splitlines()]
+    assert lines == ["to the log", "hello", "to the log", "again"]
+    name = "run.googleapis.com/execution_name"
+    found = f'resource.type="cloud_run_job" labels."{name}"="{execution["metadata"]["name"]}"'
+    entries = run_json("logging", "read", found, "--order=asc")
+    assert [entry["textPayload"] for entry in entries] == ["to the log", "hello"]
+    run("run", "jobs", "delete", "by-hand", region, "--quiet")
+    assert run_json("run", "jobs", "list", region) == []
+
+
+def test_the_log_of_a_service(run, cloud):
+    cloud.anonymous.get(cloud.get(f"{RUN}/{cloud.region}/services/hello")["uri"])
+    assert "GET 403 https://" in run("run", "services", "logs", "read", "hello", f"--region={REGION}")
+
+
+def test_builds_with_defaults(run, run_json, cloud):
+    number = cloud.get(f"{MANAGER}/v3/{cloud.home}")["name"].rpartition("/")[2]
+    member = f"serviceAccount:{number}-compute@developer.gserviceaccount.com"
+    cloud.grant(f"{MANAGER}/v3/{cloud.home}", "roles/cloudbuild.builds.builder", member)
+    cloud.make_repository("defaults")
+    context = cloud.folder / "defaults"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM python:3-slim\nENV C=d\n")
+    tag = f"--tag={REGION}-docker.pkg.dev/{cloud.project}/defaults/app"
+    with contextlib.chdir(context):
+        for more in ((), ("--default-buckets-behavior=regional-user-owned-bucket",)):
+            assert "ENV C=d" in run("builds", "submit", tag, f"--region={REGION}", *more)
+    newest = run_json("builds", "list", f"--region={REGION}", "--limit=1")[0]
+    assert newest["logsBucket"] == f"gs://{number}-{REGION}-cloudbuild-logs"
+    assert "DONE" in run("builds", "log", newest["id"], f"--region={REGION}")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _logs
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import GcpError, UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import Options
 
 # Documented in the fragment mlplatform.gcp.container.
@@ -136,3 +137,24 @@ def require_image(params, plan, title):
     """Raise :class:`UserError` for a service or job that does not exist when the task has no image."""
     if plan.action == "create" and params["image"] is None:
         raise UserError(f"{title} does not exist.", "To create it, set image.")
+
+
+def explain(remote, error):
+    """Return the end of the output of a revision that did not start."""
+    try:
+        body = remote.read()
+    except GcpError:  # the error counts
+        body = None
+    return output(remote, body or {})
+
+
+def output(remote, body):
+    """Return the end of the output of the newest revision, and what happens to requests."""
+    names, revision = remote.names, (body.get("latestCreatedRevision") or "").rsplit("/", 1)[-1]
+    condition = (
+        f'resource.type="cloud_run_revision" resource.labels.location="{names["location"]}"'
+        f' resource.labels.service_name="{names["name"]}" resource.labels.revision_name="{revision}"'
+    )
+    command = f"gcloud run services logs read {names['name']} --region={names['location']} --project={names['project']}"
+    shown = _logs.of_container(remote.task, "run.googleapis.com", condition, command)
+    return f"The revision that served before, if any, still does. {shown}"

@@ -187,35 +187,13 @@ operation:
 import dataclasses
 import secrets
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _logs, _run, _values
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _run, _values
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import run as catalogue
-from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import GcpError, OperationFailed
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import OperationFailed
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, LABELS, OWNER, STATE, WAIT, Options
 
-
-def explain(remote, error):
-    """Return the end of the output of a revision that did not start."""
-    try:
-        body = remote.read()
-    except GcpError:  # the error counts
-        body = None
-    return output(remote, body or {})
-
-
-def output(remote, body):
-    """Return the end of the output of the newest revision, and what happens to requests."""
-    names, revision = remote.names, (body.get("latestCreatedRevision") or "").rsplit("/", 1)[-1]
-    condition = (
-        f'resource.type="cloud_run_revision" resource.labels.location="{names["location"]}"'
-        f' resource.labels.service_name="{names["name"]}" resource.labels.revision_name="{revision}"'
-    )
-    command = f"gcloud run services logs read {names['name']} --region={names['location']} --project={names['project']}"
-    shown = _logs.of_container(remote.task, "run.googleapis.com", condition, command)
-    return f"The revision that served before, if any, still does. {shown}"
-
-
-SERVICE = dataclasses.replace(catalogue.SERVICE, explain=explain)
+SERVICE = dataclasses.replace(catalogue.SERVICE, explain=_run.explain)
 
 _PROBE = {
     "type": "dict",
@@ -354,7 +332,7 @@ def run(task):
         result = remote.ensure(wanted)
     if task.wait and not task.check_mode and _run.failure(result.resource):
         raise OperationFailed(
-            f"{remote.title} is not ready: {_run.failure(result.resource)}", output(remote, result.resource)
+            f"{remote.title} is not ready: {_run.failure(result.resource)}", _run.output(remote, result.resource)
         )
     return result
 

@@ -136,6 +136,11 @@ class ServingVersions(Labels):
         return desired
 
 
+def _ingress(value):
+    """Return None for the default: a service from before the field was set returns none, and accepts all requests."""
+    return None if value == "INGRESS_TRAFFIC_ALLOWED_ALL" else value
+
+
 SERVICE = Resource(
     kind="App Engine service",
     base=BASE,
@@ -144,8 +149,7 @@ SERVICE = Resource(
     operation=OPERATION,
     mark=ServingVersions(),
     transient=TRANSIENT,
-    # A service from before the field was set returns none, and accepts all requests.
-    rules=Rules(whole=("split.allocations",), may_omit=("networkSettings.ingressTrafficAllowed",)),
+    rules=Rules(whole=("split.allocations",), normalise={"networkSettings.ingressTrafficAllowed": _ingress}),
 )
 
 NEW_VERSION = "A version stays as it was made: deploy another one under another name."

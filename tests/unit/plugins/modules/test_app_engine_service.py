@@ -140,3 +140,14 @@ def test_absent(cloud):
 def test_the_default_service_stays(cloud):
     with pytest.raises(Failed, match=r"The service default cannot be deleted.*serving_status: USER_DISABLED"):
         cloud.run(app_engine_service, state="absent")
+
+
+@pytest.mark.parametrize("ingress", ["ALL", "INTERNAL_ONLY"])
+def test_a_service_without_an_ingress_setting_accepts_all_requests(cloud, ingress):
+    """A service that returns no setting has the default; any other one must be set."""
+    bare = {name: value for name, value in SERVICE.items() if name != "networkSettings"}
+    cloud.expect("GET", URL, body=bare)
+    if ingress != "ALL":
+        cloud.expect("PATCH", URL, query={"updateMask": "networkSettings"}, body=OPERATION)
+    result = cloud.run(app_engine_service, name="default", ingress=f"INGRESS_TRAFFIC_ALLOWED_{ingress}")
+    assert result["changed"] == (ingress != "ALL")

@@ -28,8 +28,9 @@ PAGE = ROOT / "docs" / "permissions.md"
 # access to data.
 UNSUITABLE = re.compile(
     r"roles/(owner|editor|viewer|browser|.*[sS]ervice(Agent|Input|Output)|.*CollectorService|.*GeneratorService"
-    r"|storage\.legacy.*|cloudbuild\.builds\.builder|run\.(builder|source.*)"
-    r"|artifactregistry\.containerRegistryMigrationAdmin|iam\.(?!serviceAccount).*"
+    r"|storage\.legacy.*|cloudbuild\.(builds\.builder|integrations.*)|run\.(builder|source.*)"
+    r"|artifactregistry\.containerRegistryMigrationAdmin|iam\.(?!serviceAccount|securityReviewer).*"
+    r"|compute\.(?!network(User|Viewer)).*"
     r"|cloudsql\.(client|instanceUser|studioUser)|appengine\.memcacheDataAdmin|serviceusage\.apiKeysAdmin)"
 )
 

@@ -55,7 +55,7 @@ class Found:
     unlisted  why it may exist all the same; only of what a variable refers to
     unread  members that should be able to read it and that no policy names
     unknown  members of which that is not known, because the policy is not readable
-    indirect  whether a group may have the role for them, or the project, whose policy is not readable
+    indirect  whether a group may have the role for them, or the project, and its policy is not readable
     grantable  whether the caller may grant the ``unread`` members access
     """
 

@@ -94,10 +94,6 @@ ROLES = {
         "cloudbuild.builds.create cloudbuild.builds.get cloudbuild.builds.list resourcemanager.projects.get",
     ),
     "roles/cloudbuild.builds.viewer": (8, "cloudbuild.builds.get cloudbuild.builds.list resourcemanager.projects.get"),
-    "roles/cloudbuild.integrationsOwner": (
-        15,
-        "compute.networks.get compute.subnetworks.get resourcemanager.projects.get",
-    ),
     "roles/cloudsql.admin": (
         90,
         "cloudsql.databases.create cloudsql.databases.get cloudsql.instances.create cloudsql.instances.delete "
@@ -114,14 +110,18 @@ ROLES = {
         "cloudsql.databases.get cloudsql.instances.get cloudsql.users.get resourcemanager.projects.get "
         "serviceusage.services.get serviceusage.services.list",
     ),
-    "roles/compute.imageUser": (
-        16,
-        "resourcemanager.projects.get serviceusage.services.get serviceusage.services.list",
-    ),
-    "roles/compute.securityAdmin": (
-        170,
+    "roles/compute.networkUser": (
+        212,
         "compute.networks.get compute.subnetworks.get resourcemanager.projects.get serviceusage.services.get "
         "serviceusage.services.list",
+    ),
+    "roles/iam.securityReviewer": (
+        469,
+        "appengine.instances.list appengine.operations.list appengine.services.list appengine.versions.list "
+        "artifactregistry.repositories.getIamPolicy cloudbuild.builds.list iam.serviceAccounts.get "
+        "iam.serviceAccounts.getIamPolicy iap.webServices.getIamPolicy resourcemanager.projects.getIamPolicy "
+        "run.services.getIamPolicy secretmanager.secrets.getIamPolicy serviceusage.services.list "
+        "storage.buckets.getIamPolicy storage.objects.list",
     ),
     "roles/iam.serviceAccountAdmin": (
         19,

@@ -34,17 +34,26 @@ def smallest(permissions: Iterable[str], granted: Iterable[str] = (), *, offers:
     """Return the fewest roles that hold the permissions; of these the ones with the least excess, then by name.
 
     :param granted: permissions that need no role any more.
-    :param offers: role -> (number of its permissions, those that matter, separated by spaces); by default ``ROLES``.
+    :param offers: role -> (number of its permissions, those that matter, separated by spaces); by default
+        those of ``ROLES`` that belong to a service with a wanted permission.
     """
     wanted = frozenset(permissions) - frozenset(granted)
+    if offers is None:
+        services = {_service(permission) for permission in wanted}
+        offers = {name: offer for name, offer in ROLES.items() if _service(name.removeprefix("roles/")) in services}
     useful = {}
-    for name, (size, held) in sorted((ROLES if offers is None else offers).items()):
+    for name, (size, held) in sorted(offers.items()):
         covers = wanted & frozenset(held.split())
         if covers:
             useful[name] = (covers, size - len(covers))
     covered = frozenset().union(*(covers for covers, _excess in useful.values()))
     best = _Search(useful).run(covered)
     return RoleSet(best[2], tuple(sorted(wanted - covered)), best[1])
+
+
+def _service(name: str) -> str:
+    """Return the service of a permission, or of a role without ``roles/``."""
+    return name.partition(".")[0]
 
 
 class _Search:

@@ -29,7 +29,7 @@ def grant(resource: str, bindings: Iterable[data.Binding], *, exact: bool = Fals
 
 
 def iap_grant(resource: str, members: list[str]) -> Grant:
-    """Return who has access through Identity-Aware Proxy; ``resource`` is its name there."""
+    """Return the members with access through Identity-Aware Proxy; ``resource`` is its name there."""
     return grant(f"//iap.googleapis.com/{resource}", [{"role": ACCESSOR, "members": members}], exact=True)
 
 
@@ -79,10 +79,10 @@ def _client_of_database(context: Context, database: data.Database) -> data.Bindi
 
 
 def _impersonation(context: Context, client: Account) -> Grant:
-    """Return who may act as the client account.
+    """Return the members that may act as the client account.
 
-    Where the variable has ``deployer``, another user may have deployed than verifies. The right of the one that
-    verifies is proved by its use.
+    Where the variable has ``deployer``, another user may have deployed. The right of the user that verifies is proved
+    by its use.
     """
     by_name = DEPLOYER not in context["mlflow_impersonators"]
     members = [item for item in client.impersonators or [] if by_name or item != context.existing.caller]

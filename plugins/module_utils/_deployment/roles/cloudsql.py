@@ -334,13 +334,15 @@ ROLE = RoleSpec(
             (
                 "Creates or changes the instance without waiting, so that other work can be done in the minutes that it"
                 " takes.",
-                "The entry point C(finish) must follow in the same play.",
+                "The entry points C(wait), if C(cloudsql_managed.operation) is defined, and C(finish) must follow in"
+                " the same play.",
             ),
         ),
+        EntryPoint("wait", "Wait for the instance", ("Waits until the instance is ready.",)),
         EntryPoint(
             "finish",
-            "Wait for the instance and create what is in it",
-            ("Waits until the instance is ready, creates databases and users, and grants access to clients.",),
+            "Create what is in the instance",
+            ("Creates databases and users in an instance that is ready, and grants access to clients.",),
         ),
         EntryPoint(
             "clients",

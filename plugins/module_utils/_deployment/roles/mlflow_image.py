@@ -162,7 +162,10 @@ ROLE = RoleSpec(
         EntryPoint(
             "start",
             "Start to build the image and continue",
-            ("Starts the build without waiting. The entry point C(finish) must follow in the same play.",),
+            (
+                "Starts the build without waiting. If C(mlflow_image_managed.operation) is defined, the entry point"
+                " C(finish) must follow in the same play.",
+            ),
         ),
         EntryPoint("finish", "Wait for the build", ("Waits until the image can be used.",)),
         EntryPoint(

@@ -35,7 +35,7 @@ def use(
 ) -> str:
     """Return the full name of the version of a key that encrypts.
 
-    :param service: whose service agent uses the key: "storage".
+    :param service: the service with the agent that uses the key: "storage".
     :param project: of the resource, not of the key.
     :param locations: where the key may be; anywhere when empty.
     :raises Unusable: the reason, which each service words for itself.

@@ -65,11 +65,11 @@ def vpc_access(context: Context) -> dict[str, Any] | None:
     """Return Direct VPC egress of Cloud Run's service and job, or None for what they have."""
     if not network(context):
         return None
+    egress = context["mlflow_network_egress"]
     return {
         "network": _short(network(context), context.project),
         "subnetwork": _short(subnetwork(context), context.project),
-        "egress": context["mlflow_network_egress"],
-    }
+    } | ({"egress": egress} if egress else {})
 
 
 def app_engine(context: Context) -> dict[str, Any] | None:
@@ -81,11 +81,12 @@ def app_engine(context: Context) -> dict[str, Any] | None:
     mode, path = context["appengine_mlflow_instance_ip_mode"], network(context)
     if not path and not mode:
         return None
-    return {
+    found = {
         "name": _short(path, context.project) or "default",
-        "subnetwork": subnetwork(context).rpartition("/")[2] or None,
+        "subnetwork": subnetwork(context).rpartition("/")[2],
         "instance_ip_mode": mode,
     }
+    return {name: value for name, value in found.items() if value}
 
 
 def services(context: Context) -> list[str]:

@@ -52,7 +52,7 @@ def test_a_deployment_without_a_network_states_and_asks_nothing():
 def test_a_database_with_a_private_address_alone_takes_service_and_migration_into_its_network(target):
     found = d.deployed(target | PRIVATE, found=d.report(network(), subnetwork()))
     assert (found.database.private_network, found.database.ipv4_enabled) == (NETWORK, False)
-    access = {"network": "default", "subnetwork": "default", "egress": None}
+    access = {"network": "default", "subnetwork": "default"}
     assert found.migration.vpc_access == access
     options = found.server["options"]
     assert options.get("vpc_access", access) == access
@@ -87,9 +87,9 @@ def test_the_network_of_app_engine_makes_another_version():
     assert inside["network"] == {"name": "ml", "subnetwork": "ml", "instance_ip_mode": "INTERNAL"}
     assert inside["version"] != plain["version"]
     shared = d.deployed(APP, mlflow_network=SHARED, mlflow_subnetwork=SHARED_SUBNETWORK).server["options"]
-    assert shared["network"] == {"name": SHARED, "subnetwork": "ml", "instance_ip_mode": None}
+    assert shared["network"] == {"name": SHARED, "subnetwork": "ml"}
     mode = d.deployed(APP, appengine_mlflow_instance_ip_mode="EXTERNAL").server["options"]["network"]
-    assert mode == {"name": "default", "subnetwork": None, "instance_ip_mode": "EXTERNAL"}
+    assert mode == {"name": "default", "instance_ip_mode": "EXTERNAL"}
 
 
 def instance(**facts):
@@ -109,7 +109,6 @@ def test_the_network_of_a_used_instance_is_that_of_the_server():
     assert found.migration.vpc_access == {
         "network": SHARED,
         "subnetwork": "projects/host-project/regions/europe-west1/subnetworks/shared",
-        "egress": None,
     }
 
 

@@ -201,9 +201,9 @@ class Lock:
         state = self._state()
         if state.get("off") or (self._shared and not state.get("ready", self._options["exists"])):
             return False
-        if state.get("held") and (self._fresh(state) or self._renew(state)):
-            return False
         try:
+            if state.get("held") and (self._fresh(state) or self._renew(state)):
+                return False
             return self._take(plans)
         except (_errors.PermissionDenied, _errors.InvalidRequest) as error:
             self._update(off=True)

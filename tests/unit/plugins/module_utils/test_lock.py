@@ -273,6 +273,22 @@ def test_without_permission_it_warns_once_and_goes_on(cloud, options, forks, met
     assert len(cloud.warnings) == 1 and "storage.objects.update" in cloud.warnings[0]
 
 
+def test_a_permission_that_is_lost_meanwhile_ends_the_lock_and_not_the_run(cloud, options, forks):
+    bucket_read(cloud)
+    reads(cloud, "7", held=False)
+    writes(cloud, "7")
+    bucket_changed(cloud)
+    run(cloud, options)
+    cloud.clock.time += _lock.RENEW_SECONDS
+    for refusals in (1, 0):
+        bucket_read(cloud)
+        for _refusal in range(refusals):
+            cloud.expect_error("PATCH", OBJECT, 403, legacy=True, reason="forbidden", message="no access")
+        bucket_changed(cloud)
+        assert run(cloud, options)["changed"]
+    assert len(cloud.warnings) == 1 and "storage.objects.update" in cloud.warnings[0]
+
+
 def test_before_the_bucket_exists_there_is_no_lock(cloud, options, forks):
     options = dict(options, exists=False)
     cloud.expect_error("GET", "...b/bkt", 404)

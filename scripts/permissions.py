@@ -115,6 +115,7 @@ CHOICES = {
     "`mlflow_access: password` (destroy: likewise)": ({"iap": False, "login": True}, TARGETS),
     "`mlflow_oauth_client_id_secret` is set": ({"custom_client": True}, TARGETS),
     "`cloudsql_private_network` or `mlflow_network` is a network of the project": ({"network": True}, TARGETS),
+    "`mlflow_kms_key` is set, or the key of a part: the roles on the keys, in their project": ({"keys": True}, TARGETS),
     "All APIs are enabled already": ({"enables": False}, TARGETS),
     "All APIs are enabled already, and `mlflow_access: iam`": ({"enables": False, "iap": False}, ["cloudrun"]),
     "The project has no App Engine application yet": ({"creates_application": True}, ["appengine"]),

@@ -71,6 +71,12 @@ options:
   timeout:
     description: Seconds after which a request, or a task of a job, is given up.
     type: int
+  kms_key:
+    description:
+      - A key of Cloud KMS as C(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), in O(location), that
+        encrypts the container image.
+      - Cloud Run's agent needs C(roles/cloudkms.cryptoKeyEncrypterDecrypter) on it.
+    type: str
   vpc_access:
     description: Direct VPC egress.
     type: dict

@@ -91,6 +91,20 @@ _APIS = {
             read="POST",
         ),
     ),
+    "cloudkms.googleapis.com": (
+        _Api(
+            "key",
+            "(projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+)",
+            "https://cloudkms.googleapis.com/v1/{0}",
+            "cloudkms.cryptoKeys",
+        ),
+        _Api(
+            "key ring",
+            "(projects/[^/]+/locations/[^/]+/keyRings/[^/]+)",
+            "https://cloudkms.googleapis.com/v1/{0}",
+            "cloudkms.keyRings",
+        ),
+    ),
     "secretmanager.googleapis.com": (
         _Api(
             "secret",

@@ -25,6 +25,8 @@ WAYS_OUT = {
         "SYSTEM_DISABLED",
     ): "Google has disabled it, for example for want of billing. Check billing (gcloud billing projects"
     " describe {project}); https://console.cloud.google.com/appengine/settings?project={project} has the reason.",
+    ("secret_version", "DESTROYED"): "Its value is gone. Add a version with a value to the secret, and use that one.",
+    ("secret_version", "DISABLED"): "Enable it, or use another version.",
     ("service_account", "DISABLED"): "Enable it: gcloud iam service-accounts enable {email} --project={project}",
     (
         "sql_instance",
@@ -277,7 +279,12 @@ class Preflight:
         )
         if asked.get("referenced_by"):
             self._referenced(found)
-            return dict(report, unread=found.unread, state=kind.state(body)[0] if found.exists else None)
+            return dict(
+                report,
+                unread=found.unread,
+                grantable=found.grantable,
+                state=kind.state(body)[0] if found.exists else None,
+            )
         if found.error and not kind.lenient:
             self._unreadable(asked, title, found.error)
         if body is None:

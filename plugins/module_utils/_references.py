@@ -37,6 +37,7 @@ class _Advice:
     role       role that reads it
     use        what a member needs the role for, in words
     role_info  role that reads what preflight needs
+    effect     what fails where a member lacks the role
     """
 
     create: str
@@ -45,6 +46,7 @@ class _Advice:
     role_info: str
     states: Any = None
     use: str = "read"
+    effect: str = "the server will not start"
 
 
 _ADD = "gcloud secrets versions add {secret} --project={project} --data-file=FILE"
@@ -67,6 +69,28 @@ _IMAGE = _Advice(
     role="roles/artifactregistry.reader",
     role_info="roles/artifactregistry.reader",
 )
+_NEW_PRIMARY = (
+    "Create a primary version: gcloud kms keys versions create --primary --key={key} --keyring={ring}"
+    " --location={location} --project={project}"
+)
+_KEY = _Advice(
+    create="create it: gcloud kms keys create {key} --keyring={ring} --location={location} --project={project}"
+    " --purpose=encryption",
+    states={
+        "DISABLED": "Enable its primary version: gcloud kms keys versions enable {number} --key={key} --keyring={ring}"
+        " --location={location} --project={project}",
+        "DESTROY_SCHEDULED": "Restore its primary version and enable it: gcloud kms keys versions restore {number}"
+        " --key={key} --keyring={ring} --location={location} --project={project}",
+        "DESTROYED": f"Data that it has encrypted are lost. {_NEW_PRIMARY}",
+        "without a primary version": _NEW_PRIMARY,
+    },
+    grant="gcloud kms keys add-iam-policy-binding {key} --keyring={ring} --location={location} --project={project}"
+    " --member={member} --role={role}",
+    role="roles/cloudkms.cryptoKeyEncrypterDecrypter",
+    role_info="roles/cloudkms.viewer",
+    use="use",
+    effect="resources with this key cannot be created",
+)
 _NETWORK = _Advice(
     create="create it (gcloud compute networks create {name} --project={project} --subnet-mode=auto).",
     grant="gcloud projects add-iam-policy-binding {project} --member={member} --role={role}",
@@ -83,12 +107,20 @@ _SUBNETWORK = _Advice(
     use="use",
 )
 _ADVICE = {
+    "crypto_key": _KEY,
     "network": _NETWORK,
     "subnetwork": _SUBNETWORK,
     "secret_version": _SECRET,
     "image_tag": _IMAGE,
     "docker_image": _IMAGE,
 }
+
+
+def _version(found):
+    """Return what the state of a resource is the state of."""
+    if found.asked["type"] != "crypto_key":
+        return "this version"
+    return "its primary version" if found.body.get("primary") else "it"
 
 
 def judge(found, caller):
@@ -110,9 +142,10 @@ def judge(found, caller):
     if found.exists:
         state, bad = found.kind.state(found.body)
         if bad:
-            number = str(found.body.get("name")).rsplit("/", 1)[-1]
+            newest = found.body.get("primary") or found.body
+            number = str(newest.get("name")).rsplit("/", 1)[-1]
             way = (advice.states or {}).get(state) or "Wait until it is enabled, or refer to another one."
-            return [Judgement(True, f"{subject}, and this version is {state}.", text(way, number=number))]
+            return [Judgement(True, f"{subject}, and {_version(found)} is {state}.", text(way, number=number))]
         return [*_unread(found, subject, grant, advice), *_unknown(found, subject, grant, advice)]
     error = found.error or found.absent
     if isinstance(error, _errors.PermissionDenied):
@@ -138,7 +171,7 @@ def _unread(found, subject, grant, advice):
         return []
     lacks = f", and the deployer may not grant one ({found.kind.granted})" if found.kind.granted else ""
     certain = bool(lacks) and not found.indirect
-    way = "" if certain else "Unless a group or an organization grants one, the server will not start. "
+    way = "" if certain else f"Unless a group or an organization grants one, {advice.effect}. "
     return [
         Judgement(
             certain,

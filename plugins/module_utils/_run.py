@@ -38,6 +38,7 @@ CONTAINER = Options(
         "memory": {"type": "str"},
         "service_account": {"type": "str"},
         "timeout": {"type": "int"},
+        "kms_key": {"type": "str", "no_log": False},
         "vpc_access": {
             "type": "dict",
             "options": {

@@ -20,6 +20,7 @@ def desired(params, version, project):
     return {
         "region": params["region"],
         "databaseVersion": params["database_version"],
+        "diskEncryptionConfiguration": {"kmsKeyName": params["kms_key"]},
         "settings": {
             "edition": params["edition"],
             "tier": params["tier"],

@@ -211,13 +211,14 @@ class Survey:
             return False
 
     def _without_role(self, found, members):
-        """Return (members, unknown, indirect): those without a role in the resource's policy and in its project's.
+        """Return (members, unknown, indirect): those without a role in the policies from the resource to its project.
 
         Without the first policy, it is not known which members have one. A group may have a role for a member.
         """
         names, left, policies, groups = found.remote.names, set(members), 0, False
+        resources = (found.kind.governed, *found.kind.above, KINDS["project"].policy)
         with contextlib.suppress(_errors.GcpError):  # `policies` says how many could be read
-            for name in (found.kind.governed, KINDS["project"].policy):
+            for name in resources:
                 policy = _policy.PolicyAddress(name.format(**names)).read(self.task.client)
                 policies += 1
                 for binding in policy.get("bindings") or []:
@@ -229,7 +230,7 @@ class Survey:
                 if not left:
                     break
         lacking = [member for member in members if member in left]
-        indirect = groups or policies < 2
+        indirect = groups or policies < len(resources)
         return (lacking, [], indirect) if policies else ([], lacking, indirect)
 
     def _related(self, found, name):

@@ -31,6 +31,13 @@ options:
   description:
     description: What the repository is for.
     type: str
+  kms_key:
+    description:
+      - A key of Cloud KMS as C(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), that encrypts the
+        images. It must be in O(location), and cannot be changed.
+      - The service's agent needs C(roles/cloudkms.cryptoKeyEncrypterDecrypter) on it.
+    type: str
+    version_added: 0.3.0
   cleanup_policies:
     description:
       - Policies that delete or keep versions automatically. They replace the existing policies.
@@ -180,6 +187,7 @@ OPTIONS = (
                 "choices": ["DOCKER", "MAVEN", "NPM", "APT", "YUM", "PYTHON", "KFP", "GO", "GENERIC"],
             },
             "description": {"type": "str"},
+            "kms_key": {"type": "str", "no_log": False},
             "cleanup_policies": {
                 "type": "list",
                 "elements": "dict",
@@ -217,6 +225,7 @@ def desired(params):
         "format": params["format"],
         "description": params["description"],
         "labels": params["labels"],
+        "kmsKeyName": params["kms_key"],
         "cleanupPolicies": None if policies is None else {policy["id"]: cleanup_policy(policy) for policy in policies},
     }
 

@@ -119,6 +119,7 @@ def desired(params):
                 "containers": [_run.container(params)],
                 "volumes": _run.volumes(params),
                 "serviceAccount": params["service_account"],
+                "encryptionKey": params["kms_key"],
                 "timeout": _values.seconds(params["timeout"]),
                 "maxRetries": params["max_retries"],
                 "vpcAccess": _run.vpc_access(params),

@@ -265,6 +265,7 @@ def desired(params):
         "scaling": {"scalingMode": params["scaling_mode"]},
         "template": {
             "serviceAccount": params["service_account"],
+            "encryptionKey": params["kms_key"],
             "timeout": _values.seconds(params["timeout"]),
             "maxInstanceRequestConcurrency": params["concurrency"],
             "scaling": {"minInstanceCount": params["min_instances"], "maxInstanceCount": params["max_instances"]},

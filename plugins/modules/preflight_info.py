@@ -55,6 +55,7 @@ options:
           - artifact_repository
           - cloud_run_job
           - cloud_run_service
+          - crypto_key
           - docker_image
           - image_tag
           - network
@@ -75,7 +76,8 @@ options:
             project's id; that of a version C(SERVICE/VERSION); that of a database or of its user C(INSTANCE/NAME);
             that of an image tag C(REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG), that of a Docker image the same
             with C(@sha256:DIGEST) in place of the tag; that of a secret's version
-            C(projects/PROJECT/secrets/SECRET/versions/VERSION); that of database flags the version of the database.
+            C(projects/PROJECT/secrets/SECRET/versions/VERSION); that of database flags the version of the database;
+            that of a key C(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY).
         type: str
         required: true
       location:
@@ -101,7 +103,7 @@ options:
       referenced_by:
         description:
           - The variable that refers to the resource, which the deployment does not create. It is a problem if a version
-            of a secret or an image does not exist, and if the version is not enabled.
+            of a secret, an image or a key does not exist, and if the version, or that of the key, is not enabled.
           - A resource that the caller may not read is a warning.
         type: str
         version_added: 0.3.0

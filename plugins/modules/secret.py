@@ -90,6 +90,14 @@ options:
       - Regions that hold the secret. By default Google chooses. They cannot be changed.
     type: list
     elements: str
+  kms_keys:
+    description:
+      - Keys of Cloud KMS that encrypt new versions, one for each of O(replication_locations), in that location; or one
+        in C(global) where Google chooses the regions. Existing versions keep their key.
+      - The agent of Secret Manager needs C(roles/cloudkms.cryptoKeyEncrypterDecrypter) on each.
+    type: list
+    elements: str
+    version_added: 0.3.0
   annotations:
     description: Annotations to set. Other annotations do not change.
     type: dict
@@ -217,7 +225,14 @@ version:
 """
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _bindings
-from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import MADE_OF, SECRET
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import kms
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import (
+    MADE_OF,
+    MOVE,
+    SECRET,
+    locations,
+)
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ImmutableFieldError, UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import (
     GCP,
@@ -263,6 +278,7 @@ OPTIONS = (
                 "required_by": {"template_secrets": ("template",)},
             },
             "replication_locations": {"type": "list", "elements": "str"},
+            "kms_keys": {"type": "list", "elements": "str", "no_log": False},
             "annotations": {"type": "dict"},
             "old_versions": {"type": "str", "choices": ["keep", "disable", "destroy"], "default": "keep"},
             "keep_versions": {"type": "int", "default": 2},
@@ -276,13 +292,34 @@ OPTIONS = (
 
 
 def desired(params):
-    locations = params["replication_locations"]
-    replicas = [{"location": location} for location in locations or []]
     return {
-        "replication": {"userManaged": {"replicas": replicas}} if replicas else None,
+        "replication": replication(params["replication_locations"], params["kms_keys"]),
         "labels": params["labels"],
         "annotations": params["annotations"],
     }
+
+
+def replication(regions, keys):
+    """Return where the payloads are, and the key of each place; None when the task sets neither."""
+    known = {kms.location(key): {"customerManagedEncryption": {"kmsKeyName": key}} for key in keys or []}
+    lacking = [location for location in regions or ["global"] if location not in known]
+    if known and lacking:
+        raise UserError(
+            f"kms_keys has no key in {', '.join(lacking)}, and Secret Manager needs one for each location or none.",
+            "Add a key of each location.",
+        )
+    if regions:
+        return {"userManaged": {"replicas": [{"location": name, **known.get(name, {})} for name in regions]}}
+    return {"automatic": known["global"]} if known else None
+
+
+def stays(plan, title):
+    """Raise :class:`ImmutableFieldError` for other locations: only the key of a location can change."""
+    if plan.existing is None or plan.after is None:
+        return
+    before, after = (sorted(locations(body)) for body in (plan.existing, plan.after))
+    if before != after:
+        raise ImmutableFieldError(f"{title}: replication.userManaged cannot be changed from {before} to {after}.", MOVE)
 
 
 def run(task):
@@ -298,7 +335,7 @@ def ensure(task):
         result.extra["secret"] = remote.path
         return result
     source = source_of(task)
-    result = remote.ensure(desired(params))
+    result = remote.ensure(desired(params), guard=lambda plan: stays(plan, remote.title))
     result.extra["secret"] = remote.path
     if source:
         created = result.changed and result.diff["before"] == {}

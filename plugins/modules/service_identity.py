@@ -27,6 +27,7 @@ extends_documentation_fragment:
 notes:
   - Needs C(serviceusage.services.enable), which is in C(roles/serviceusage.serviceUsageAdmin); in check mode
     C(resourcemanager.projects.get).
+  - For C(storage.googleapis.com) it needs C(resourcemanager.projects.get) instead.
   - In check mode the address is composed from the project's number for the services that the module knows.
 """
 
@@ -63,24 +64,13 @@ resource:
   type: dict
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _project, _verbs
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _agents, _project, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, WAIT, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
 GENERATE = "serviceusage.services.generateServiceIdentity"
-# https://cloud.google.com/iam/docs/service-agents
-AGENTS = {
-    "artifactregistry.googleapis.com": "gcp-sa-artifactregistry",
-    "cloudbuild.googleapis.com": "gcp-sa-cloudbuild",
-    "container.googleapis.com": "container-engine-robot",
-    "iap.googleapis.com": "gcp-sa-iap",
-    "run.googleapis.com": "serverless-robot-prod",
-    "secretmanager.googleapis.com": "gcp-sa-secretmanager",
-    "sqladmin.googleapis.com": "gcp-sa-cloud-sql",
-}
-
 OPTIONS = GCP + WAIT + Options({"service": {"type": "str", "required": True}})
 
 
@@ -91,15 +81,16 @@ def expected(task):
     except ApiError as error:
         task.warn(f"The number of the project {task.project} could not be read: {error}")
         number = "PROJECT_NUMBER"
-    service = task.params["service"]
-    agent = AGENTS.get(service) or f"gcp-sa-{service.split('.')[0]}"
-    return {"email": f"service-{number}@{agent}.iam.gserviceaccount.com"}
+    return {"email": _agents.address(task.params["service"], number)}
 
 
 def run(task):
     service = task.params["service"]
     if task.check_mode:
         identity = expected(task)
+    elif service == _agents.STORAGE:
+        # Cloud Storage has a method of its own, which creates the agent.
+        identity = {"email": _verbs.call(task, "storage.projects.serviceAccount.get")["email_address"]}
     else:
         operation = _verbs.call(task, GENERATE, name=service)
         _last, identity = _verbs.finish(task, GENERATE, operation, f"identity of {service} in {task.project}")

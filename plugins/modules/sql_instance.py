@@ -140,6 +140,13 @@ options:
     description: Which connections are accepted.
     type: str
     choices: [ALLOW_UNENCRYPTED_AND_ENCRYPTED, ENCRYPTED_ONLY, TRUSTED_CLIENT_CERTIFICATE_REQUIRED]
+  kms_key:
+    description:
+      - A key of Cloud KMS as C(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), that encrypts the
+        instance. It must be in O(region), and cannot be changed.
+      - The service's agent needs C(roles/cloudkms.cryptoKeyEncrypterDecrypter) on it.
+    type: str
+    version_added: 0.3.0
   deletion_protection:
     description:
       - Whether the instance refuses to be deleted.
@@ -313,6 +320,7 @@ OPTIONS = (
                     "TRUSTED_CLIENT_CERTIFICATE_REQUIRED",
                 ],
             },
+            "kms_key": {"type": "str", "no_log": False},
             "deletion_protection": {"type": "bool"},
             "final_backup": {"type": "bool", "default": False},
             "final_backup_days": {"type": "int", "default": 30},

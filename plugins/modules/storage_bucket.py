@@ -79,6 +79,13 @@ options:
       maxAgeSeconds:
         description: For how long a browser may remember the answer.
         type: int
+  kms_key:
+    description:
+      - A key of Cloud KMS as C(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), that encrypts new
+        objects. Existing objects keep their key.
+      - The service's agent needs C(roles/cloudkms.cryptoKeyEncrypterDecrypter) on it.
+    type: str
+    version_added: 0.3.0
   force:
     description:
       - Whether O(state=absent) deletes a bucket that holds objects, and the objects with it.
@@ -188,6 +195,7 @@ OPTIONS = (
                     "maxAgeSeconds": {"type": "int"},
                 },
             },
+            "kms_key": {"type": "str", "no_log": False},
             "force": {"type": "bool", "default": False},
         }
     )
@@ -211,6 +219,7 @@ def desired(params):
         if params["soft_delete_seconds"] is None
         else {"retentionDurationSeconds": str(params["soft_delete_seconds"])},
         "cors": params["cors"],
+        "encryption": {"defaultKmsKeyName": params["kms_key"]},
         "labels": params["labels"],
     }
 

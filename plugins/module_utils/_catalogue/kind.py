@@ -46,6 +46,7 @@ class Kind:
     iap       the same for the policy of Identity-Aware Proxy, where ``{number}`` is the project's number
     related   name -> function (remote, body) that returns the address of what belongs to a resource, or None
     governed  template of the full name of the resource with the IAM policy that grants access to it; empty for none
+    above     the same for resources between it and its project
     readers   predefined roles that read it
     granted   permission to set the policy of ``governed``, where a deployment grants access to it; empty where not
     unlisted  remote -> why it may exist although the API does not list it, or an empty string; may send requests
@@ -65,6 +66,7 @@ class Kind:
     iap: str = ""
     related: Mapping[str, Callable] = field(default_factory=dict)
     governed: str = ""
+    above: tuple = ()
     readers: tuple = ()
     granted: str = ""
     unlisted: Callable = lambda remote: ""

@@ -12,6 +12,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import (
     accounts,
     appengine,
     compute,
+    kms,
     project,
     registry,
     run,
@@ -22,7 +23,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import (
 
 KINDS = {
     name: kind
-    for service in (project, accounts, storage, secretmanager, sql, registry, run, appengine, compute)
+    for service in (project, accounts, storage, secretmanager, sql, registry, run, appengine, compute, kms)
     for name, kind in service.KINDS.items()
 }
 

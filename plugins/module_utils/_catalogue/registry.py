@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import kms
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind, from_name
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiError, NotFound, UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
@@ -39,9 +40,10 @@ REPOSITORY = Resource(
     operation=long_running(BASE),
     mark=Labels(),
     # Other owners keep other images in it.
-    kept=("description", "cleanupPolicies"),
+    kept=("description", "cleanupPolicies", "kmsKeyName"),
+    transient=kms.TRANSIENT,
     rules=Rules(
-        immutable={"format": "Delete the repository (state: absent) or use another name."},
+        immutable=dict.fromkeys(("format", "kmsKeyName"), "Delete the repository (state: absent) or use another name."),
         whole=("cleanupPolicies",),
     ),
     direct=("update",),
@@ -128,6 +130,7 @@ KINDS = {
         REPOSITORY,
         items="repositories",
         location=from_name,
+        facts=lambda remote, body: {"kms_key": body.get("kmsKeyName") or ""},
         policy="//artifactregistry.googleapis.com/projects/{project}/locations/{location}/repositories/{name}",
     ),
     "image_tag": _image_kind(TAG, lambda project, name, location: image_names(name), facts=_tag_facts),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import kms
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind, from_name
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import long_running
 from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels
@@ -21,6 +22,7 @@ TRANSIENT = (
     r"service account .* (was )?not found",
     r"Service account .* does not exist",
     r"Permission denied on secret",
+    *kms.TRANSIENT,
 )
 
 
@@ -96,7 +98,7 @@ SERVICE = Resource(
     version="etag",
     state=state,
     mark=Labels(),
-    kept=("description",),
+    kept=("description", "template.encryptionKey"),
     transient=TRANSIENT,
     rules=dataclasses.replace(
         rules("template"),
@@ -119,6 +121,7 @@ JOB = Resource(
     version="etag",
     state=state,
     mark=Labels(),
+    kept=("template.template.encryptionKey",),
     transient=TRANSIENT,
     rules=rules("template.template"),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import kms
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels
@@ -19,6 +20,8 @@ BASE = "https://secretmanager.googleapis.com/v1"
 MADE_VERSION = "mlplatform-gcp-version"
 MADE_OF = "mlplatform-gcp-made-of"
 
+MOVE = "Delete the secret (state: absent) and make it again, or use another name."
+
 SECRET = Resource(
     kind="secret",
     base=BASE,
@@ -29,9 +32,13 @@ SECRET = Resource(
     version="etag",
     delete_guard="etag",
     mark=Labels(),
+    kept=("replication",),
+    transient=kms.TRANSIENT,
     rules=Rules(
-        immutable={"replication": "Delete the secret (state: absent) and make it again, or use another name."},
-        unordered=("replication.userManaged.replicas",),
+        immutable={"replication": MOVE},
+        # The key of a replica can change. The module checks that the locations do not.
+        mutable=("replication.userManaged.replicas", "replication.automatic.customerManagedEncryption.kmsKeyName"),
+        keyed={"replication.userManaged.replicas": "location"},
         hidden=(f"annotations.{MADE_OF}",),
     ),
     implies={"delete": "loss of all its versions"},
@@ -60,17 +67,17 @@ def _version_names(project, name, location):
     return match.groupdict()
 
 
-def _secret_facts(remote, body):
-    """Return the regions of the payloads; none with automatic replication."""
+def locations(body):
+    """Return the regions of a secret's payloads; none with automatic replication."""
     replicas = ((body.get("replication") or {}).get("userManaged") or {}).get("replicas") or []
-    return {"locations": [replica["location"] for replica in replicas]}
+    return [replica["location"] for replica in replicas]
 
 
 KINDS = {
     "secret": Kind(
         SECRET,
         items="secrets",
-        facts=_secret_facts,
+        facts=lambda remote, body: {"locations": locations(body)},
         related={"latest_version": lambda remote, body: f"{remote.url}/versions/latest"},
         policy="//secretmanager.googleapis.com/projects/{project}/secrets/{name}",
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import kms
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.compute import relative
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind, inside
 from ansible_collections.mlplatform.gcp.plugins.module_utils._operations import sql_operation
@@ -47,11 +48,14 @@ INSTANCE = Resource(
     version="settings.settingsVersion",
     state=instance_state,
     mark=Labels("settings.userLabels"),
+    kept=("diskEncryptionConfiguration",),
+    transient=kms.TRANSIENT,
     rules=Rules(
         immutable={
             "region": "Make an instance with another name there and move the data, or set region to where it is.",
             "databaseVersion": "Upgrade it on purpose (gcloud sql instances patch --database-version), after a backup,"
             " then set database_version to what it is.",
+            "diskEncryptionConfiguration": "Create an instance with another name and this key, and move the data.",
         },
         at_least=("settings.dataDiskSizeGb",),
         # An instance that was created without an edition, before ENTERPRISE_PLUS existed, returns none.
@@ -171,6 +175,7 @@ def _instance_facts(remote, body):
         "private_network": relative(network.get("privateNetwork")),
         "activation_policy": settings.get("activationPolicy"),
         "connection_name": body.get("connectionName"),
+        "kms_key": (body.get("diskEncryptionConfiguration") or {}).get("kmsKeyName"),
         "flags": {flag["name"]: flag.get("value") for flag in settings.get("databaseFlags") or []},
     }
     return {name: value for name, value in facts.items() if value is not None}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import kms
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind
 from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Labels
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules
@@ -24,6 +25,8 @@ BUCKET = Resource(
     version_query="ifMetagenerationMatch",
     delete_guard="ifMetagenerationMatch",
     mark=Labels(),
+    kept=("encryption",),
+    transient=kms.TRANSIENT,
     rules=Rules(
         immutable={
             "location": "Move the data to a bucket with another name (gcloud storage cp -r), or set location to where"

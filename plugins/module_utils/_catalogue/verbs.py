@@ -150,6 +150,9 @@ VERBS = {
     # A user is changed and deleted by the address of all users, with the name as a query.
     "sql.users.delete": Verb(sql.BASE, _USERS, "cloudsql.users.delete", method="DELETE", operation=sql.OPERATION),
     "sql.users.update": Verb(sql.BASE, _USERS, "cloudsql.users.update", method="PUT", operation=sql.OPERATION),
+    "storage.projects.serviceAccount.get": Verb(
+        storage.BASE, "projects/{project}/serviceAccount", "resourcemanager.projects.get", method="GET"
+    ),
     "storage.objects.delete": Verb(storage.BASE, _OBJECTS + "/{object}", "storage.objects.delete", method="DELETE"),
     "storage.objects.get": Verb(storage.BASE, _OBJECTS + "/{object}", "storage.objects.get", method="GET"),
     "storage.objects.list": Verb(storage.BASE, _OBJECTS, "storage.objects.list", method="GET", items="items"),

@@ -94,6 +94,12 @@ ROLES = {
         "cloudbuild.builds.create cloudbuild.builds.get cloudbuild.builds.list resourcemanager.projects.get",
     ),
     "roles/cloudbuild.builds.viewer": (8, "cloudbuild.builds.get cloudbuild.builds.list resourcemanager.projects.get"),
+    "roles/cloudkms.admin": (
+        71,
+        "cloudkms.cryptoKeys.get cloudkms.cryptoKeys.getIamPolicy cloudkms.cryptoKeys.setIamPolicy "
+        "resourcemanager.projects.get",
+    ),
+    "roles/cloudkms.viewer": (28, "cloudkms.cryptoKeys.get resourcemanager.projects.get"),
     "roles/cloudsql.admin": (
         90,
         "cloudsql.databases.create cloudsql.databases.get cloudsql.instances.create cloudsql.instances.delete "
@@ -118,10 +124,10 @@ ROLES = {
     "roles/iam.securityReviewer": (
         469,
         "appengine.instances.list appengine.operations.list appengine.services.list appengine.versions.list "
-        "artifactregistry.repositories.getIamPolicy cloudbuild.builds.list iam.serviceAccounts.get "
-        "iam.serviceAccounts.getIamPolicy iap.webServices.getIamPolicy resourcemanager.projects.getIamPolicy "
-        "run.services.getIamPolicy secretmanager.secrets.getIamPolicy serviceusage.services.list "
-        "storage.buckets.getIamPolicy storage.objects.list",
+        "artifactregistry.repositories.getIamPolicy cloudbuild.builds.list cloudkms.cryptoKeys.getIamPolicy "
+        "iam.serviceAccounts.get iam.serviceAccounts.getIamPolicy iap.webServices.getIamPolicy "
+        "resourcemanager.projects.getIamPolicy run.services.getIamPolicy secretmanager.secrets.getIamPolicy "
+        "serviceusage.services.list storage.buckets.getIamPolicy storage.objects.list",
     ),
     "roles/iam.serviceAccountAdmin": (
         19,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import network, references, server
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import keys, network, references, server
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 
 IMAGE_READER = "roles/artifactregistry.reader"
@@ -41,6 +41,7 @@ class Bucket:
     soft_delete_seconds: int
     lifecycle_rules: list[Any]
     cors: list[Any]
+    kms_key: str
     adopt: bool
     managed: bool
     bindings: list[Binding]
@@ -81,6 +82,7 @@ class Database:
     private_path: bool | None
     psc_projects: list[str]
     ssl_mode: str
+    kms_key: str
     deletion_protection: bool
     final_backup: bool
     adopt: bool
@@ -105,6 +107,7 @@ class Secrets:
     readers: list[Binding]
     referenced: list[str]
     locations: list[str]
+    kms_keys: list[str]
     adopt: bool
     managed: bool
 
@@ -143,6 +146,7 @@ class Image:
     build_args: dict[str, Any]
     machine_type: str
     timeout: int
+    kms_key: str
     adopt: bool
     managed: bool
 
@@ -157,6 +161,7 @@ class Migration:
     cpu: str
     memory: str
     timeout: int
+    kms_key: str
     adopt: bool
     vpc_access: dict[str, Any] | None
 
@@ -202,6 +207,7 @@ def bucket(context: Context, more_bindings: list[Binding] | None = None) -> Buck
         soft_delete_seconds=context["bucket_soft_delete_seconds"],
         lifecycle_rules=context["bucket_lifecycle_rules"],
         cors=context["bucket_cors"],
+        kms_key=keys.key_of(context, "bucket_kms_key"),
         adopt=context.adopts("bucket") or context.uses("bucket"),
         managed=not context.uses("bucket"),
         bindings=bindings,
@@ -260,6 +266,7 @@ def database(context: Context, more_clients: list[str] | None = None) -> Databas
         private_path=context["cloudsql_private_path"],
         psc_projects=context["cloudsql_psc_projects"],
         ssl_mode=context["cloudsql_ssl_mode"] or "",
+        kms_key=keys.key_of(context, "cloudsql_kms_key"),
         deletion_protection=_or(context["cloudsql_deletion_protection"], context.production),
         final_backup=_or(context["cloudsql_final_backup"], context.production),
         adopt=context.adopts("database"),
@@ -312,6 +319,7 @@ def secrets(context: Context, artifact_uri: str) -> Secrets:
             for secret_id in references.read_secrets(context)
         ],
         locations=context.secret_locations(entry["name"] for entry in entries),
+        kms_keys=keys.secret_keys(context),
         adopt=context.adopts("secrets"),
         managed=not context.uses("secrets"),
     )
@@ -383,6 +391,7 @@ def image(context: Context, content_tag: str, default_context: str, pullers: lis
         build_args=build_args(context.values),
         machine_type=context["mlflow_image_machine_type"],
         timeout=context["mlflow_image_timeout"],
+        kms_key=keys.key_of(context, "mlflow_image_kms_key"),
         adopt=context.adopts("image_repository"),
         managed=not context.uses("image_repository"),
     )
@@ -402,6 +411,7 @@ def migration(context: Context) -> Migration:
         cpu=context["mlflow_migration_cpu"],
         memory=context["mlflow_migration_memory"],
         timeout=_MIGRATION_SECONDS,
+        kms_key=keys.key_of(context, "mlflow_migration_kms_key"),
         adopt=context["mlflow_adopt"],
         vpc_access=network.vpc_access(context),
     )

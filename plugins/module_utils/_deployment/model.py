@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import (
     data,
+    keys,
     names,
     network,
     removal,
@@ -32,6 +33,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.lock im
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.requirements import (
     Requirements,
+    encrypted,
     reading,
     requirements,
 )
@@ -79,6 +81,8 @@ class Deployment:
     owner     labels by which it recognizes its own resources
     labels    all labels of its resources
     accounts  service accounts that the deployment creates, as the role ``service_accounts`` takes them
+    encryption  rights of Google's agents on the keys that encrypt its resources
+    prepares  whether APIs or these rights are missing in the project
     google       whether its data are on Google Cloud, so that there is a project to read
     lock      what lets one run at a time change the deployment; None without a lock
     retire    other targets with a server to remove after this one runs
@@ -111,6 +115,8 @@ class Deployment:
     image: data.Image
     migration: data.Migration
     accounts: list[dict[str, Any]]
+    encryption: keys.Keys
+    prepares: bool
     server: dict[str, Any]
     requirements: Requirements
     disabled_services: list[str]
@@ -187,7 +193,7 @@ def compute(given: Mapping[str, Any], observed: Observed, *, action: str = "depl
     elif action == "deploy":
         refused, doubted = _flags(context) if target.google else ([], [])
         problems, warnings = [*problems, *refused], [*warnings, *doubted]
-        problems = problems or _conflicts(context) + _network(context, target) + target.problems(context, sized)
+        problems = problems or _conflicts(context, target) + _network(context, target) + target.problems(context, sized)
     return Computed(_deployment(context, target, sized, observed, action), problems, warnings)
 
 
@@ -238,9 +244,9 @@ def _flags(context: Context) -> tuple[list[Problem], list[str]]:
     return cloudsql.check_listed(given, listed.get("flags") or {}, context.database_version)
 
 
-def _conflicts(context: Context) -> list[Problem]:
+def _conflicts(context: Context, target: Target) -> list[Problem]:
     """Return what is wrong with variables together, and with variables and what exists."""
-    found = []
+    found = list(keys.problems(context, encrypted(context, target), target.kms_key)) if target.google else []
     version, exists = context["mlflow_database_version"], context.found_instance.get("version")
     if version and exists and version != exists:
         found.append(
@@ -295,6 +301,7 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
     others = [other for other in TARGETS.values() if other is not target]
     others = others if context["mlflow_retire_other_targets"] else []
     running = target.server(context, bucket.uri, sized)
+    encryption = keys.keys(context, encrypted(context, target))
     who = access(context)
     removed = target.removal(context)
     if action == "deploy":
@@ -325,6 +332,8 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
         migration=data.migration(context),
         server=asdict(running) | {"image": context.made.image or image.reference},
         accounts=[_account(item) for item in (server_account, client_account) if item.managed],
+        encryption=encryption,
+        prepares=bool(context.existing.disabled or encryption.bindings),
         requirements=needed,
         disabled_services=list(context.existing.disabled),
         incomplete=context.existing.incomplete,

@@ -173,6 +173,22 @@ CUSTOM_IMAGE = Table(
         "artifactregistry.versions.get": "artifactregistry.projects.locations.repositories.packages.versions.get",
     }
 )
+#: The agents of services that use a key. Cloud Storage has a method of its own for its agent.
+KEY_AGENTS = Table(
+    deploy={
+        "serviceusage.services.enable": "serviceusage.services.generateServiceIdentity",
+        "serviceusage.operations.get": "serviceusage.operations.get",
+    }
+)
+#: On the keys, which may be in another project. Preflight does not test them on the project of the deployment: without
+#: them a deployer gets a warning with the commands for the owner of the keys.
+KEYS = Table(
+    deploy={
+        "cloudkms.cryptoKeys.get": "cloudkms.projects.locations.keyRings.cryptoKeys.get",
+        "cloudkms.cryptoKeys.getIamPolicy": "cloudkms.projects.locations.keyRings.cryptoKeys.getIamPolicy",
+        "cloudkms.cryptoKeys.setIamPolicy": "cloudkms.projects.locations.keyRings.cryptoKeys.setIamPolicy",
+    }
+)
 CLOUD_BUILD = Table(
     deploy={
         "cloudbuild.builds.create": "cloudbuild.projects.locations.builds.create",
@@ -338,6 +354,8 @@ def rows(
     iap: bool = False,
     login: bool = False,
     custom_client: bool = False,
+    agents: bool = False,
+    keys: bool = False,
     enables: bool = True,
     creates_application: bool = False,
     quota_project: bool = False,
@@ -359,6 +377,8 @@ def rows(
         protected, whether its API is enabled.
     :param login: whether MLflow has its own login. Verification reads its password.
     :param custom_client: whether Identity-Aware Proxy uses an OAuth client from secrets.
+    :param agents: whether something is encrypted with a key of the user's own.
+    :param keys: the same with the permissions on the keys, for the documentation.
     :param enables: whether an API is disabled.
     :param creates_application: whether the project has no App Engine application yet.
     :param quota_project: whether requests name a quota project. The permission is needed on that project.
@@ -382,6 +402,8 @@ def rows(
         CUSTOM_IMAGE if custom_image else None,
         IAP if iap else None,
         NETWORK if network else None,
+        KEY_AGENTS if agents or keys else None,
+        KEYS if keys else None,
         CREDENTIALS if login or custom_client else None,
         ENABLE_APIS if enables else None,
         APPLICATION if creates_application else None,
@@ -398,7 +420,20 @@ def rows(
 
 def everything(targets: Iterable[Table]) -> tuple[str, ...]:
     """Return all permissions that any action on any of the targets needs, sorted."""
-    alone = (PROJECT, ENABLE_APIS, SERVICE_ACCOUNTS, IMAGE, CUSTOM_IMAGE, NETWORK, PUSH, IAP, CREDENTIALS, APPLICATION)
+    alone = (
+        PROJECT,
+        ENABLE_APIS,
+        SERVICE_ACCOUNTS,
+        IMAGE,
+        CUSTOM_IMAGE,
+        NETWORK,
+        PUSH,
+        IAP,
+        KEY_AGENTS,
+        KEYS,
+        CREDENTIALS,
+        APPLICATION,
+    )
     choices = (ENGINES, DATABASES, MIGRATIONS, SECRET_STORES, ARTIFACTS)
     tables = [*targets, *alone, *(table for choice in choices for table in choice.values())]
     found = {name for table in tables for action in (*ACTIONS, "retire", "client") for name in table.rows(action)}

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import data, references
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import data, keys, references
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import requirements as _requirements
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import ANYWHERE
@@ -163,6 +163,7 @@ def removal(context: Context, image: data.Image, more: Iterable[tuple[str, str]]
             "Left alone, because they lack this deployment's labels or are only used:"
             f" {', '.join(others) or 'nothing'}",
             *_left_in_instance(context),
+            *keys.kept(context),
             "APIs that were enabled stay enabled, because other parts of the project may use them.",
         ],
     )

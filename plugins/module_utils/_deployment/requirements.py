@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import network, references
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import keys, network, references
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import permissions as _permissions
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.data import Image
@@ -52,12 +52,19 @@ class Requirements:
     organization: bool
 
 
+def encrypted(context: Context, target: Target) -> list[keys.Part]:
+    """Return the parts that a key encrypts."""
+    return keys.parts(context, target.kms_key, context.secret_locations(secret_names(context, all_of_them=False)))
+
+
 def services(context: Context, target: Target) -> list[str]:
     """Return the APIs that a deployment needs."""
     found = [*_CORE_SERVICES]
     found += _BUILD_SERVICES if context.builds else ()
     found += (_IAP_SERVICE,) if context.iap else ()
     found += network.services(context)
+    own = (key.split("/")[1] == context.project for item in encrypted(context, target) for _name, key in item.keys)
+    found += (keys.API,) if any(own) else ()
     return list(dict.fromkeys([*found, target.api, *target.services]))
 
 
@@ -110,6 +117,7 @@ def _references(context: Context, target: Target) -> list[dict[str, Any]]:
     """Return what the variables refer to, which must exist, and the flags of the database where some are set."""
     created = [] if context.uses("secrets") else secret_names(context, all_of_them=False)
     found = references.secrets(context, created) + references.image(context, target.pullers(context))
+    found += keys.resources(encrypted(context, target))
     if context["cloudsql_flags"] and not context.uses("database"):
         found.append({"type": "sql_flags", "name": context.database_version, "referenced_by": "cloudsql_flags"})
     found += network.resources(context, [network.RUN_AGENT, *target.agents])
@@ -135,6 +143,7 @@ def permissions(action: str, context: Context, target: Target, retired: Iterable
         iap=context.iap,
         login=context.login,
         custom_client=context.custom_client,
+        agents=bool(encrypted(context, target)),
         enables=bool(context.existing.disabled),
         retires=[other.permissions for other in retired if other.api in context.existing.enabled],
         database=context["mlflow_database"],

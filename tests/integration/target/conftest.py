@@ -38,6 +38,7 @@ ORDER = [
     "test_destroy",
     "test_variants",
     "test_apart",
+    "test_keys",
     "test_oldest",
     "test_adoption",
     "test_bad_input",

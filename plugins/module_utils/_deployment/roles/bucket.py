@@ -75,6 +75,16 @@ ROLE = RoleSpec(
             rule="cors",
         ),
         Variable(
+            "bucket_kms_key",
+            "str",
+            (
+                "Key of Cloud KMS that encrypts new objects, in the bucket's location (C(europe) for V(EU)).",
+                "In a deployment the default is C(mlflow_kms_key).",
+            ),
+            default="",
+            rule="kms_key",
+        ),
+        Variable(
             "bucket_labels",
             "dict",
             ("Labels of the bucket, besides those of its owner.",),

@@ -43,6 +43,14 @@ ROLE = RoleSpec(
             rule="run_service",
         ),
         Variable(
+            "cloudrun_mlflow_kms_key",
+            "str",
+            ("Key of Cloud KMS for the service instead of C(mlflow_kms_key), in C(gcp_region).",),
+            default="",
+            targets=TARGET,
+            rule="kms_key",
+        ),
+        Variable(
             "cloudrun_mlflow_cpu_idle",
             "bool",
             ("Whether an instance has no CPU, and costs less, while it serves no request.",),

@@ -252,6 +252,16 @@ ROLE = RoleSpec(
             rule="labels",
         ),
         Variable(
+            "cloudsql_kms_key",
+            "str",
+            (
+                "Key of Cloud KMS, in C(cloudsql_region), that encrypts the instance. It cannot be changed later.",
+                "In a deployment the default is C(mlflow_kms_key).",
+            ),
+            default="",
+            rule="kms_key",
+        ),
+        Variable(
             "cloudsql_deletion_protection",
             "bool",
             ("Whether Google refuses to delete the instance. In a deployment the default is true in production.",),

@@ -64,6 +64,20 @@ _TARGET = (
         ),
     ),
     Variable(
+        "mlflow_kms_key",
+        "str",
+        (
+            "Key of Cloud KMS that encrypts the database, the bucket, the secrets, the images, the migration and the"
+            " service, as C(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY). Empty leaves the keys to"
+            " Google.",
+            "A part in another location than the key needs a key of its own: C(cloudsql_kms_key), C(bucket_kms_key),"
+            " C(secrets_kms_keys), C(mlflow_image_kms_key), C(mlflow_migration_kms_key), C(cloudrun_mlflow_kms_key).",
+            "Service agents of the project are granted the use of the keys. App Engine has no such keys.",
+        ),
+        default="",
+        rule="kms_key",
+    ),
+    Variable(
         "mlflow_labels",
         "dict",
         (
@@ -525,6 +539,13 @@ _DATABASE = (
         ),
         default="",
         rule="run_job",
+    ),
+    Variable(
+        "mlflow_migration_kms_key",
+        "str",
+        ("Key of Cloud KMS for that job instead of C(mlflow_kms_key), in C(gcp_region).",),
+        default="",
+        rule="kms_key",
     ),
     Variable("mlflow_migration_cpu", "str", ("CPUs of that job.",), default="1", rule="run_cpu"),
     Variable("mlflow_migration_memory", "str", ("Memory of that job.",), default="2Gi", rule="memory"),

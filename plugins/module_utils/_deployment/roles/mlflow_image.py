@@ -149,6 +149,17 @@ ROLE = RoleSpec(
             maximum=86400,
         ),
         Variable(
+            "mlflow_image_kms_key",
+            "str",
+            (
+                "Key of Cloud KMS, in C(mlflow_image_location), that encrypts the repository, and the bucket of builds."
+                " That of the repository cannot be changed later.",
+                "In a deployment the default is C(mlflow_kms_key).",
+            ),
+            default="",
+            rule="kms_key",
+        ),
+        Variable(
             "mlflow_image_labels",
             "dict",
             ("Labels of the repository and of the bucket, besides those of their owner.",),

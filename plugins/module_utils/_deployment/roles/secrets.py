@@ -88,6 +88,19 @@ ROLE = RoleSpec(
             elements="str",
             rule="region",
         ),
+        Variable(
+            "secrets_kms_keys",
+            "list",
+            (
+                "Keys of Cloud KMS that encrypt new versions, one in each of O(secrets_replication_locations), or one"
+                " in C(global) where that is empty.",
+                "In a deployment the default is C(mlflow_kms_key).",
+            ),
+            default=[],
+            elements="str",
+            no_log=False,
+            rule="kms_key",
+        ),
         *_shared.ownership("secrets", "the secrets"),
     ),
 )

@@ -9,6 +9,7 @@ Regions are those that Google's discovery documents list in November 2026 (run.v
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -128,9 +129,23 @@ def appengine_location(value: Any) -> Fault | None:
     )
 
 
+def kms_key(value: Any) -> Fault | None:
+    """The full name of a key, not of one of its versions."""
+    if re.fullmatch(_KEY, value):
+        return None
+    if re.fullmatch(_KEY + r"/cryptoKeyVersions/\d+", value):
+        return "which is a version of a key", "Remove /cryptoKeyVersions and the number after it."
+    return (
+        "which is not the full name of a key",
+        "Write it as projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY (gcloud kms keys list).",
+    )
+
+
+_KEY = r"projects/[^/]+/locations/[a-z0-9-]+/keyRings/[\w-]{1,63}/cryptoKeys/[\w-]{1,63}"
 RULES: Mapping[str, Rule] = {
     "region": region,
     "bucket_location": bucket_location,
     "appengine_location": appengine_location,
     "backup_location": backup_location,
+    "kms_key": kms_key,
 }

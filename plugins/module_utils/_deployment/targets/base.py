@@ -81,6 +81,7 @@ class Target:
     problems     (context, sizing) -> what would fail in view of what exists
     bindings     context -> further roles on the bucket of artifacts
     clients      context -> further members that may connect to the database
+    kms_key      variable that names the key of the server; "" on a target without customer-managed keys
     agents       members that place its instances in a network, with ``{number}`` of the project
     pullers      context -> members besides Cloud Run's service agent that pull the image
     request_mib  largest request that its front end passes on, in MiB; 0 for no limit
@@ -101,6 +102,7 @@ class Target:
     services: tuple[str, ...] = ()
     instances: tuple[int, int] = (1, 1)
     google: bool = True
+    kms_key: str = ""
     bindings: Callable[[Context], list[Item]] = _nothing
     clients: Callable[[Context], list[str]] = _nothing
     agents: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import grants, network
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import grants, keys, network
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import server as _server
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.access import access
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context, NewResources
@@ -29,6 +29,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.targets
 from ansible_collections.mlplatform.gcp.plugins.module_utils._iap import cloud_run as iap_resource
 
 INSTANCES = (0, 10)
+KMS_KEY = "cloudrun_mlflow_kms_key"
 PORT = 8080
 _HEALTH = {"path": "/health", "port": PORT}
 _STARTUP_PROBE = {"http_get": _HEALTH, "period_seconds": 2, "timeout_seconds": 2, "failure_threshold": 90}
@@ -86,6 +87,7 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
         "vpc_access": network.vpc_access(context),
         "invokers": _invokers(context),
         "iap_resource": iap_resource(context.number, context.region, name),
+        "kms_key": keys.key_of(context, KMS_KEY),
         "adopt": context["mlflow_adopt"],
     }
     return Server(
@@ -148,6 +150,7 @@ TARGET = Target(
     request_mib=32,
     response_mib=32,
     new=lambda region: NewResources("POSTGRES_16", region),
+    kms_key=KMS_KEY,
     server=server,
     removal=removal,
     resources=resources,

@@ -27,6 +27,7 @@ def _in_order(monkeypatch):
 def ask(cloud, kind, name, *requests, enabled=True, **more):
     """Run preflight for one reference; ``requests`` are (address, status, body or error's message)."""
     apis = {"secret_version": "secretmanager", "sql_flags": "sqladmin", "network": "compute", "subnetwork": "compute"}
+    apis["crypto_key"] = "cloudkms"
     api = apis.get(kind, "artifactregistry")
     service = f"{api}.googleapis.com"
     state = {"name": f"projects/1/services/{service}", "state": "ENABLED" if enabled else "DISABLED"}
@@ -275,3 +276,58 @@ def test_an_agent_without_a_role_on_a_shared_subnetwork_is_a_warning_with_the_co
     assert "no role lets serviceAccount:service-1@serverless-robot-prod" in warning
     assert "subnets add-iam-policy-binding s --project=host --region=europe-west1 --member=serviceAccount" in warning
     assert "--role=roles/compute.networkUser" in warning
+
+
+KEY = "projects/k/locations/europe-west1/keyRings/r/cryptoKeys/k"
+AT_KEY = f"https://cloudkms.googleapis.com/v1/{KEY}"
+ENABLED_KEY = {"name": KEY, "primary": {"name": f"{KEY}/cryptoKeyVersions/2", "state": "ENABLED"}}
+SQL_AGENT = "serviceAccount:service-1@gcp-sa-cloud-sql.iam.gserviceaccount.com"
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "expected"),
+    [
+        (404, "CryptoKey not found.", "gcloud kms keys create k --keyring=r --location=europe-west1 --project=k"),
+        (200, {"name": KEY}, "gcloud kms keys versions create --primary --key=k"),
+        *(
+            (200, {"name": KEY, "primary": {"name": f"{KEY}/cryptoKeyVersions/2", "state": state}}, command)
+            for state, command in (
+                ("DISABLED", "gcloud kms keys versions enable 2 --key=k"),
+                ("DESTROY_SCHEDULED", "gcloud kms keys versions restore 2 --key=k"),
+                ("DESTROYED", "gcloud kms keys versions create --primary --key=k"),
+            )
+        ),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_a_problem(cloud, status, answer, expected):
+    problem = ask(cloud, "crypto_key", KEY, (AT_KEY, status, answer))["problems"][0]
+    assert problem["check"] == "references" and expected in problem["next"]
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_agents_that_lack_a_role_on_a_key(cloud, allowed):
+    granted = {"permissions": ["cloudkms.cryptoKeys.setIamPolicy"]} if allowed else {}
+    requests = [
+        (AT_KEY, 200, ENABLED_KEY),
+        (f"{AT_KEY}:getIamPolicy", 200, {}),
+        (f"{AT_KEY.partition('/cryptoKeys')[0]}:getIamPolicy", 403, "Permission denied"),
+        (f"{AT_KEY}:testIamPermissions", 200, granted),
+    ]
+    result = ask(cloud, "crypto_key", KEY, *requests, readers=[SQL_AGENT.replace("-1@", "-{number}@")])
+    assert result["problems"] == []
+    (found,) = result["resources"]
+    assert (found["unread"], found["grantable"]) == ([SQL_AGENT], allowed)
+    assert len(cloud.warnings) == (not allowed)
+    if not allowed:
+        assert "gcloud kms keys add-iam-policy-binding k --keyring=r" in cloud.warnings[0]
+
+
+def test_a_role_on_the_key_ring_is_enough(cloud):
+    binding = {"role": "roles/cloudkms.cryptoKeyEncrypterDecrypter", "members": [SQL_AGENT]}
+    requests = [
+        (AT_KEY, 200, ENABLED_KEY),
+        (f"{AT_KEY}:getIamPolicy", 200, {}),
+        (f"{AT_KEY.partition('/cryptoKeys')[0]}:getIamPolicy", 200, {"bindings": [binding]}),
+    ]
+    result = ask(cloud, "crypto_key", KEY, *requests, readers=[SQL_AGENT])
+    assert result["resources"][0]["unread"] == [] and cloud.warnings == []

@@ -374,6 +374,39 @@ def test_replication_cannot_change(cloud):
     assert not cloud.run(secret, name="s", replication_locations=["a", "b"])["changed"]
 
 
+KEY = "projects/k/locations/{}/keyRings/r/cryptoKeys/k"
+
+
+def managed(*keys):
+    """Return a replication to the locations of keys."""
+    replicas = [{"location": key.split("/")[3], "customerManagedEncryption": {"kmsKeyName": key}} for key in keys]
+    return {"userManaged": {"replicas": replicas}}
+
+
+def test_each_location_has_its_key(cloud):
+    keys = [KEY.format("b"), KEY.format("a")]
+    cloud.expect_error("GET", URL, 404)
+    cloud.expect("POST", BASE, body=BODY, sent={"replication": managed(*keys[::-1])})
+    assert cloud.run(secret, name="s", replication_locations=["a", "b"], kms_keys=keys)["changed"]
+    with pytest.raises(Failed, match="kms_keys has no key in b"):
+        cloud.run(secret, name="s", replication_locations=["a", "b"], kms_keys=[KEY.format("a")])
+
+
+def test_the_key_of_later_versions_can_change(cloud):
+    cloud.expect("GET", URL, body=dict(BODY, replication=managed(KEY.format("a"))))
+    new = KEY.format("a").replace("r/", "q/")
+    cloud.expect("PATCH", URL, query={"updateMask": "replication"}, body=BODY)
+    assert cloud.run(secret, name="s", replication_locations=["a"], kms_keys=[new])["changed"]
+    cloud.expect("GET", URL, body=BODY)
+    cloud.expect("PATCH", URL, query={"updateMask": "replication"}, body=BODY)
+    assert cloud.run(secret, name="s", kms_keys=[KEY.format("global")])["changed"]
+
+
+def test_without_the_option_a_secret_keeps_its_key(cloud):
+    cloud.expect("GET", URL, body=dict(BODY, replication=managed(KEY.format("a"))))
+    assert not cloud.run(secret, name="s", replication_locations=["a"])["changed"]
+
+
 def test_delete(cloud):
     cloud.expect("GET", URL, body=BODY)
     cloud.expect("DELETE", URL, query={"etag": "e"})

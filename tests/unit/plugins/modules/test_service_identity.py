@@ -43,3 +43,10 @@ def test_failure(cloud):
     cloud.expect("POST", URL, body={"name": "o", "done": True, "error": {"message": "not enabled"}})
     with pytest.raises(Failed, match=r"identity of iap\.googleapis\.com in p failed: not enabled"):
         cloud.run(service_identity, service="iap.googleapis.com")
+
+
+def test_cloud_storage_has_a_method_of_its_own(cloud):
+    email = "service-7@gs-project-accounts.iam.gserviceaccount.com"
+    url = "https://storage.googleapis.com/storage/v1/projects/p/serviceAccount"
+    cloud.expect("GET", url, body={"kind": "storage#serviceAccount", "email_address": email})
+    assert cloud.run(service_identity, service="storage.googleapis.com")["email"] == email

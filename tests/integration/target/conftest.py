@@ -37,6 +37,7 @@ ORDER = [
     "test_access",
     "test_destroy",
     "test_variants",
+    "test_serving",
     "test_apart",
     "test_keys",
     "test_oldest",

@@ -25,7 +25,10 @@ WAYS_OUT = {
         "SYSTEM_DISABLED",
     ): "Google has disabled it, for example for want of billing. Check billing (gcloud billing projects"
     " describe {project}); https://console.cloud.google.com/appengine/settings?project={project} has the reason.",
-    ("secret_version", "DESTROYED"): "Its value is gone. Add a version with a value to the secret, and use that one.",
+    (
+        "secret_version",
+        "DESTROYED",
+    ): "Its value is deleted. Add a version with a value, and use that one.",
     ("secret_version", "DISABLED"): "Enable it, or use another version.",
     ("service_account", "DISABLED"): "Enable it: gcloud iam service-accounts enable {email} --project={project}",
     (

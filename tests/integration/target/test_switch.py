@@ -144,6 +144,8 @@ def test_the_version_on_app_engine_is_stopped(moved, moving):
     assert moving.versions() == ["STOPPED"]
     web = f"projects/{moving.project.number}/iap_web/appengine-{moving.project.project}/services/default"
     assert moving.project.bindings(f"{_cloud.IAP}/{web}") == {}
+    # A role that stays would be left when the account is deleted.
+    assert {role for role, *_more in moving.project.project_roles("moves-dev-server")} == {"roles/cloudsql.client"}
     assert moving.to("cloudrun").changed == 0
 
 

@@ -145,6 +145,15 @@ def new_project(box, get_project):
     return lambda: get_project(base.new_project(session))
 
 
+@pytest.fixture(scope="module")
+def deployed_resources(project, hosts, box, controller):
+    """Deploy the `hosts` of a test module in its `project`; return what exists then."""
+    box.latency("instant")
+    controller.run(DEPLOY, hosts=hosts).check()
+    controller.collect(project)
+    return project.resources()
+
+
 @pytest.fixture(scope="session")
 def small():
     """Return the variables of a deployment with an image that starts immediately."""

@@ -38,42 +38,36 @@ def hosts(project, small):
     return {"apart": common, "engine": common | engine | {"cloudsql_flags": {"general_log": True}}}
 
 
-@pytest.fixture(scope="module")
-def deployed(project, hosts, box, controller):
-    box.latency("instant")
-    controller.run(DEPLOY, hosts=hosts).check()
-    controller.collect(project)
-    return project.resources()
-
-
 @pytest.mark.parametrize("name", ["apart-dev", "engine-eu-2"])
-def test_each_resource_is_where_its_variable_says(deployed, project, name):
-    instance = deployed[f"instance/{name}"]
+def test_each_resource_is_where_its_variable_says(deployed_resources, project, name):
+    instance = deployed_resources[f"instance/{name}"]
     assert instance["region"] == "europe-north1"
     assert instance["settings"]["backupConfiguration"]["location"] == "europe-west4"
-    assert deployed[f"bucket/{project.project}-{name}-artifacts"]["location"] == "EUR4"
-    replicas = deployed[f"secret/{name}-db-password"]["replication"]["userManaged"]["replicas"]
+    assert deployed_resources[f"bucket/{project.project}-{name}-artifacts"]["location"] == "EUR4"
+    replicas = deployed_resources[f"secret/{name}-db-password"]["replication"]["userManaged"]["replicas"]
     assert [item["location"] for item in replicas] == ["europe-west3", "europe-west4"]
     repository = f"{_cloud.REGISTRY}/{project.home}/locations/europe-west4/repositories/{name}"
     assert project.list(f"{repository}/dockerImages", "dockerImages")
-    assert deployed[f"job/{name}-migrate"]["name"].split("/")[3] == "europe-west1"
+    assert deployed_resources[f"job/{name}-migrate"]["name"].split("/")[3] == "europe-west1"
 
 
-def test_values_of_labels_environment_and_flags_are_text(deployed):
-    service = deployed["service/apart-dev"]
+def test_values_of_labels_environment_and_flags_are_text(deployed_resources):
+    service = deployed_resources["service/apart-dev"]
     assert (service["labels"]["cost-center"], service["labels"]["audited"]) == ("4711", "true")
     assert service["labels"]["équipe"] == "機械学習"
     environment = {item["name"]: item.get("value") for item in service["template"]["containers"][0]["env"]}
     assert (environment["RATIO"], environment["STRICT"]) == ("0.00001", "true")
-    flags = {item["name"]: item["value"] for item in deployed["instance/engine-eu-2"]["settings"]["databaseFlags"]}
+    flags = {
+        item["name"]: item["value"] for item in deployed_resources["instance/engine-eu-2"]["settings"]["databaseFlags"]
+    }
     assert flags["general_log"] == "on"
 
 
-def test_a_second_run_changes_nothing(deployed, hosts, controller):
+def test_a_second_run_changes_nothing(deployed_resources, hosts, controller):
     assert controller.run(DEPLOY, hosts=hosts).check().changed == 0
 
 
-def test_a_removal_finds_everything(deployed, project, hosts, controller):
+def test_a_removal_finds_everything(deployed_resources, project, hosts, controller):
     for name in hosts:
         options = ("-e", "mlflow_destroy_data=true", "-e", f"mlflow_destroy_confirm={name}")
         controller.run(DESTROY, *options, hosts={name: hosts[name]}).check()

@@ -43,14 +43,6 @@ def hosts(project, small, key):
     return {"sealed": small | project.variables | {"mlflow_kms_key": key, "mlflow_access": "iam"}}
 
 
-@pytest.fixture(scope="module")
-def deployed(project, hosts, box, controller):
-    box.latency("instant")
-    controller.run(DEPLOY, hosts=hosts).check()
-    controller.collect(project)
-    return project.resources()
-
-
 def members(project, key):
     policy = project.request("GET", f"{KMS}/{key}:getIamPolicy")
     return {
@@ -58,31 +50,31 @@ def members(project, key):
     }
 
 
-def test_everything_is_encrypted_with_the_key(deployed, project, key):
-    instance = deployed["instance/sealed-dev"]
+def test_everything_is_encrypted_with_the_key(deployed_resources, project, key):
+    instance = deployed_resources["instance/sealed-dev"]
     assert instance["diskEncryptionConfiguration"]["kmsKeyName"] == key
-    buckets = [body for name, body in deployed.items() if name.startswith("bucket/")]
+    buckets = [body for name, body in deployed_resources.items() if name.startswith("bucket/")]
     assert len(buckets) == 2 and all(bucket["encryption"]["defaultKmsKeyName"] == key for bucket in buckets)
-    secrets = [body for name, body in deployed.items() if name.startswith("secret/")]
+    secrets = [body for name, body in deployed_resources.items() if name.startswith("secret/")]
     replicas = [item for secret in secrets for item in secret["replication"]["userManaged"]["replicas"]]
     assert replicas and all(item["customerManagedEncryption"]["kmsKeyName"] == key for item in replicas)
-    assert deployed["repository/sealed-dev"]["kmsKeyName"] == key
+    assert deployed_resources["repository/sealed-dev"]["kmsKeyName"] == key
     assert project.service("sealed-dev")["template"]["encryptionKey"] == key
-    assert deployed["job/sealed-dev-migrate"]["template"]["template"]["encryptionKey"] == key
+    assert deployed_resources["job/sealed-dev-migrate"]["template"]["template"]["encryptionKey"] == key
 
 
-def test_the_agents_of_the_services_may_use_the_key(deployed, project, key):
+def test_the_agents_of_the_services_may_use_the_key(deployed_resources, project, key):
     expected = {f"serviceAccount:service-{project.number}@{name}.iam.gserviceaccount.com" for name in AGENTS}
     assert members(project, key) == expected
 
 
-def test_a_second_run_changes_nothing_and_grants_nothing(deployed, hosts, controller):
+def test_a_second_run_changes_nothing_and_grants_nothing(deployed_resources, hosts, controller):
     play = controller.run(DEPLOY, hosts=hosts).check()
     assert play.changed == 0
     assert "Allow the service agents to use the key" not in play.output
 
 
-def test_a_disabled_key_is_a_problem_before_anything_changes(deployed, project, hosts, controller, key):
+def test_a_disabled_key_is_a_problem_before_anything_changes(deployed_resources, project, hosts, controller, key):
     version = f"{KMS}/{key}/cryptoKeyVersions/1?updateMask=state"
     project.request("PATCH", version, {"state": "DISABLED"})
     try:
@@ -104,7 +96,7 @@ def test_a_key_for_an_instance_without_one_is_refused(project, small, controller
     assert project.resources() == before
 
 
-def test_a_removal_keeps_the_rights_on_the_key(deployed, project, hosts, controller, key):
+def test_a_removal_keeps_the_rights_on_the_key(deployed_resources, project, hosts, controller, key):
     before = members(project, key)
     play = controller.run(DESTROY, hosts=hosts).check()
     assert members(project, key) == before

@@ -68,8 +68,8 @@ _TARGET = (
         "str",
         (
             "Key of Cloud KMS that encrypts the database, the bucket, the secrets, the images, the migration and the"
-            " service, as C(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY). Empty leaves the keys to"
-            " Google.",
+            " service. Empty leaves the keys to Google.",
+            "It has the form C(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY).",
             "A part in another location than the key needs a key of its own: C(cloudsql_kms_key), C(bucket_kms_key),"
             " C(secrets_kms_keys), C(mlflow_image_kms_key), C(mlflow_migration_kms_key), C(cloudrun_mlflow_kms_key).",
             "Service agents of the project are granted the use of the keys. App Engine has no such keys.",
@@ -242,10 +242,10 @@ _SERVER = (
             " registries, and those of remote and virtual repositories that were not pulled before, cannot be checked.",
             "A tag of Artifact Registry is used by the digest that it stands for: a tag that moved is migrated and"
             " deployed, and the plan shows both digests. A tag of another registry is used as it is.",
-            "Cloud Run takes images of Artifact Registry and Docker Hub. Where an image is in another project, its"
-            " service agent C(service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com) gets"
-            " C(roles/artifactregistry.reader) on the repository. On C(appengine) the server's account gets it, in any"
-            " project.",
+            "Cloud Run takes images of Artifact Registry and Docker Hub.",
+            "C(service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com), the service agent of Cloud Run, gets"
+            " C(roles/artifactregistry.reader) on the repository of an image in another project. On C(appengine) the"
+            " server's account gets it, in any project.",
         ),
         default="",
         rule="image",

@@ -342,8 +342,12 @@ def test_an_engine_that_takes_too_long(cloud, options, engine, token):
 
 def test_the_lock_is_renewed_while_an_engine_runs(cloud, options, engine, token, monkeypatch):
     kept = []
+
+    def keep(task):
+        kept.append(task)
+
     monkeypatch.setattr(_container_engine, "_KEEP_SECONDS", 0.01)
-    monkeypatch.setattr(_module.Task, "keep_lock", lambda self: kept.append(self))
+    monkeypatch.setattr(_module.Task, "keep_lock", keep)
     pathlib.Path(engine.parent / "bin" / "podman").write_text("#!/bin/sh\nexec sleep 0.2\n")
     no_tag(cloud)
     cloud.expect("GET", TAG, body={"version": f"x/{DIGEST}"})

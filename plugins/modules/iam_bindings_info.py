@@ -67,16 +67,16 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: Compare the policies of a bucket and of a service
+- name: Compare the policies of a secret and of Identity-Aware Proxy
   mlplatform.gcp.iam_bindings_info:
     grants:
-      - resource: //storage.googleapis.com/projects/_/buckets/my-bucket
+      - resource: //secretmanager.googleapis.com/projects/my-project/secrets/mlflow-db-password
         bindings:
-          - role: roles/storage.objectViewer
+          - role: roles/secretmanager.secretAccessor
             members: ["serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com"]
-      - resource: //run.googleapis.com/projects/my-project/locations/europe-west1/services/mlflow
+      - resource: //iap.googleapis.com/projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
         bindings:
-          - role: roles/run.invoker
+          - role: roles/iap.httpsResourceAccessor
             members: ["group:data-science@example.com"]
         exact: true
   register: found

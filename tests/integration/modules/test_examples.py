@@ -27,10 +27,12 @@ ORDER = [
     "artifact_repository:0 artifact_repository_info image_build cloud_run_service:0 cloud_run_service_info",
     "app_engine_application:0 app_engine_application:1 app_engine_application_info app_engine_version:0",
     "app_engine_service:0 app_engine_version:1 app_engine_version_info app_engine_service:1 app_engine_service_info",
-    "cloud_run_job iam_bindings iam_policy_info iap_access iap_settings deployment",
+    "cloud_run_job iam_bindings iam_bindings_info iam_policy_info iap_access iap_settings deployment",
 ]
 LAST = "storage_bucket:1 sql_instance:2 cloud_run_service:1 artifact_repository:1"
 LAST += " app_engine_version:2 app_engine_service:2 app_engine_application:2"
+# It needs a server of MLflow. The tests in target/ run the module.
+ELSEWHERE = {"mlflow_server_info"}
 # Values that depend on the sandbox.
 REPLACEMENTS = {"123456789012": "{number}", "auditor@example.com": "alice@example.com"}
 APP = """
@@ -106,6 +108,6 @@ def test_examples_run_and_are_idempotent(cloud, playbook):
 
 
 def test_every_example_is_run():
-    modules = {path.stem for path in (ROOT / "plugins" / "modules").glob("*.py")}
+    modules = {path.stem for path in (ROOT / "plugins" / "modules").glob("*.py")} - ELSEWHERE
     ran = examples(" ".join([*ORDER, LAST]))
     assert len(ran) == len([task for name in modules for task in examples(name)])

@@ -193,6 +193,11 @@ def _all_steps(kind):
     return [both(step) for step in found] if kind.title == "a secret" else found
 
 
+def _one_is_missing(seen, result, cloud):
+    (line,) = result["differences"]
+    assert line.startswith(f"{KINDS[2].role} is missing on ") and line.endswith(": user:carol@example.com")
+
+
 STEPS = [
     *(step for kind in KINDS for step in _all_steps(kind)),
     Step(
@@ -204,6 +209,16 @@ STEPS = [
         },
         lambda cloud: cloud.bindings(KINDS[2].url(cloud)),
         fails="service account missing@.* does not exist",
+    ),
+    both(
+        Step(
+            "A member that lacks a role is reported",
+            "iam_bindings_info",
+            {"grants": [{"resource": KINDS[2].name, "bindings": [_binding(KINDS[2].role, "user:carol@example.com")]}]},
+            lambda cloud: cloud.bindings(KINDS[2].url(cloud)),
+            _one_is_missing,
+            changes=False,
+        )
     ),
     Step(
         "An unsupported kind of resource is rejected",

@@ -269,8 +269,11 @@ def test_with_a_key_file(box, deployed, key_files, guard, kind):
 
 
 @pytest.fixture(scope="module")
-def machine(box, deployed):
-    """Grant the server's account access; return its email address and the metadata variables of its instance."""
+def machine(box, deployed, verified):
+    """Grant the server's account access; return its email address and the metadata variables of its instance.
+
+    The verification rejects a member that no variable names, so it comes first.
+    """
     project = deployed["managed"].project
     email = project.email("demo-dev-server")
     resource = f"projects/{project.number}/iap_web/cloud_run-{REGION}/services"

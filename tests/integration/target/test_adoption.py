@@ -362,8 +362,8 @@ class TestAppEngineGuide:
             for entry in box.requests("--since", str(began))
             if entry["verb"] in ("PATCH", "PUT", "DELETE") and not entry["path"].endswith(policies)
         ]
-        # The service receives a version, and the deployment has its own secrets.
-        own = (f"/apps/{guide.name}/services/default", f"/{HOST}-dev-")
+        # The service receives a version, and the deployment has its own secrets and its lock.
+        own = (f"/apps/{guide.name}/services/default", f"/{HOST}-dev-", f"/o/.mlplatform%2F{HOST}-dev.lock")
         assert [(verb, path) for verb, path in written if not any(name in path for name in own)] == []
 
     def test_a_second_run_changes_nothing(self, after, hosts, guide, controller):

@@ -59,7 +59,7 @@ CASES = {
     "no-such-variable": Case(
         ("mlflow_memroy", "Did you mean mlflow_memory?"), {"mlflow_memroy": "4Gi", "mlflow_strict_variables": "yes"}
     ),
-    "wrong-value": Case(("mlflow_env", "production", "dev, staging or prod"), {"mlflow_env": "production"}),
+    "wrong-value": Case(("mlflow_artifacts", "indirect", "direct or proxied"), {"mlflow_artifacts": "indirect"}),
     "no-target": Case(("mlflow_target", "appengines", "one of cloudrun"), {"mlflow_target": "appengines"}),
     "no-region": Case(("gcp_region", "Set it, for example to"), {"gcp_region": ""}),
     "no-password": Case(
@@ -131,7 +131,7 @@ CASES = {
         ),
     ),
     # A wrong value does not hide what else would fail.
-    "viewer-and-value": Case(("mlflow_env is", "lacks permissions"), {"mlflow_env": "wrong"}),
+    "viewer-and-value": Case(("mlflow_artifacts is", "lacks permissions"), {"mlflow_artifacts": "wrong"}),
     "taken": Case((TAKEN, "belongs to another owner", "Choose another name"), {"mlflow_bucket": TAKEN}),
     "foreign": Case(
         ("was not created by this deployment", "mlflow_adopt=true"),

@@ -117,6 +117,7 @@ PARTS: dict[str, list[Step]] = {
         pytest("clients in a sandbox", *others("tests/integration", "modules", "target"), weight=6),
         pytest("one deployment in a sandbox", *ONE_DEPLOYMENT, SECRECY, weight=12),
         pytest("other deployments in a sandbox", *OTHER_DEPLOYMENTS, SECRECY, weight=14),
+        pytest("kills and faults in a sandbox", "tests/endurance", weight=4),
     ],
     "molecule": [molecule("building_blocks", 1), molecule("cloudrun", 1.5), molecule("appengine", 1.5)],
     "docs": [Step("documentation pages", [PYTHON, "scripts/docs.py"], 0.3)],

@@ -265,6 +265,11 @@ class Box(base.Sandbox):
         files = {("blob", path.name): str(path.stat().st_size) for path in blobs if path.is_file()}
         return {(kind, name): body for kind, name, body in rows} | files
 
+    def document(self, kind: str, name: str) -> dict[str, Any]:
+        """Return a stored document."""
+        ((body,),) = self._read("state.sqlite3", "SELECT body FROM document WHERE kind=? AND name=?", kind, name)
+        return json.loads(body)
+
     def operations(self, project: str) -> list[Operation]:
         """Return all operations in a project, sorted by their start."""
         rows = self._read("state.sqlite3", "SELECT body FROM document WHERE kind='operation' AND parent=?", project)

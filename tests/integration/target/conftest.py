@@ -13,18 +13,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from ansible_collections.mlplatform.gcp.tests.integration import conftest as base
 from ansible_collections.mlplatform.gcp.tests.integration.target._browser import Browser
+from ansible_collections.mlplatform.gcp.tests.integration.target._fixtures import (
+    box,
+    controller,
+    get_project,
+    instant,
+    new_project,
+    small,
+    timed,
+)
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import (
     DEPLOY,
-    IMAGES,
-    Box,
     Controller,
     Play,
     Project,
     log_a_run,
     report_plan,
 )
+
+# pytest finds fixtures by the names in this module.
+__all__ = ["box", "controller", "get_project", "instant", "new_project", "small", "timed"]
 
 ORDER = [
     "test_deploy",
@@ -49,7 +58,6 @@ ORDER = [
     "test_switch",
     "test_secrecy",
 ]
-LATENCY = "scaled:60"
 
 
 def pytest_collection_modifyitems(items):
@@ -62,28 +70,6 @@ def _place(item):
     """Return the position in ORDER; modules that are not in it run before the last one, the search for secrets."""
     name = item.path.stem
     return ORDER.index(name) if name in ORDER[:-1] else len(ORDER) + (name == ORDER[-1])
-
-
-@pytest.fixture(scope="session")
-def box(tmp_path_factory):
-    box = Box(tmp_path_factory.mktemp("target") / "state")
-    box.options = ("--latency", LATENCY)
-    box.up()
-    yield box
-    box.run("reset")
-
-
-@pytest.fixture(scope="session")
-def controller(box, tmp_path_factory):
-    controller = Controller(box, tmp_path_factory.mktemp("controller"))
-    yield controller
-    controller.watcher.stop()
-
-
-@pytest.fixture(scope="session")
-def get_project(box, controller):
-    """Return a function that returns the `Project` of a name."""
-    return lambda name: Project(box, name, controller.folder)
 
 
 @pytest.fixture(scope="session")
@@ -128,23 +114,6 @@ def browser(tmp_path):
     browser.close()
 
 
-@pytest.fixture
-def instant(box):
-    box.latency("instant")
-
-
-@pytest.fixture
-def timed(box):
-    box.latency(LATENCY)
-
-
-@pytest.fixture(scope="session")
-def new_project(box, get_project):
-    """Return a function that creates a project and returns its `Project`."""
-    session = box.session()
-    return lambda: get_project(base.new_project(session))
-
-
 @pytest.fixture(scope="module")
 def deployed_resources(project, hosts, box, controller):
     """Deploy the `hosts` of a test module in its `project`; return what exists then."""
@@ -152,12 +121,6 @@ def deployed_resources(project, hosts, box, controller):
     controller.run(DEPLOY, hosts=hosts).check()
     controller.collect(project)
     return project.resources()
-
-
-@pytest.fixture(scope="session")
-def small():
-    """Return the variables of a deployment with an image that starts immediately."""
-    return {"mlflow_image_context": str(IMAGES / "serving")}
 
 
 @dataclass

@@ -151,6 +151,48 @@ def test_other_settings_restart_it(box):
     assert (box.status()["latency"], box.status()["tokenLifetime"]) == ("scaled:60", 30)
 
 
+def test_faults_are_set_shown_and_cleared(box, tmp_path):
+    """At the start and while it runs; the rules end with the process."""
+    rules = tmp_path / "rules.yml"
+    rules.write_text("seed: 4\nrules:\n  - {kind: 503, service: secretmanager, first: 1}\n")
+    box.run("up", "--faults", str(rules))
+    assert box.status()["faults"] == 1
+    pid = box.status()["pid"]
+    enable(box, "secretmanager.googleapis.com")
+    session, url = box.session(), f"{SECRETS}/projects/{box.status()['project']}/secrets"
+    assert [session.get(url).status_code for _ in range(2)] == [503, 200]
+    shown = json.loads(box.run("faults", "show", "--json").stdout)
+    assert (shown["seed"], shown["rules"]) == (
+        4,
+        [{"rule": {"kind": "503", "service": "secretmanager", "first": 1}, "matched": 2, "applied": 1}],
+    )
+    assert '2        1  {"kind": "503"' in box.run("faults", "show").stdout
+    assert "fault: 503" in box.run("requests", "--service", "secretmanager").stdout
+
+    bad = box.run("faults", "set", '[{"kind": "lost", "methods": "x"}]', check=False)
+    assert (bad.returncode, "unknown field 'methods'" in bad.stderr) == (2, True)
+    assert "applied" in box.run("faults", "set", '[{"kind": "reset", "service": "secretmanager"}]').stdout
+    with pytest.raises(requests.exceptions.ConnectionError):
+        session.get(url)
+    assert "already" in box.run("up", "--faults", str(rules)).stdout
+    assert [session.get(url).status_code for _ in range(2)] == [503, 200]
+    box.run("faults", "clear")
+    assert "no rules" in box.run("faults", "show").stdout
+    assert box.status()["pid"] == pid
+
+    assert box.run("up", "--latency", "scaled:60", "--faults", "[{}]", check=False).returncode == 2
+    assert (box.status()["latency"], box.status()["pid"]) == ("instant", pid)
+    box.run("faults", "set", '[{"kind": "reset"}]')
+    box.run("up", "--latency", "scaled:60")
+    assert box.status()["faults"] == 0
+
+
+def test_faults_need_a_sandbox_that_runs(box):
+    assert box.run("faults", "set", '[{"kind": "reset"}]', check=False).returncode == 3
+    assert box.run("up", "--faults", "nothing.yml", check=False).returncode == 2
+    assert not box.state.exists()
+
+
 def test_requests_take_their_round_trip_and_operations_their_time(box):
     box.run("up")
     enable(box, "sqladmin.googleapis.com")

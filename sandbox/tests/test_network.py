@@ -17,7 +17,6 @@ import pytest
 import requests
 from gcp_sandbox.environment import variables
 from gcp_sandbox.gateway.messages import Response
-from gcp_sandbox.gateway.pipeline import Drop
 from gcp_sandbox.gateway.requestlog import RequestReader
 from gcp_sandbox.gateway.service import Service, route
 from gcp_sandbox.network.listeners import Listeners, bind
@@ -33,6 +32,7 @@ class Echo(Service):
     name = "echo"
     versions = ()
     hosts = ("echo.googleapis.com",)
+    sized = 0
 
     @route("GET", "/v1/{name}/{rest+}", auth="none")
     def get(self, call):
@@ -44,6 +44,7 @@ class Echo(Service):
 
     @route("POST", "/json", auth="none")
     def json(self, call):
+        self.sized += 1
         return {"size": len(call.raw)}
 
     @route("GET", "/file", auth="none")
@@ -218,21 +219,27 @@ def test_a_kept_connection_does_not_stall(live, web):
     assert body < 4 * plain
 
 
-def test_hooks_are_the_seam_for_faults(live, web):
-    def hook(call):
-        if call.params.get("name") == "drop":
-            raise Drop
-        return Response(503, {"Retry-After": "7"}, json={"error": "no"}) if call.params.get("name") == "busy" else None
+@pytest.mark.parametrize(("kind", "processed"), [("reset", 0), ("lost", 1)])
+def test_faults_close_the_connection(live, web, kind, processed):
+    before = live.services["echo"].sized
+    live.set_faults([{"kind": kind, "method": "POST /json"}])
+    try:
+        with pytest.raises(requests.exceptions.ConnectionError):
+            web.post("https://echo.googleapis.com/json", data=b"{}")
+        assert web.get("https://echo.googleapis.com/v1/fine/x").status_code == 200
+    finally:
+        live.faults.clear()
+    assert live.services["echo"].sized - before == processed
 
-    live.gateway.hooks.append(hook)
+
+def test_faults_answer_with_errors(live, web):
+    live.set_faults([{"kind": 503, "service": "echo", "first": 1, "retry_after": 7}])
     try:
         busy = web.get("https://echo.googleapis.com/v1/busy/x")
         assert (busy.status_code, busy.headers["retry-after"]) == (503, "7")
-        with pytest.raises(requests.exceptions.ConnectionError):
-            web.get("https://echo.googleapis.com/v1/drop/x")
-        assert web.get("https://echo.googleapis.com/v1/fine/x").status_code == 200
+        assert web.get("https://echo.googleapis.com/v1/busy/x").status_code == 200
     finally:
-        live.gateway.hooks.remove(hook)
+        live.faults.clear()
 
 
 def test_a_round_trip_is_added(live, web, monkeypatch):

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import importlib
 import json
 import os
 import select
@@ -34,8 +35,10 @@ from gcp_sandbox.config import (
 )
 from gcp_sandbox.daemon import running_pid
 from gcp_sandbox.environment import variables, write_credentials
+from gcp_sandbox.gateway import faults
 from gcp_sandbox.gateway.latency import Latency
 from gcp_sandbox.gateway.requestlog import Entry, RequestReader
+from gcp_sandbox.services import SERVICES
 
 # Exit codes beyond 0 and 1. 3 is what service managers use for "not running".
 USAGE, NOT_RUNNING = 2, 3
@@ -98,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="make the default project in no organization (only for a new sandbox)",
     )
+    up.add_argument(
+        "--faults", metavar="RULES", help="answer some requests with errors, late or not at all (see `faults set`)"
+    )
     up.add_argument("--port", type=int, help="port of the proxy (default: any free one, then always the same)")
 
     command("down", _down, "Stop the sandbox; its state stays.")
@@ -111,6 +117,14 @@ def _parser() -> argparse.ArgumentParser:
     env = command("env", _env, 'Print what `exec` sets, for `eval "$(gcp-sandbox env)"`.')
     env.add_argument("--as", dest="email", metavar="EMAIL", help="act as this user or service account")
     env.add_argument("--json", action="store_true", help="for programs")
+
+    fault = command("faults", _faults, "Answer some requests with errors, late or not at all, until the sandbox stops.")
+    actions = fault.add_subparsers(dest="action", required=True, metavar="ACTION")
+    put = actions.add_parser("set", help="replace the rules")
+    put.add_argument("rules", metavar="RULES", help="a JSON or YAML file, or the rules in JSON; see docs/sandbox.md")
+    actions.add_parser("clear", help="remove all rules")
+    show = actions.add_parser("show", help="print the rules, and how many requests each has been applied to")
+    show.add_argument("--json", action="store_true", help="for programs")
 
     logs = command("logs", _logs, "Print the log of a deployed service, or of the sandbox itself.")
     logs.add_argument("service", nargs="?", help="name of the service (default: the sandbox)")
@@ -135,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
 def _up(options: Any, settings: Settings) -> int:
     rtt = None if options.rtt is None else parse_duration(options.rtt)
     lifetime = None if options.token_lifetime is None else parse_token_lifetime(options.token_lifetime)
+    rules = None if options.faults is None else _read_faults(options.faults)
     if options.latency:
         Latency(options.latency)
     wanted = settings.changed(latency=options.latency, rtt=rtt, token_lifetime=lifetime)
@@ -146,16 +161,21 @@ def _up(options: Any, settings: Settings) -> int:
         health = _wait_ready(settings, pid)
         if wanted == settings and options.port in (None, settings.ports.proxy):
             print(f"The sandbox is up already (process {health['pid']}).")
-            return _arrived(settings, health)
+            return _arrived(settings, health, rules)
         print("The sandbox is up with other settings; starting it again.")
         _stop(settings)
     _start(settings.state, options, rtt, lifetime)
     settings = Settings.load(settings.state)
-    return _arrived(settings, _wait_ready(settings, running_pid(settings.state)))
+    return _arrived(settings, _wait_ready(settings, running_pid(settings.state)), rules)
 
 
-def _arrived(settings: Settings, health: dict[str, Any]) -> int:
-    """Print addresses and problems. A sandbox that lacks a part runs on, but its user must know about it."""
+def _arrived(settings: Settings, health: dict[str, Any], rules: Any) -> int:
+    """Set faults, and print addresses and problems.
+
+    A sandbox that lacks a part runs on, but its user must know about it.
+    """
+    if rules is not None:
+        health["faults"] = len(_set_faults(settings, rules)["rules"])
     _print_status(settings, health)
     if health["broken"]:
         parts = "".join(f"\n  {name}: {reason}" for name, reason in health["broken"].items())
@@ -293,11 +313,11 @@ class _UnixConnection(HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _ask(settings: Settings, method: str, path: str) -> tuple[int, dict[str, Any]]:
+def _ask(settings: Settings, method: str, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
     """Ask the daemon; OSError or HTTPException when it does not answer."""
     connection = _UnixConnection(settings.runtime / "control.sock")
     try:
-        connection.request(method, path)
+        connection.request(method, path, None if body is None else json.dumps(body))
         response = connection.getresponse()
         return response.status, json.loads(response.read())
     finally:
@@ -349,6 +369,8 @@ def _print_status(settings: Settings, health: dict[str, Any]) -> None:
     for database in health.get("databases", ()):
         address = f"127.0.0.1:{database['port']}" if database["running"] else database["problem"] or "stopped"
         print(f"  database   {database['connection']} ({address})")
+    if health["faults"]:
+        print(f"  faults     {health['faults']} rule(s); `gcp-sandbox faults show` prints them")
     for name, reason in health["broken"].items():
         print(f"  BROKEN     {name}: {reason}")
     print("Run a program against it:  gcp-sandbox exec -- COMMAND")
@@ -444,6 +466,46 @@ def _env(options: Any, settings: Settings) -> int:
     return 0
 
 
+# -- faults -----------------------------------------------------------------------------------------------------------
+
+
+def _faults(options: Any, settings: Settings) -> int:
+    if options.action == "set":
+        rules = _read_faults(options.rules)
+        _running(settings)
+        shown = _set_faults(settings, rules)
+    else:
+        _running(settings)
+        _, shown = _ask(settings, "GET", "/faults")
+    if options.action == "clear":
+        _ask(settings, "DELETE", "/faults")
+        print("The sandbox answers all requests without faults.")
+    elif getattr(options, "json", False):
+        print(json.dumps(shown))
+    elif not shown["rules"]:
+        print("There are no rules.")
+    else:
+        print(f"seed {shown['seed']}\nrule  matched  applied")
+        for number, item in enumerate(shown["rules"], 1):
+            print(f"{number:>4} {item['matched']:>8} {item['applied']:>8}  {json.dumps(item['rule'])}")
+    return 0
+
+
+def _read_faults(argument: str) -> Any:
+    """Return a document with rules that are checked, before anything is changed."""
+    document = faults.read(argument)
+    classes = (path.partition(":") for path in SERVICES.values())
+    faults.parse(document, faults.known_methods(getattr(importlib.import_module(one), two) for one, _, two in classes))
+    return document
+
+
+def _set_faults(settings: Settings, document: Any) -> dict[str, Any]:
+    status, answer = _ask(settings, "PUT", "/faults", document)
+    if status != 200:
+        raise Failure(answer["error"], USAGE)
+    return answer
+
+
 # -- the request log --------------------------------------------------------------------------------------------------
 
 
@@ -490,7 +552,10 @@ def _report(options: Any, reader: RequestReader) -> int:
 def _line(entry: Entry) -> str:
     moment = datetime.datetime.fromtimestamp(entry.time).strftime("%H:%M:%S.%f")[:-3]
     what = entry.method or f"{entry.verb} {entry.host}{entry.path}"
-    return f"{moment} {entry.status} {entry.ms:8.1f} ms  {entry.service:<20} {what}  {entry.path}  {entry.caller}"
+    fault = f"  fault: {entry.fault}" if entry.fault else ""
+    return (
+        f"{moment} {entry.status} {entry.ms:8.1f} ms  {entry.service:<20} {what}  {entry.path}  {entry.caller}{fault}"
+    )
 
 
 def _since(text: str) -> float:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.gateway.enablement import Enablement
 from gcp_sandbox.gateway.errors import unimplemented
+from gcp_sandbox.gateway.faults import Faults, known_methods, parse
 from gcp_sandbox.gateway.iam import Iam
 from gcp_sandbox.gateway.identity import Identities
 from gcp_sandbox.gateway.ingress import Ingress
@@ -83,6 +84,7 @@ class Sandbox:
         self.projects = Projects(self)
         self.requests = RequestLog(settings.state / "requests.sqlite3")
         self.operations = Operations(self)
+        self.faults = Faults()
         self.ingress = Ingress()
         self.ports = Ports()
         self.identities = Identities(self)
@@ -115,11 +117,12 @@ class Sandbox:
         """Serve one more service; before `start`, which routes to it."""
         self.services[service.name] = service
         self.iam.register_service(service.name, service.iam)
-        for name, fn in service.marked("_jobs"):
-            self.operations.register(service.name, name, fn)
+        for spec, fn in service.marked("_jobs"):
+            self.operations.register(service.name, spec.name, fn, settles=spec.settles)
 
     def stop(self) -> None:
         """Stop what was started, in reverse."""
+        self.faults.stop()
         self.operations.stop()
         for name, part in reversed(self._started):
             if stop := inspect.getattr_static(part, "stop", None) and part.stop:
@@ -148,7 +151,12 @@ class Sandbox:
             "broken": self.broken,
             "deployed": {label: f"https://{self.ingress.locate(label)}" for label in self.ingress.labels()},
             "databases": self.sql.endpoints() if ready and "sql" not in self.broken else [],
+            "faults": len(self.faults.show()["rules"]),
         }
+
+    def set_faults(self, document: Any) -> None:
+        """Apply the rules of a document, see gateway/faults.py; FaultError, and no change, for rules it cannot use."""
+        self.faults.set(parse(document, known_methods(self.services.values())))
 
     def flush(self) -> None:
         """Write the logs as far as they go now."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from gcp_sandbox.config import Settings
     from gcp_sandbox.gateway.enablement import Enablement
+    from gcp_sandbox.gateway.faults import Faults
     from gcp_sandbox.gateway.iam import Iam
     from gcp_sandbox.gateway.identity import Identities
     from gcp_sandbox.gateway.ingress import Ingress
@@ -34,6 +35,7 @@ class Core(Protocol):
     iam: Iam
     enablement: Enablement
     operations: Operations
+    faults: Faults
     ingress: Ingress
     requests: RequestLog
     ports: Ports

@@ -7,11 +7,13 @@ operation that was not done has its job run again, so jobs are idempotent.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +29,19 @@ log = logging.getLogger(__name__)
 
 KIND = "operation"
 
+# Decides for each operation that a request starts whether it fails; set while the request is processed.
+_fails: ContextVar[Callable[[], bool] | None] = ContextVar("fails", default=None)
+
+
+@contextlib.contextmanager
+def failing(fails: Callable[[], bool]) -> Iterator[None]:
+    """Let operations that start inside fail if `fails()`, which is called as each of them starts."""
+    token = _fails.set(fails)
+    try:
+        yield
+    finally:
+        _fails.reset(token)
+
 
 class Stopping(Exception):
     """The sandbox stops while a job waits; the job runs again at the next start."""
@@ -36,7 +51,8 @@ class Stopping(Exception):
 class Op:
     """An operation. `body` is what the service shows beside the standard fields, `args` what its job needs to know.
 
-    Times are RFC 3339; `seconds` is the real-life duration; `target` the resource it works on.
+    Times are RFC 3339; `seconds` is the real-life duration; `target` the resource it works on. With `fault` it fails
+    with an internal error.
     """
 
     service: str
@@ -53,12 +69,18 @@ class Op:
     done: bool = False
     response: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
+    fault: bool = False
     _operations: Operations | None = field(default=None, repr=False, compare=False)
 
     def elapse(self) -> None:
         """For a job: block until the operation's duration is over, to change state no earlier than Google would."""
         assert self._operations
         self._operations.elapse(self)
+
+    def strike(self) -> None:
+        """For a job that settles faults: raise the error of an operation that fails on request."""
+        if self.fault:
+            raise ApiError(500, "Internal error encountered.")
 
     def update(self, **body: Any) -> None:
         """For a job: change fields of `body`, as progress in metadata."""
@@ -80,13 +102,18 @@ class Operations:
         self._sandbox = sandbox
         self._store = sandbox.store
         self._jobs: dict[tuple[str, str], Callable[[Op], dict[str, Any] | None]] = {}
+        self._settling: set[tuple[str, str]] = set()
         self._stopping = threading.Event()
         self._changed = threading.Condition()
         self._threads: dict[tuple[str, str], threading.Thread] = {}
 
-    def register(self, service: str, job: str, fn: Callable[[Op], dict[str, Any] | None]) -> None:
-        """Make `fn` the work of operations that `service` starts with `job`."""
+    def register(
+        self, service: str, job: str, fn: Callable[[Op], dict[str, Any] | None], *, settles: bool = False
+    ) -> None:
+        """Make `fn` the work of operations that `service` starts with `job`; `settles` as in `service.JobSpec`."""
         self._jobs[service, job] = fn
+        if settles:
+            self._settling.add((service, job))
 
     def start(
         self,
@@ -116,6 +143,8 @@ class Operations:
                 number=self._store.next_id("operation"),
             )  # fmt: skip
             op._operations = self
+            fails = _fails.get()
+            op.fault = fails is not None and fails()
             self._save(op)
             self._store.after_commit(lambda: self._launch(op))
         return op
@@ -195,6 +224,8 @@ class Operations:
     def _run(self, op: Op) -> None:
         response = error = None
         try:
+            if (op.service, op.job) not in self._settling:
+                op.strike()
             if op.job is not None:
                 work = self._jobs.get((op.service, op.job))
                 if work is None:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a request to its answer, in Google's order.
 
-    route (404 page) -> credentials (401) -> API enabled (403 SERVICE_DISABLED) -> schema (400) -> hooks
+    route (404 page) -> faults -> credentials (401) -> API enabled (403 SERVICE_DISABLED) -> schema (400)
     -> permission (403) -> handler
 
-`Gateway.hooks` is the seam for faults: each hook gets the checked call before its permission and handler, and may
-return a Response or raise an ApiError in their place, sleep, or raise `Drop` to close the connection unanswered.
+Faults on request (faults.py) surround all that follows the route: a request meets them before it is processed, as at
+Google's front ends, or once it is processed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any, Protocol
@@ -28,6 +27,7 @@ from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.core import Core
 from gcp_sandbox.gateway.discovery import DiscoveryMethod, Document, Match, known_apis, load_document
 from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.faults import Arrival, Drop, Fault
 from gcp_sandbox.gateway.identity import ANONYMOUS, Principal
 from gcp_sandbox.gateway.ingress import host_pattern
 from gcp_sandbox.gateway.masks import BadMask, parse_fields, select
@@ -38,14 +38,8 @@ from gcp_sandbox.gateway.service import Handler, MethodSpec, RouteSpec, Service
 
 log = logging.getLogger(__name__)
 
-Hook = Callable[[Call], Response | None]
-
 _PROJECT_IN_NAME = re.compile(r"^(?:[\w-]+/)*?projects/([^/:]+)")
 _PROJECT_PARAMETERS = ("project", "projectId", "projectsId", "appsId")
-
-
-class Drop(Exception):
-    """Raised by a hook: close the connection without an answer."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +113,6 @@ class Gateway:
 
     def __init__(self, sandbox: Host) -> None:
         self.sandbox = sandbox
-        #: The seam for faults, see the module's head.
-        self.hooks: list[Hook] = []
         self._served = []
         for service in sandbox.services.values():
             try:
@@ -189,28 +181,59 @@ class Gateway:
 
         Blocks, so it belongs in a thread. `target` saves routing again; `caller` replaces credentials, for tests and
         for parts of the sandbox that act for a principal.
+
+        :raises Drop: the connection is to be closed without an answer.
         """
         started = time.time()
         progress = _Progress()
+        response = Response(0)
         try:
             target = target or self.route(request.method, request.host, request.raw_path)
-            response = self._answer(request, target, caller, progress) if target else not_found_page(request)
+            fault = progress.fault = self._fault(request, target)
+            if fault:
+                fault.before()
+            response = self._processed(request, target, caller, progress)
+            if fault:
+                fault.after()
+        except Drop:
+            self._log(request, target, response, progress, started)
+            raise
         except ApiError as error:
             response = self.error(error, target.service if target else None)
+        response.headers.setdefault("Date", formatdate(usegmt=True))
+        response.headers.setdefault("Server", "ESF")
+        self._log(request, target, response, progress, started)
+        return response
+
+    def _fault(self, request: Request, target: Target | None) -> Fault | None:
+        if target is None:
+            return None
+        name = target.method.id if target.method else target.method_id
+        return self.sandbox.faults.meet(Arrival(target.service.name, target.service.error_style, name, request))
+
+    def _processed(
+        self, request: Request, target: Target | None, caller: Principal | None, progress: _Progress
+    ) -> Response:
+        """Return the answer to a request that meets no fault before it is processed."""
+        if target is None:
+            return not_found_page(request)
+        try:
+            with progress.fault.during() if progress.fault else contextlib.nullcontext():
+                return self._answer(request, target, caller, progress)
+        except ApiError as error:
+            return self.error(error, target.service)
         except Drop:
             raise
         except Exception:
             log.exception("%s %s failed", request.method, request.url.partition("?")[0])
             error = ApiError(500, "Internal error encountered.", details=[errors.error_info("GCP_SANDBOX_BUG")])
-            response = self.error(error, target.service if target else None)
+            return self.error(error, target.service)
         finally:
             progress.clean()
-        response.headers.setdefault("Date", formatdate(usegmt=True))
-        response.headers.setdefault("Server", "ESF")
-        self._log(request, target, response, progress.caller, started)
-        return response
 
-    def _log(self, request: Request, target: Target | None, response: Response, caller: Any, started: float) -> None:
+    def _log(
+        self, request: Request, target: Target | None, response: Response, progress: _Progress, started: float
+    ) -> None:
         self.sandbox.requests.add(
             Entry(
                 time=started,
@@ -221,8 +244,9 @@ class Gateway:
                 path=request.raw_path,
                 status=response.status,
                 ms=(time.time() - started) * 1000,
-                caller=getattr(caller, "email", "") or "",
+                caller=getattr(progress.caller, "email", "") or "",
                 agent=request.headers.get("user-agent", "")[:200],
+                fault=progress.fault.seen if progress.fault else "",
             )
         )
 
@@ -267,9 +291,6 @@ class Gateway:
         return self.sandbox.identities.authenticate(request.headers, query)
 
     def _run(self, call: Call, target: Target) -> Any:
-        for hook in self.hooks:
-            if (replaced := hook(call)) is not None:
-                return replaced
         assert target.handler
         with self.sandbox.store.transaction() if target.transaction else contextlib.nullcontext():
             if target.spec and target.spec.permission is not None:
@@ -410,6 +431,7 @@ class _Progress:
     """The state of an answer, for the log and for cleaning up."""
 
     def __init__(self) -> None:
+        self.fault: Fault | None = None
         self.caller: Any = None
         self.media: Media | None = None
 

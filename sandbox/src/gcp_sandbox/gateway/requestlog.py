@@ -7,6 +7,7 @@ transaction; `gcp-sandbox requests` reads the same file.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import sqlite3
@@ -20,7 +21,8 @@ log = logging.getLogger(__name__)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS request (
     time REAL NOT NULL, service TEXT NOT NULL, method TEXT NOT NULL, verb TEXT NOT NULL, host TEXT NOT NULL,
-    path TEXT NOT NULL, status INTEGER NOT NULL, ms REAL NOT NULL, caller TEXT NOT NULL, agent TEXT NOT NULL
+    path TEXT NOT NULL, status INTEGER NOT NULL, ms REAL NOT NULL, caller TEXT NOT NULL, agent TEXT NOT NULL,
+    fault TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS request_time ON request (time);
 """
@@ -31,7 +33,11 @@ _KEPT = 7 * 86400
 
 @dataclass
 class Entry:
-    """One request: `time` in seconds since the epoch, `ms` its duration, `method` the discovery id."""
+    """One request: `time` in seconds since the epoch, `ms` its duration, `method` the discovery id.
+
+    `fault` is the kind of the fault that it met (gateway/faults.py). `status` is 0 where there is no answer; of a lost
+    answer it is that answer's.
+    """
 
     time: float
     service: str
@@ -43,6 +49,7 @@ class Entry:
     ms: float
     caller: str
     agent: str
+    fault: str = ""
 
 
 class RequestLog:
@@ -81,7 +88,7 @@ class RequestLog:
                 items.append(self._queue.get())
             rows = [astuple(item) for item in items if isinstance(item, Entry)]
             try:
-                self._db.executemany(f"INSERT INTO request VALUES ({','.join('?' * 10)})", rows)
+                self._db.executemany(f"INSERT INTO request VALUES ({','.join('?' * 11)})", rows)
                 self._db.commit()
             except sqlite3.Error:
                 log.exception("the request log could not be written")
@@ -96,6 +103,10 @@ class RequestLog:
 def _open(path: Path | str) -> sqlite3.Connection:
     db = sqlite3.connect(path, check_same_thread=False, timeout=10)
     db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; {_SCHEMA}")
+    if "fault" not in [column[1] for column in db.execute("PRAGMA table_info(request)")]:
+        # A file of release 0.2.0.
+        with contextlib.suppress(sqlite3.OperationalError):  # another process has just added it
+            db.execute("ALTER TABLE request ADD COLUMN fault TEXT NOT NULL DEFAULT ''")
     return db
 
 

@@ -69,6 +69,18 @@ class RouteSpec:
     transaction: bool = False
 
 
+@dataclass(frozen=True)
+class JobSpec:
+    """The work of operations; made by `@job`.
+
+    :param settles: where an operation is to fail on request (`op.fault`), the job runs all the same: it calls
+        `op.strike()`, and leaves its resource as Google does after such a failure. Other jobs do not run then.
+    """
+
+    name: str
+    settles: bool = False
+
+
 def method(
     id: str,
     *,
@@ -105,13 +117,13 @@ def route(
     return _mark("_routes", spec)
 
 
-def job(name: str) -> Callable[[Handler], Handler]:
+def job(name: str, *, settles: bool = False) -> Callable[[Handler], Handler]:
     """Mark a method `(self, op) -> dict | None` as the work behind operations started with `job=name`.
 
     It runs in a thread of its own, outside any transaction, possibly again after a crash: write it idempotently. Its
-    return value is the operation's response; an ApiError raised becomes the operation's error.
+    return value is the operation's response; an ApiError raised becomes the operation's error. `settles` as in JobSpec.
     """
-    return _mark("_jobs", name)
+    return _mark("_jobs", JobSpec(name, settles))
 
 
 def _mark(attribute: str, spec: Any) -> Callable[[Handler], Handler]:

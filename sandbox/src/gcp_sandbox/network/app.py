@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 from gcp_sandbox.config import Settings
 from gcp_sandbox.gateway.errors import ApiError
+from gcp_sandbox.gateway.faults import Drop
 from gcp_sandbox.gateway.ingress import Ingress
 from gcp_sandbox.gateway.messages import Headers, Request, Response, chunks
-from gcp_sandbox.gateway.pipeline import Drop, Gateway, Target
+from gcp_sandbox.gateway.pipeline import Gateway, Target
 from gcp_sandbox.gateway.requestlog import Entry, RequestLog
 
 log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
+from gcp_sandbox.gateway.faults import FaultError, Faults
 from gcp_sandbox.gateway.identity import Identities
 from gcp_sandbox.network.app import Receive, Scope, Send
 
@@ -19,6 +20,10 @@ class Host(Protocol):
     """The parts of the sandbox that `Control` uses."""
 
     identities: Identities
+    faults: Faults
+
+    def set_faults(self, document: Any) -> None:
+        """Apply the rules of a document; FaultError for rules that cannot be used."""
 
     def flush(self) -> None:
         """Write the logs."""
@@ -28,7 +33,7 @@ class Host(Protocol):
 
 
 class Control:
-    """ASGI application: GET /health, GET /credentials?email=, POST /flush, POST /stop."""
+    """ASGI application: GET /health, GET /credentials?email=, GET, PUT and DELETE /faults, POST /flush, POST /stop."""
 
     def __init__(self, sandbox: Host, stop: Callable[[], None]) -> None:
         self._sandbox = sandbox
@@ -43,6 +48,13 @@ class Control:
                 status, answer = 200, await asyncio.to_thread(self._health)
             case "GET", "/credentials":
                 status, answer = await asyncio.to_thread(self._credentials, query.get("email", ""))
+            case "GET", "/faults":
+                status, answer = 200, self._sandbox.faults.show()
+            case "PUT", "/faults":
+                status, answer = await asyncio.to_thread(self._set_faults, await _body(receive))
+            case "DELETE", "/faults":
+                self._sandbox.faults.clear()
+                status, answer = 200, {}
             case "POST", "/flush":
                 await asyncio.to_thread(self._sandbox.flush)
                 status, answer = 200, {}
@@ -57,8 +69,24 @@ class Control:
     def _health(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "started": self._started, **self._sandbox.health()}
 
+    def _set_faults(self, body: bytes) -> tuple[int, dict[str, Any]]:
+        try:
+            self._sandbox.set_faults(json.loads(body))
+        except FaultError as error:
+            return 400, {"error": str(error)}
+        return 200, self._sandbox.faults.show()
+
     def _credentials(self, email: str) -> tuple[int, dict[str, Any]]:
         try:
             return 200, self._sandbox.identities.adc(email)
         except KeyError:
             return 404, {"error": f"the sandbox has no user or service account {email!r}"}
+
+
+async def _body(receive: Receive) -> bytes:
+    parts, more = [], True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)

@@ -328,9 +328,12 @@ class CloudBuild(LongRunning):
 
     # --- building
 
-    @job("cloudbuild.build")
+    @job("cloudbuild.build", settles=True)
     def _work(self, op: Op) -> dict[str, Any] | None:
         build = self._change(op.target, status="WORKING", startTime=timestamp())
+        if build["status"] == "WORKING" and op.fault:
+            detail = "Build failed due to an internal error."
+            build = self._change(op.target, status="INTERNAL_ERROR", statusDetail=detail, finishTime=timestamp())
         if build["status"] == "WORKING":
             build = self._run(op, build)
         if build["status"] == "SUCCESS":

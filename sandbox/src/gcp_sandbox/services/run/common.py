@@ -12,10 +12,12 @@ from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.service import Service
 from gcp_sandbox.gateway.times import timestamp
 from gcp_sandbox.services.run import resources
+from gcp_sandbox.services.run.containers import Failure
 from gcp_sandbox.services.run.names import Name
 
 if TYPE_CHECKING:
     from gcp_sandbox.gateway.call import Call
+    from gcp_sandbox.gateway.operations import Op
 
 Json = dict[str, Any]
 
@@ -64,6 +66,22 @@ class Common(Service):
         body["expireTime"] = (datetime.now(UTC) + RETENTION).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         body["reconciling"] = True
         self.save(kind, body, parent=parent)
+
+    def struck_deletion(self, op: Op, kind: str, name: str, *, parent: str | None = None) -> None:
+        """Raise the error of a deletion that fails on request; the resource stays."""
+        if op.fault:
+            with self.store.transaction():
+                body = self.store.get(kind, name)
+                if body is not None:
+                    for field in ("deleteTime", "expireTime", "reconciling"):
+                        body.pop(field, None)
+                    self.save(kind, body, parent=parent)
+        op.strike()
+
+    @staticmethod
+    def struck(op: Op) -> Failure | None:
+        """Return the failure of an operation that fails on request, or None."""
+        return Failure("INTERNAL", "Internal error encountered.", reason="INTERNAL") if op.fault else None
 
     def operation(self, call: Call, body: Json, kind: str, work: str, seconds: float, args: Json) -> Json:
         """Start an operation on a resource; its metadata is the resource as it is now."""

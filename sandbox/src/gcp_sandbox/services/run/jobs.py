@@ -157,8 +157,8 @@ class Jobs(Common, Service):
         args = {"job": body["name"], "generation": body["generation"]}
         return self.operation(call, body, "Job", f"run.jobs.{verb}", CREATE_SECONDS, args)
 
-    @job("run.jobs.create")
-    @job("run.jobs.update")
+    @job("run.jobs.create", settles=True)
+    @job("run.jobs.update", settles=True)
     def settle_job(self, op: Op) -> Json:
         """Make a job ready once its service account can read its image and its secrets."""
         op.elapse()
@@ -168,6 +168,8 @@ class Jobs(Common, Service):
         name, task = Name.parse(body["name"]), body["template"]["template"]
         failure = None
         try:
+            if struck := self.struck(op):
+                raise struck
             containers.spec(self.sandbox, name, task, owner=body["name"], variables={}, listens=False)
         except Failure as error:
             failure = error
@@ -185,10 +187,11 @@ class Jobs(Common, Service):
             raise failure
         return resources.shown(body, "Job")
 
-    @job("run.jobs.delete")
+    @job("run.jobs.delete", settles=True)
     def remove_job(self, op: Op) -> Json:
         """Stop a job's executions and forget it and them."""
         name = op.args["job"]
+        self.struck_deletion(op, JOB_KIND, name)
         op.elapse()
         body = self.store.get(JOB_KIND, name)
         if body is None:
@@ -294,9 +297,11 @@ class Jobs(Common, Service):
         args = {"execution": body["name"]}
         return self.operation(call, body, "Execution", "run.executions.delete", DELETE_SECONDS, args)
 
-    @job("run.executions.delete")
+    @job("run.executions.delete", settles=True)
     def remove_execution(self, op: Op) -> Json:
         """Stop an execution's tasks and forget it."""
+        name = op.args["execution"]
+        self.struck_deletion(op, EXECUTION_KIND, name, parent=Name.parse(name).parent)
         op.elapse()
         body = self.store.get(EXECUTION_KIND, op.args["execution"])
         with self.store.transaction():
@@ -333,7 +338,7 @@ class Jobs(Common, Service):
         by_index = sorted((body for _, body in rows), key=lambda body: body.get("index", 0))
         return call.page(by_index, key="tasks", default=100, maximum=500)
 
-    @job("run.jobs.run")
+    @job("run.jobs.run", settles=True)
     def execute(self, op: Op) -> Json:
         """Run an execution's tasks to their end. Continued after a crash: tasks that still run are awaited."""
         op.elapse()
@@ -341,6 +346,11 @@ class Jobs(Common, Service):
         body = self.store.get(EXECUTION_KIND, name)
         if body is None:
             raise errors.aborted(f"Execution '{Name.parse(name).child}' was deleted.")
+        if struck := self.struck(op):
+            body["completionTime"] = now = self.now()
+            self._settle_execution(body, resources.FAILED, now, message=struck.message, **struck.cause)
+            self._save_execution(body)
+            raise struck
         body.setdefault("startTime", self.now())
         self._save_execution(body)
         lock = threading.Lock()

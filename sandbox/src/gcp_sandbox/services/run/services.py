@@ -169,33 +169,39 @@ class Services(Common, Service):
         seconds = DEPLOY_SECONDS if new_revision else UPDATE_SECONDS
         return self.operation(call, body, "Service", f"run.services.{verb}", seconds, args)
 
-    @job("run.services.create")
-    @job("run.services.update")
+    @job("run.services.create", settles=True)
+    @job("run.services.update", settles=True)
     def deploy(self, op: Op) -> Json:
         """Bring a service to what its latest generation asks for; the operation's response is the service."""
         service, revision = op.args["service"], op.args.get("revision")
         with self.runtime.lock(service):
-            failure = self._start_revision(revision) if revision else None
+            failure = self._start_revision(revision, self.struck(op)) if revision else self.struck(op)
             op.elapse()
             with self.store.transaction():
-                body = self._settle_service(service, op.args["generation"])
+                body = self._settle_service(service, op.args["generation"], None if revision else failure)
             if body is not None:
                 self.runtime.activate(body)
         if failure is not None:
-            raise ApiError(failure.code, _not_ready(revision, failure.message), status=failure.status)
+            message = _not_ready(revision, failure.message) if revision else failure.message
+            raise ApiError(failure.code, message, status=failure.status)
         if body is None:
             raise errors.aborted(f"Service '{Name.parse(service).id}' was deleted.")
         if earlier := self._failure_of(body):
             raise earlier
         return resources.shown(body, "Service")
 
-    def _start_revision(self, name: str) -> Failure | None:
-        """Start the revision's first instance and note the outcome in its conditions; what went wrong, or None."""
+    def _start_revision(self, name: str, struck: Failure | None) -> Failure | None:
+        """Start the revision's first instance and note the outcome in its conditions; what went wrong, or None.
+
+        With `struck` it is not started, and that is what went wrong.
+        """
         body = self.store.get(REVISION_KIND, name)
         if body is None:
             return Failure("ABORTED", f"Revision '{Name.parse(name).child}' was deleted.")
         failure = None
         try:
+            if struck is not None:
+                raise struck
             found = containers.image(self.sandbox, body["containers"][0]["image"])
             self.runtime.deploy(body)
             repository = containers.without_tag(body["containers"][0]["image"])
@@ -215,7 +221,7 @@ class Services(Common, Service):
             self.save(REVISION_KIND, body, parent=name.partition("/revisions/")[0])
         return failure
 
-    def _settle_service(self, name: str, generation: str) -> Json | None:
+    def _settle_service(self, name: str, generation: str, struck: Failure | None = None) -> Json | None:
         """Write a deployment's outcome into the service and return it; None where a later change has replaced it."""
         body = self.store.get(SERVICE_KIND, name)
         if body is None or body.get("deleteTime"):
@@ -225,7 +231,7 @@ class Services(Common, Service):
             body["latestReadyRevision"] = ready
         if body["generation"] == generation:
             number = self.sandbox.projects.get(Name.parse(name).project).number
-            failure = self._failure_of(body)
+            failure = struck or self._failure_of(body)
             kinds, now = resources.SERVICE_CONDITIONS, self.now()
             if failure is None:
                 body["trafficStatuses"] = resources.traffic_statuses(body, number)
@@ -258,11 +264,12 @@ class Services(Common, Service):
         ]
         return max(ready)[1] if ready else None
 
-    @job("run.services.delete")
+    @job("run.services.delete", settles=True)
     def remove_service(self, op: Op) -> Json:
         """Stop a service's instances and forget it and its revisions."""
         name = op.args["service"]
         with self.runtime.lock(name):
+            self.struck_deletion(op, SERVICE_KIND, name)
             op.elapse()
             body = self.store.get(SERVICE_KIND, name)
             if body is None:
@@ -317,11 +324,12 @@ class Services(Common, Service):
         args = {"revision": body["name"]}
         return self.operation(call, body, "Revision", "run.revisions.delete", DELETE_SECONDS, args)
 
-    @job("run.revisions.delete")
+    @job("run.revisions.delete", settles=True)
     def remove_revision(self, op: Op) -> Json:
         """Forget a revision."""
-        op.elapse()
         name = op.args["revision"]
+        self.struck_deletion(op, REVISION_KIND, name, parent=Name.parse(name).parent)
+        op.elapse()
         body = self.store.get(REVISION_KIND, name)
         self.store.delete(REVISION_KIND, name)
         self.runtime.retire(name)

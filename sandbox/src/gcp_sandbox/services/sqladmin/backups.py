@@ -82,11 +82,12 @@ class Backups(Base):
         except SqlError as error:
             raise ApiError(500, f"The backup failed: {error}") from error
 
-    @job("backup")
+    @job("backup", settles=True)
     def backup(self, op: Op) -> None:
         name = f"{op.target}/{op.args['id']}"
         body = self.store.get(BACKUP_RUN, name)
         try:
+            op.strike()
             size = self._back_up(self._load(op.target), op.args["id"])
         except ApiError as error:
             failure = {"kind": "sql#operationError", "code": "INTERNAL_ERROR", "message": error.message}

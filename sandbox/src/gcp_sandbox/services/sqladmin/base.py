@@ -157,7 +157,7 @@ class Base(Service):
         with self.store.transaction():
             op = self._begin(call, key, kind, seconds, job, args)
         op = self.sandbox.operations.wait(op, WORK_TIMEOUT)
-        if op.error is not None:
+        if op.error is not None and not op.fault:
             reason = (op.error.get("errors") or [{}])[0].get("reason")
             raise refusals.not_found() if reason == "notFound" else invalid(op.error["message"])
         return self._operation(call, op)

@@ -119,16 +119,19 @@ class Instances(Base):
             "diskEncryptionStatus": {"kind": "sql#diskEncryptionStatus", "kmsKeyVersionName": version},
         }
 
-    @job("create")
+    @job("create", settles=True)
     def create(self, op: Op) -> None:
         instance = self._load(op.target)
         name = instance["connectionName"]
         try:
+            op.strike()
             server = self.sandbox.sql.create(name, self._configuration(instance), op.args["secret"])
             op.elapse()
-        except SqlError as error:
+        except (SqlError, ApiError) as error:
             with self.store.transaction():
                 self._save(op.target, self._load(op.target) | {"state": "FAILED"})
+            if isinstance(error, ApiError):
+                raise
             raise ApiError(500, f"The server could not be made: {error}") from error
         with self.store.transaction():
             instance = self._load(op.target)

@@ -30,10 +30,12 @@ OF_ENTRIES = {("cloudbilling.billingAccounts.list", "v1"), ("cloudresourcemanage
 STORAGE = "https://storage.googleapis.com"
 # Methods that ask for nothing here: operations have names that only their starter knows, roles are public, the OAuth
 # Admin API is shut down, and google-auth asks for the locations of an account with that account's token, which needs no
-# role. An upload needs its data, and an account must be deleted to come back.
+# role. Compute Engine tests permissions for everybody. An upload needs its data, and an account must be deleted to come
+# back.
 SILENT = (
     r"(cloudbuild|serviceusage)\..*operations\.\w+|iam\.roles\.(get|list)|iap\.projects\.brands\..*"
-    r"|iam\.projects\.serviceAccounts\.undelete|iamcredentials\..*\.getAllowedLocations|storage\.objects\.insert"
+    r"|compute\.\w+\.testIamPermissions|iam\.projects\.serviceAccounts\.undelete"
+    r"|iamcredentials\..*\.getAllowedLocations|storage\.objects\.insert"
 )
 # Values of parameters and bodies that do not follow from a pattern.
 PLAIN = {
@@ -43,6 +45,7 @@ PLAIN = {
 }
 DENY = "policies/cloudresourcemanager.googleapis.com%2Fprojects%2Fmlflow-sandbox/denypolicies"
 PARAMETERS = {
+    ("compute", "project"): "mlflow-sandbox",
     ("cloudresourcemanager", "parent"): "organizations/1",
     ("serviceusage", "name"): "projects/mlflow-sandbox/services/run.googleapis.com",
     ("serviceusage", "parent"): "projects/mlflow-sandbox",

@@ -104,6 +104,11 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--faults", metavar="RULES", help="answer some requests with errors, late or not at all (see `faults set`)"
     )
+    up.add_argument(
+        "--no-default-network",
+        action="store_true",
+        help="give no project a network `default` (only for a new sandbox)",
+    )
     up.add_argument("--port", type=int, help="port of the proxy (default: any free one, then always the same)")
 
     command("down", _down, "Stop the sandbox; its state stays.")
@@ -155,7 +160,7 @@ def _up(options: Any, settings: Settings) -> int:
     wanted = settings.changed(latency=options.latency, rtt=rtt, token_lifetime=lifetime)
     if options.project and options.project != settings.project and (settings.state / "config.json").exists():
         raise Failure(f"{settings.state} belongs to project {settings.project}; `reset` it or choose another --state")
-    if options.no_organization and (settings.state / "config.json").exists():
+    if (options.no_organization or options.no_default_network) and (settings.state / "config.json").exists():
         raise Failure(f"the project of {settings.state} exists already; `reset` it or choose another --state")
     if (pid := running_pid(settings.state)) is not None:
         health = _wait_ready(settings, pid)
@@ -206,6 +211,8 @@ def _start(state: Path, options: Any, rtt: float | None = None, lifetime: float 
             command += [f"--{name}", str(value)]
     if getattr(options, "no_organization", False):
         command.append("--no-organization")
+    if getattr(options, "no_default_network", False):
+        command.append("--no-default-network")
     with log.open("ab") as output:
         os.fchmod(output.fileno(), 0o600)
         offset = output.tell()

@@ -46,6 +46,8 @@ class Settings:
     project: str = DEFAULT_PROJECT
     # Whether the default project is made inside the organization; matters at the first start only.
     organization: bool = True
+    # Whether projects get a network `default` with Compute Engine (constraints/compute.skipDefaultNetworkCreation).
+    default_network: bool = True
     ports: Ports = field(default_factory=Ports)
 
     @property
@@ -103,6 +105,7 @@ class Settings:
             "rtt": self.rtt,
             "tokenLifetime": self.token_lifetime,
             "project": self.project,
+            "defaultNetwork": self.default_network,
             "ports": dataclasses.asdict(self.ports),
         }
         write_private(self.state / "config.json", json.dumps(document, indent=2) + "\n")
@@ -122,6 +125,7 @@ class Settings:
                 rtt=float(document["rtt"]),
                 token_lifetime=float(document.get("tokenLifetime", MAX_TOKEN_LIFETIME)),
                 project=document["project"],
+                default_network=document.get("defaultNetwork", True),
                 # Release 0.2.0 has another name for the last port.
                 ports=Ports(*document["ports"].values()),
             )

@@ -107,6 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--token-lifetime", type=float)
     parser.add_argument("--project")
     parser.add_argument("--no-organization", dest="organization", action="store_false", default=None)
+    parser.add_argument("--no-default-network", dest="default_network", action="store_false", default=None)
     parser.add_argument("--port", type=int, help="of the proxy")
     parser.add_argument("--ready-fd", type=int, help="file descriptor that gets a line when requests are answered")
     options = parser.parse_args(arguments)
@@ -125,6 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
             token_lifetime=options.token_lifetime,
             project=options.project,
             organization=options.organization,
+            default_network=options.default_network,
         )
         asyncio.run(serve(settings, options.port, options.ready_fd))
     except AlreadyRunning:

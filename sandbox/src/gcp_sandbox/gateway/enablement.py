@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gcp_sandbox.gateway import catalog
@@ -36,6 +37,8 @@ class Enablement:
 
     def __init__(self, sandbox: Host) -> None:
         self.sandbox = sandbox
+        #: Called with a project and the services that it did not have before.
+        self.listeners: list[Callable[[Project, list[str]], None]] = []
 
     def state(self, project: Project, service: str) -> str:
         """ENABLED or DISABLED, as serviceusage reports it: at once, before the change has reached the service."""
@@ -65,6 +68,8 @@ class Enablement:
                 added.append(service)
         if added:
             self.sandbox.identities.service_enabled(project, added)
+            for listener in self.listeners:
+                listener(project, added)
         return added
 
     def disable(self, project: Project, services: list[str]) -> None:

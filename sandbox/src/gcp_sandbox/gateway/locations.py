@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The regions of Google Cloud (cloud.google.com/storage/docs/locations)."""
+"""The regions of Google Cloud and their zones (cloud.google.com/storage/docs/locations, compute/docs/regions-zones)."""
 
 from __future__ import annotations
 
@@ -29,3 +29,11 @@ REGIONS = frozenset(
     }.items()
     for number in numbers
 )
+
+# Letters of a region's zones where they are not a, b and c (cloud.google.com/compute/docs/regions-zones).
+_ZONES = {"europe-west1": "bcd", "us-central1": "abcf", "us-east1": "bcd"}
+
+
+def zones(region: str) -> list[str]:
+    """Return the zones of a region."""
+    return [f"{region}-{letter}" for letter in _ZONES.get(region, "abc")]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from gcp_sandbox.gateway.errors import unimplemented
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network
+
     from gcp_sandbox.gateway.identity import Principal
     from gcp_sandbox.gateway.projects import Project
 
@@ -39,6 +41,22 @@ class Keys(Protocol):
 
     def use_key(self, name: str, agent: Principal, *, decrypt: bool = False) -> str:
         """Return the full name of the version that encrypts; ApiError 404, 403, or 400 where it is not enabled."""
+
+
+class Vpc(Protocol):
+    """Reads the networks of projects (Compute Engine). Networks and subnetworks are named by path or link."""
+
+    def network(self, reference: str) -> dict[str, Any] | None:
+        """Return a network, with its `path`; None where there is none."""
+
+    def subnetwork(self, reference: str) -> dict[str, Any] | None:
+        """Return a subnetwork, with its `path`; None where there is none."""
+
+    def reserved(self, network: str) -> dict[str, IPv4Network]:
+        """Return the ranges of a network that are reserved for peered services, by name."""
+
+    def set_peering(self, reference: str, peering: dict[str, Any] | None, name: str) -> None:
+        """Give a network a peering, replace it, or remove it."""
 
 
 class Ports:

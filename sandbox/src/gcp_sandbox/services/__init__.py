@@ -15,6 +15,7 @@ SERVICES = {
     "cloudbuild": "gcp_sandbox.services.cloudbuild:CloudBuild",
     "cloudkms": "gcp_sandbox.services.cloudkms:CloudKms",
     "cloudresourcemanager": "gcp_sandbox.services.cloudresourcemanager:ResourceManager",
+    "compute": "gcp_sandbox.services.compute:Compute",
     "iam": "gcp_sandbox.services.iam:IamApi",
     "iamcredentials": "gcp_sandbox.services.iamcredentials:IamCredentials",
     "iap": "gcp_sandbox.services.iap:Iap",

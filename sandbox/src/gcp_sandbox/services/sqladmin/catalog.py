@@ -37,9 +37,6 @@ LATEST_RELEASE = "R20251004.01_07"
 _MYSQL_80_FROM_57 = (18, *range(26, 38))
 _MYSQL_80_FROM_80 = (*_MYSQL_80_FROM_57, 39, 40, 42, 43)
 
-# Letters of a region's zones where they are not a, b and c (cloud.google.com/compute/docs/regions-zones).
-_ZONES = {"europe-west1": "bcd", "us-central1": "abcf", "us-east1": "bcd"}
-
 # vCPUs of the predefined machine types (cloud.google.com/sql/docs/postgres/machine-series-overview).
 _N1_STANDARD = (1, 2, 4, 8, 16, 32, 64, 96)
 _N1_HIGHMEM = (2, 4, 8, 16, 32, 64, 96)
@@ -48,11 +45,6 @@ _C4A = (1, 2, 4, 8, 16, 32, 48, 64, 72)
 
 MIB = 1 << 20
 GIB = 1 << 30
-
-
-def zones(region: str) -> list[str]:
-    """Return the zones of a region."""
-    return [f"{region}-{letter}" for letter in _ZONES.get(region, "abc")]
 
 
 def hyperdisk(tier: str) -> bool:

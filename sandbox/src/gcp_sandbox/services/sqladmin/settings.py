@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from gcp_sandbox.gateway import locations
 from gcp_sandbox.services.sqladmin import catalog
 from gcp_sandbox.services.sqladmin.refusals import Bare, invalid
 
@@ -67,7 +68,7 @@ class Place(NamedTuple):
     def of(cls, connection_name: str, region: str) -> Place:
         """Return the choice for an instance: any zone of the region and any full hour, always the same ones."""
         digest = hashlib.sha256(connection_name.encode()).digest()
-        zones = catalog.zones(region)
+        zones = locations.zones(region)
         return cls(zones[digest[0] % len(zones)], f"{digest[1] % 24:02}:00")
 
 
@@ -111,7 +112,7 @@ def zones(settings: Settings, region: str) -> dict[str, str]:
     first = preference["zone"]
     found = {"gceZone": first}
     if settings.get("availabilityType") == "REGIONAL":
-        others = [zone for zone in catalog.zones(region) if zone != first]
+        others = [zone for zone in locations.zones(region) if zone != first]
         found["secondaryGceZone"] = preference.get("secondaryZone", others[0])
     return found
 
@@ -281,7 +282,7 @@ def _check_times(new: Settings) -> None:
 
 def _check_location(preference: Settings, region: str) -> None:
     for field in ("zone", "secondaryZone"):
-        if field in preference and preference[field] not in catalog.zones(region):
+        if field in preference and preference[field] not in locations.zones(region):
             raise invalid(f"Invalid request: Zone {preference[field]} is not in region {region}.")
     if preference["zone"] == preference.get("secondaryZone"):
         raise invalid("Invalid request: The primary and the secondary zone must be different.")

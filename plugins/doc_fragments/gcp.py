@@ -67,7 +67,8 @@ options:
     description:
       - The lock of the deployment that the task belongs to, as M(mlplatform.gcp.deployment) returns it. The task takes
         it before its first change, and waits while another run has it.
-      - The roles set it. By default the task takes no lock.
+      - By default it is C(lock) of the variable C(deployment), which the roles register. Without it the task takes no
+        lock.
     type: dict
     version_added: 0.3.0
 requirements:
@@ -75,7 +76,9 @@ requirements:
   - google-auth
   - requests
 notes:
-  - An empty option of project and credentials counts as not given.
+  - An empty option of project and credentials counts as not given. Then the variable of the role C(gcp) applies, which
+    is C(gcp_) and the option's name, for example C(gcp_project), and after it the environment. The options C(scopes)
+    and C(lock) have no such variable.
   - White space around project, credentials and the addresses of proxies (E(HTTPS_PROXY), E(HTTP_PROXY), E(ALL_PROXY))
     is removed. A line break, a space, a control character or a character that is not ASCII in them is an error.
   - With a local connection the module runs inside Ansible's own process, which saves starting an interpreter for each

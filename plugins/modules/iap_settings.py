@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: iap_settings
-short_description: Manage settings of Identity-Aware Proxy
+short_description: Manage settings and access of Identity-Aware Proxy
 version_added: 0.1.0
 description:
   - Changes the settings of Identity-Aware Proxy for a project, an application or a single service.
-  - Only what the task sets is compared and changed.
+  - Only what the task sets is compared and changed. With nothing but O(bindings), the settings are not read.
   - Without an OAuth client of your own, users sign in with Google's managed client. Create an OAuth client of your own
     in the console; the API for that was removed. The module reads its id and secret from Secret Manager itself.
   - The client of an App Engine application is set by M(mlplatform.gcp.app_engine_application).
@@ -39,6 +39,8 @@ options:
     description: Domain of the cookie of Identity-Aware Proxy.
     type: str
 extends_documentation_fragment:
+  - mlplatform.gcp.bindings
+  - mlplatform.gcp.policy
   - mlplatform.gcp.gcp
   - mlplatform.gcp.oauth_client
   - mlplatform.gcp.attributes
@@ -54,6 +56,14 @@ EXAMPLES = r"""
     resource: projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
     oauth_client_id_secret: projects/my-project/secrets/iap-client-id
     oauth_client_secret_secret: projects/my-project/secrets/iap-client-secret
+
+- name: Grant access to exactly one group
+  mlplatform.gcp.iap_settings:
+    resource: projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
+    bindings:
+      - role: roles/iap.httpsResourceAccessor
+        members: ["group:data-science@example.com"]
+    bindings_authoritative: true
 
 - name: Accept tokens for another OAuth client from programs
   mlplatform.gcp.iap_settings:
@@ -72,16 +82,16 @@ changes:
   elements: dict
 resource:
   description: The settings as returned by the API.
-  returned: success
+  returned: when the task sets any
   type: dict
   sample:
     name: projects/123456789012/iap_web/cloud_run-europe-west1/services/mlflow
 """
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _iap, _oauth_client, _verbs
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _iap, _oauth_client, _policy, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiDisabled, NotFound
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import run_module
-from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, Options
+from ansible_collections.mlplatform.gcp.plugins.module_utils._options import GCP, POLICY, Options
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import Rules, plan
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 
@@ -89,6 +99,7 @@ RULES = Rules(unordered=("accessSettings.oauthSettings.programmaticClients",))
 
 OPTIONS = (
     GCP
+    + POLICY
     + _oauth_client.OAUTH_CLIENT
     + Options(
         {
@@ -119,6 +130,22 @@ def desired(params, client_id, digest):
 
 
 def run(task):
+    params = task.params
+    result = settings(task) if sets_any(params) or not params["bindings"] else Result()
+    if params["bindings"]:
+        name, authoritative = f"//iap.googleapis.com/{params['resource']}", params["bindings_authoritative"]
+        result.add(_policy.ensure(task, name, params["bindings"], authoritative=authoritative))
+    return result
+
+
+def sets_any(params):
+    """Return whether the task has any setting, so that the settings must be read."""
+    names = ("programmatic_clients", "login_hint", "cors_allow_http_options", "cookie_domain")
+    return bool(params["oauth_client_id_secret"]) or any(params[name] is not None for name in names)
+
+
+def settings(task):
+    """Make the settings what the task says. Return the result."""
     params = task.params
     client_id, secret = _oauth_client.read(task)
     wanted = desired(params, client_id, _oauth_client.digest(secret))

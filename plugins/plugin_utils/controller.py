@@ -18,7 +18,9 @@ import gc
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 
+from ansible.errors import AnsibleValueOmittedError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.parsing.dataloader import DataLoader
@@ -27,6 +29,7 @@ from ansible.template import Templar, trust_as_template
 from ansible.utils.display import Display
 from ansible.utils.vars import merge_hash
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _http, _lock, _shared
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.roles import gcp
 from ansible_collections.mlplatform.gcp.plugins.module_utils._module import (
     Task,
     hidden,
@@ -38,6 +41,13 @@ from ansible_collections.mlplatform.gcp.plugins.plugin_utils import changes
 
 COLLECTION = "mlplatform.gcp"
 MODULES = "ansible_collections.mlplatform.gcp.plugins.modules"
+
+# Option -> the variable of the role gcp that sets it.
+_OPTIONS_OF_VARIABLES = {
+    option: variable.name
+    for variable in gcp.ROLE.variables
+    if (option := variable.name.removeprefix("gcp_")) in GCP.arguments
+}
 
 display = Display()
 
@@ -83,7 +93,7 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         result = super().run(tmp, task_vars)
         name = self._task.action.rsplit(".", 1)[-1]
-        self._task.args = _given(self._task.args)
+        self._task.args = self._from_variables(task_vars) | _given(self._task.args)
         if not self._in_controller(task_vars):
             result = merge_hash(result, self._as_module(name, task_vars))
         else:
@@ -97,6 +107,24 @@ class ActionModule(ActionBase):
         if entries:
             changes.record(task_vars["inventory_hostname"], entries, censored=bool(self._task.no_log))
         return result
+
+    def _from_variables(self, task_vars):
+        """The options of project and credentials that the variables of the role gcp set, and the deployment's lock.
+
+        They have the least precedence: below the task and module_defaults, above the environment. Read here and not by
+        module_defaults in the roles, which Ansible would compile as a template for each task.
+        """
+        given = _given(self._task.args)
+        found = {}
+        for option in _OPTIONS_OF_VARIABLES.keys() - given.keys():
+            try:
+                found[option] = self._templar.template(task_vars.get(_OPTIONS_OF_VARIABLES[option]))
+            except AnsibleValueOmittedError:
+                continue
+        deployment = task_vars.get("deployment")
+        if "lock" not in given and isinstance(deployment, Mapping):
+            found["lock"] = deployment.get("lock")
+        return _given(found)
 
     def _in_controller(self, task_vars):
         """Whether this process is the place that the task would run in, as the user meant it."""

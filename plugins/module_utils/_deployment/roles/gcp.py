@@ -15,7 +15,6 @@ ROLE = RoleSpec(
         "The project and the region of all resources, and the credentials of all requests. Other roles depend on it.",
         "Empty variables are read from the environment, with the names of the C(google.cloud) collection and AWX.",
     ),
-    registers=("gcp_module_defaults",),
     main=False,
     text=True,
     variables=(

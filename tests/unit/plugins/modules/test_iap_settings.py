@@ -54,6 +54,29 @@ def test_a_client_of_ones_own(cloud, check_mode):
     assert KEY not in json.dumps(result)
 
 
+POLICY = f"https://iap.googleapis.com/v1/{RESOURCE}"
+BINDING = {"role": "roles/iap.httpsResourceAccessor", "members": ["group:a@example.com"]}
+
+
+@pytest.mark.parametrize("existing", [[BINDING], []])
+def test_with_bindings_only_the_settings_are_not_read(cloud, existing):
+    cloud.expect("POST", f"{POLICY}:getIamPolicy", body={"etag": "e", "bindings": existing})
+    if not existing:
+        cloud.expect("POST", f"{POLICY}:setIamPolicy", body={"etag": "f", "bindings": [BINDING]})
+    # The role passes empty names where there is no client.
+    no_client = dict.fromkeys(CLIENT, "")
+    bindings = {"bindings": [BINDING], "bindings_authoritative": True}
+    result = cloud.run(iap_settings, resource=RESOURCE, **bindings, **no_client)
+    assert result["changed"] == (not existing)
+    assert "resource" not in result
+
+
+def test_settings_come_before_bindings(cloud):
+    cloud.expect("GET", URL, body={"name": RESOURCE, "accessSettings": {"oauthSettings": {"loginHint": "example.com"}}})
+    cloud.expect("POST", f"{POLICY}:getIamPolicy", body={"etag": "e", "bindings": [BINDING]})
+    assert not cloud.run(iap_settings, resource=RESOURCE, login_hint="example.com", bindings=[BINDING])["changed"]
+
+
 def test_other_settings_are_left_alone(cloud):
     cors = {"allowHttpOptions": True}
     cloud.expect("GET", URL, body={"name": RESOURCE, "accessSettings": {"corsSettings": cors}})

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from ansible.template import trust_as_template
+from ansible.template import trust_as_template
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _module, _shared
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 from ansible_collections.mlplatform.gcp.plugins.plugin_utils import controller
@@ -39,6 +40,42 @@ def test_runs_as_a_module(act, probe, how):
     assert probe.task is None
     assert act.as_module.call_args.kwargs["module_name"] == f"mlplatform.gcp.{NAME}"
     assert bool(act.as_module.call_args.kwargs["wrap_async"]) is ("async_val" in how)
+
+
+@pytest.mark.parametrize("transport", ["local", "ssh"])
+def test_variables_of_the_role_gcp_set_what_the_task_does_not(act, probe, transport):
+    variables = {
+        "gcp_project": "{{ 'from-' ~ 'variable' }}" if transport == "local" else "from-variable",
+        "gcp_quota_project": "quota",
+        "gcp_auth_kind": "",
+        "gcp_region": "europe-west1",
+        "deployment": {"lock": {"name": "l"}},
+    }
+    variables["gcp_project"] = trust_as_template(variables["gcp_project"])
+    act({"name": "x", "quota_project": "of-the-task"}, variables=variables, transport=transport)
+    given = probe.task.params if transport == "local" else act.as_module.call_args.kwargs["module_args"]
+    assert given["project"] == "from-variable"
+    assert given["quota_project"] == "of-the-task"
+    assert given["lock"] == {"name": "l"}
+    assert not given.get("auth_kind")
+    assert "region" not in given
+
+
+@pytest.mark.parametrize("deployment", ["text", {"lock": None}, {}])
+def test_without_a_lock_in_the_deployment_the_task_takes_none(act, probe, deployment):
+    act({"name": "x"}, variables={"deployment": deployment})
+    assert probe.task.params["lock"] is None
+
+
+def test_a_lock_of_the_task_wins(act, probe):
+    act({"name": "x", "lock": {"name": "mine"}}, variables={"deployment": {"lock": {"name": "other"}}})
+    assert probe.task.params["lock"] == {"name": "mine"}
+
+
+def test_an_omitted_variable_sets_nothing(act, probe, monkeypatch):
+    monkeypatch.setenv("GCP_PROJECT", "from-environment")
+    act({"name": "x"}, variables={"gcp_project": trust_as_template("{{ omit }}")})
+    assert probe.task.params["project"] == "from-environment"
 
 
 @pytest.mark.parametrize("empty", ["", None])

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 from ansible.template import trust_as_template
-from ansible.template import trust_as_template
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _module, _shared
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 from ansible_collections.mlplatform.gcp.plugins.plugin_utils import controller

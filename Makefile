@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 target ?= cloudrun
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo down clean venv venv-dev lock test lint unit client-test sandbox-test conformance integration molecule docs build measure
+.PHONY: help demo down clean venv venv-dev lock test lint unit client-test sandbox-test conformance integration molecule docs build measure endurance
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ integration:  ## tests of modules, roles and playbooks against a sandbox
 molecule:  ## the Molecule scenarios
 docs:  ## the documentation pages, in build/site
 build:  ## the collection's artifact, checked by galaxy-importer; the wheel of mlflow-google-auth
+
+endurance: venv-dev  ## kills, faults and inputs that `make test` only samples, which takes hours (ENDURANCE_SEED)
+	@$(BIN)/python scripts/check.py $@
 
 measure: venv  ## time, processor time and requests of runs that change nothing and of --check (against=COMMIT compares)
 	@$(BIN)/python scripts/measure.py $(if $(against),--against $(against))

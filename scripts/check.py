@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the project's checks and print how long each step took: python scripts/check.py PART...|all
 
+`endurance` is the part that `all` leaves out: it takes hours.
+
 The same steps by hand (`make lint`, `make unit`, ...) and in CI (`make test`). A failing step does not stop
 the others; the table at the end names it and the exit status is 1.
 
@@ -11,6 +13,7 @@ one more runs than the machine has processors. A step's output is printed when t
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import os
 import pathlib
 import shlex
@@ -26,6 +29,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 CACHE = ROOT / ".cache"
 INTEGRATION = pathlib.Path("tests/integration")
+#: The variable with the path of the file of figures, see tests/conftest.py.
+FIGURES = "ENDURANCE_FIGURES"
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,12 @@ def pytest(title: str, *paths: object, weight: float, args: tuple[str, ...] = ()
     folder = Step(title, []).folder
     command = [PYTHON, "-m", "pytest", "-q", "--durations=10", "-o", f"cache_dir={folder}", *args, *map(str, paths)]
     return Step(title, command, weight, {"COVERAGE_FILE": str(folder / "coverage")})
+
+
+def endurance(title: str, *paths: object) -> Step:
+    """Return a step that runs what `make test` samples, and writes figures."""
+    step = pytest(title, *paths, weight=60, args=("-s", "-m", "endurance or inputs"))
+    return dataclasses.replace(step, env=step.env | {FIGURES: str(step.folder / "figures.json")})
 
 
 def molecule(scenario: str, weight: float) -> Step:
@@ -127,6 +138,15 @@ PARTS: dict[str, list[Step]] = {
     ],
 }
 
+# Parts that are not in `all`.
+MORE: dict[str, list[Step]] = {
+    "endurance": [
+        endurance("kills, faults and lost requests", "tests/endurance"),
+        endurance("each offset, grant and input", "tests/integration", "tests/unit"),
+        Step("figures", [PYTHON, "scripts/endurance.py"]),
+    ],
+}
+
 
 def environment(step: Step) -> dict[str, str]:
     env = os.environ | {"PATH": f"{pathlib.Path(PYTHON).parent}:{os.environ['PATH']}", "ANSIBLE_FORCE_COLOR": "0"}
@@ -173,7 +193,7 @@ def announce(step: Step) -> None:
 def one_by_one(parts: list[str]) -> list[Done]:
     found = []
     for part in parts:
-        for step in PARTS[part]:
+        for step in (PARTS | MORE)[part]:
             announce(step)
             found.append(run(part, step))
     return found
@@ -203,9 +223,9 @@ def side_by_side(lanes: int) -> list[Done]:
 
 def main(names: list[str]) -> int:
     wanted = list(PARTS) if names == ["all"] else names
-    unknown = [n for n in wanted if n not in PARTS]
+    unknown = [n for n in wanted if n not in PARTS | MORE]
     if unknown or not wanted:
-        print(f"unknown part {unknown}: choose from {', '.join(PARTS)} or all", file=sys.stderr)
+        print(f"unknown part {unknown}: choose from {', '.join(PARTS | MORE)} or all", file=sys.stderr)
         return 2
     started = time.monotonic()
     lanes = (os.cpu_count() or 1) + 1

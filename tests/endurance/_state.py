@@ -2,8 +2,8 @@
 """The state of a project as the public APIs and its databases return it, so that two deployments can be compared.
 
 `state(project)` returns one flat dictionary. Its keys are paths such as `secret/demo-dev-db-password versions`, its
-values are texts. What differs between any two deployments is replaced or left out: the project's ID and number, times,
-etags, generated IDs, zones and addresses. `differences` compares two of them.
+values are texts. Values that differ between any two deployments are replaced or left out: the project's ID and number,
+times, etags, generated IDs, zones and addresses. `differences` compares two of them.
 
 Read with Google's APIs and database drivers only, never with the code under test.
 """
@@ -67,7 +67,7 @@ def state(project: Project) -> dict[str, str]:
 
 
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    """Return a line for each path whose values differ; empty if the deployments are equal."""
+    """Return a line for each path with different values; empty if the deployments are equal."""
     return [
         f"{name}: {found.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
         for name in sorted({*expected, *found})

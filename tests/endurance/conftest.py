@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import os
-
-import pytest
 from ansible_collections.mlplatform.gcp.tests.integration.target._fixtures import (
     box,
     controller,
@@ -18,11 +15,3 @@ from ansible_collections.mlplatform.gcp.tests.integration.target._fixtures impor
 
 # pytest finds fixtures by the names in this module.
 __all__ = ["box", "controller", "get_project", "instant", "new_project", "small", "timed"]
-
-
-@pytest.fixture(scope="session")
-def seed() -> int:
-    """Return the seed of everything random: `ENDURANCE_SEED`, by default 8."""
-    value = int(os.environ.get("ENDURANCE_SEED", "8"))
-    print(f"\n    ENDURANCE_SEED={value}", end="")
-    return value

@@ -232,17 +232,24 @@ class Cloud:
             return False
         return True
 
-    def instance_environment(self, service: str) -> dict[str, str]:
-        """Return the environment of the process of an instance of a Cloud Run service."""
+    def instances(self, service: str) -> dict[int, dict[str, str]]:
+        """Return the environment of each process of the instances of a Cloud Run service, by the ID of the process."""
+        found = {}
         for folder in pathlib.Path("/proc").iterdir():
             try:
                 text = (folder / "environ").read_text(errors="replace") if folder.name.isdigit() else ""
             except OSError:
                 continue  # the process has ended
-            found = dict(item.partition("=")[::2] for item in text.split("\0"))
-            if found.get("K_SERVICE") == service and str(self.sandbox.state) in found.get("SSL_CERT_FILE", ""):
-                return found
-        raise AssertionError(f"no instance of {service} runs")
+            values = dict(item.partition("=")[::2] for item in text.split("\0"))
+            if values.get("K_SERVICE") == service and str(self.sandbox.state) in values.get("SSL_CERT_FILE", ""):
+                found[int(folder.name)] = values
+        return found
+
+    def instance_environment(self, service: str) -> dict[str, str]:
+        """Return the environment of the process of an instance of a Cloud Run service."""
+        found = self.instances(service)
+        assert found, f"no instance of {service} runs"
+        return found[min(found)]
 
     def page(self, url: str) -> tuple[int, str]:
         """Request a deployed service without credentials and return status and text."""

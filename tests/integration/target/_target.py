@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import http.client
 import json
 import os
 import pathlib
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -35,6 +37,8 @@ IMAGES = pathlib.Path(__file__).parent / "images"
 REGION = "europe-west1"
 CREDENTIALS = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts"
 MANAGED = {"managed-by": "mlplatform-gcp"}
+#: The seed of everything random in the tests.
+SEED = int(os.environ.get("ENDURANCE_SEED", "8"))
 DEPLOY, DESTROY, PLAN, VERIFY = (f"playbooks/{name}.yml" for name in ("deploy", "destroy", "plan", "verify"))
 RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=\d+\s+failed=(?P<failed>\d+)", re.M
@@ -250,6 +254,30 @@ class Box(base.Sandbox):
         """Kill the daemon of the sandbox with SIGKILL, but not the processes that it has started."""
         os.kill(json.loads((self.state / "daemon.json").read_text())["pid"], signal.SIGKILL)
 
+    # Faults
+
+    @contextlib.contextmanager
+    def faults(self, *rules: Mapping[str, Any]) -> Iterator[None]:
+        """Apply rules for faults to all requests."""
+        self.run("faults", "set", json.dumps({"rules": rules}))
+        try:
+            yield
+        finally:
+            self.run("faults", "clear")
+
+    def met_faults(self) -> list[dict[str, Any]]:
+        """Return each rule, and how many requests it `matched` and was `applied` to."""
+        return self._ask("GET", "/faults")["rules"]
+
+    def _ask(self, method: str, path: str) -> dict[str, Any]:
+        """Send a request to the control socket, which takes less time than a command."""
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        with contextlib.closing(connection):
+            connection.sock.connect(str(Settings.load(self.state).runtime / "control.sock"))
+            connection.request(method, path)
+            return json.loads(connection.getresponse().read())
+
     # Stored state
 
     def _read(self, file: str, query: str, *values: Any) -> list[tuple]:
@@ -397,8 +425,8 @@ class Project(_cloud.Cloud):
     def connect(self, instance: str, user: str, password: str, database: str = "mlflow"):
         """Return a connection to the database, with the socket of an instance of a deployed service."""
         connection = f"{self.project}:{REGION}:{instance}"
-        socket = next(Settings.load(self.sandbox.state).runtime.rglob(f"{connection}/.s.PGSQL.5432"))
-        return psycopg2.connect(host=str(socket.parent), user=user, password=password, dbname=database)
+        path = next(Settings.load(self.sandbox.state).runtime.rglob(f"{connection}/.s.PGSQL.5432"))
+        return psycopg2.connect(host=str(path.parent), user=user, password=password, dbname=database)
 
     def service(self, name: str) -> dict:
         return self.request("GET", f"{_cloud.RUN}/{self.region}/services/{name}")

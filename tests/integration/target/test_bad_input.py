@@ -276,6 +276,7 @@ def _viewer(project):
     return project.make_key(email)
 
 
+@pytest.mark.inputs
 @pytest.mark.parametrize("name", CASES)
 def test_the_problem_and_the_next_step_are_reported(refused, name):
     message = refused["play"].message(name)

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import functools
-import os
 import random
 import time
 
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
-from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, Project
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, SEED, Project
 
 HOST = "pair"
 OFFSETS = (0, 0.3, 1, 2, 10)
 #: The offsets of `make test`; the others are for `make endurance`.
-SAMPLE = random.Random(int(os.environ.get("TEST_SEED", "8"))).sample(OFFSETS[:-1], 2)
+SAMPLE = random.Random(SEED).sample(OFFSETS[:-1], 2)
 WITH_DATA = ("-e", "mlflow_destroy_data=true", "-e", f"mlflow_destroy_confirm={HOST}")
 
 
@@ -94,12 +93,15 @@ def deployed_by_two(make_pair):
 
 
 @pytest.mark.parametrize("offset", offsets(*SAMPLE))
-def test_two_deployments_are_one(offset, deployed_by_two, undisturbed):
+def test_two_deployments_are_one(offset, deployed_by_two, undisturbed, record_property):
+    record_property("pairs of simultaneous runs", 1)
     assert deployed_by_two(offset).state() == undisturbed
+    record_property("pairs that are one run", 1)
 
 
 @pytest.mark.parametrize("offset", offsets(SAMPLE[0]))
-def test_two_changes_of_the_target_are_one(offset, deployed_by_two, undisturbed, controller):
+def test_two_changes_of_the_target_are_one(offset, deployed_by_two, undisturbed, controller, record_property):
+    record_property("pairs of simultaneous runs", 1)
     pair = deployed_by_two(offset)
     pair.hosts[HOST]["mlflow_target"] = "appengine"
     pair.run(DEPLOY, offset)
@@ -110,11 +112,14 @@ def test_two_changes_of_the_target_are_one(offset, deployed_by_two, undisturbed,
     assert [name for name in undisturbed if name.startswith("secret/") and "1 version" not in state[name]] == []
     assert state["builds"] == undisturbed["builds"]
     assert controller.run(DEPLOY, hosts=pair.hosts).check().changed == 0
+    record_property("pairs that are one run", 1)
 
 
 @pytest.mark.parametrize("offset", offsets(SAMPLE[1]))
-def test_two_removals_are_one(offset, deployed_by_two):
+def test_two_removals_are_one(offset, deployed_by_two, record_property):
+    record_property("pairs of simultaneous runs", 1)
     pair = deployed_by_two(offset)
     pair.run(DESTROY, offset, *WITH_DATA)
     assert pair.project.owned(HOST) == {}
     assert pair.state()["project"] == "[]"
+    record_property("pairs that are one run", 1)

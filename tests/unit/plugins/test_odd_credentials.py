@@ -18,6 +18,8 @@ from ansible_collections.mlplatform.gcp.plugins.plugin_utils import controller
 from ansible_collections.mlplatform.gcp.tests.unit.plugins import _loopback
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._acting import NAME
 
+pytestmark = pytest.mark.inputs
+
 # The parts of a secret around an odd character. Each part alone must not be shown.
 FIRST, SECOND = "first4711qwertz", "second4712asdfg"
 ODD = {

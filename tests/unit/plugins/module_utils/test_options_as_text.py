@@ -12,6 +12,8 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _values
 from ansible_collections.mlplatform.gcp.plugins.modules import secret
 from ansible_collections.mlplatform.gcp.tests.unit.plugins import _scripted
 
+pytestmark = pytest.mark.inputs
+
 MODULES = sorted(
     path.stem for path in (pathlib.Path(_scripted.__file__).resolve().parents[3] / "plugins/modules").glob("*.py")
 )

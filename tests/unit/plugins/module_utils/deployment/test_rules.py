@@ -391,6 +391,7 @@ BAD = [
 ]  # fmt: skip
 
 
+@pytest.mark.inputs
 @pytest.mark.parametrize(("name", "value", "words", "more"), [(*case, {})[:4] for case in BAD])
 def test_what_a_service_refuses_is_found(name, value, words, more):
     found = judged(more | {name: value})
@@ -779,6 +780,7 @@ def constrained():
             yield variable, {"Bad": "x"}
 
 
+@pytest.mark.inputs
 @pytest.mark.parametrize(
     ("variable", "value"), [pytest.param(*case, id=f"{case[0].name}-{case[1]}") for case in constrained()]
 )

@@ -10,7 +10,7 @@ import random
 
 import pytest
 from ansible_collections.mlplatform.gcp.tests.endurance._kills import SCENARIOS, Kills
-from ansible_collections.mlplatform.gcp.tests.integration.target._target import SEED, Box, Controller
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import Box, Controller
 
 
 @pytest.fixture
@@ -44,15 +44,15 @@ def test_a_kill_at_each_write_is_survived(scenario, own_box, tmp_path, small, re
 
 
 @pytest.mark.parametrize("kind", ["deploy", "other"])
-def test_a_kill_at_a_random_write_is_survived(kind, box, controller, small, record_property):
-    chance = random.Random(f"{SEED} {kind}")
+def test_a_kill_at_a_random_write_is_survived(kind, box, controller, small, seed, record_property):
+    chance = random.Random(f"{seed} {kind}")
     scenario = chance.choice([name for name in SCENARIOS if name.startswith("deploy") == (kind == "deploy")])
     box.latency("instant")
     kills = Kills(SCENARIOS[scenario], box, controller, small)
     kills.prepare(2)
     expected, writes = kills.undisturbed()
     number = chance.randint(1, writes - 1)
-    print(f"\n    ENDURANCE_SEED={SEED}: {scenario}, killed at write {number} of {writes}", end="")
+    print(f"\n    {scenario}, killed at write {number} of {writes}", end="")
     one = kills.killed(number)
     assert one
     lines = kills.complete({number: one}, expected)

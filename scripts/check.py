@@ -125,7 +125,7 @@ PARTS: dict[str, list[Step]] = {
     "conformance": [pytest("recorded traffic", "tests/conformance", weight=1, args=("-s",))],
     "integration": [
         pytest("modules in a sandbox", INTEGRATION / "modules", weight=10),
-        pytest("clients in a sandbox", *others("tests/integration", "modules", "target"), weight=6),
+        pytest("clients in a sandbox", *others("tests/integration", "modules", "target"), weight=8),
         pytest("one deployment in a sandbox", *ONE_DEPLOYMENT, SECRECY, weight=12),
         pytest("other deployments in a sandbox", *OTHER_DEPLOYMENTS, SECRECY, weight=14),
         pytest("kills and faults in a sandbox", "tests/endurance", weight=4),

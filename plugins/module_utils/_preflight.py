@@ -311,6 +311,8 @@ class Preflight:
                 f"Set its location to {location}, or {kind.moving}.",
                 name,
             )
+        if found.unfit:
+            self._unfit(found, title)
         if bad:
             way = WAYS_OUT.get((asked["type"], state), "Restore it, or use another one.")
             self.problem("state", f"{title} is {state}.", way.format(**found.remote.names), name)
@@ -337,6 +339,14 @@ class Preflight:
                 self.problem("references", item.what, item.next, found.remote.path)
             else:
                 self.warn(f"{item.what} {item.next}")
+
+    def _unfit(self, found, title):
+        self.problem(
+            "values",
+            f"The value of {title} {found.unfit}.",
+            _references.new_value(found),
+            found.remote.path,
+        )
 
     def _unreadable(self, asked, title, error):
         denied = isinstance(error, _errors.PermissionDenied)

@@ -50,6 +50,7 @@ class _Advice:
 
 
 _ADD = "gcloud secrets versions add {secret} --project={project} --data-file=FILE"
+_FIT = f"Add a version with another value ({_ADD}), or {{choose}}."
 _SECRET = _Advice(
     create=f"create it (gcloud secrets create {{secret}} --project={{project}}), and add a version ({_ADD}).",
     states={
@@ -116,6 +117,13 @@ _ADVICE = {
 }
 
 
+def new_value(found):
+    """Return what to do about the value of a secret or of its version."""
+    names, variable = found.remote.names, found.asked.get("referenced_by") or found.asked.get("named_by")
+    choose = f"set {variable} to another secret" if variable else "use another secret"
+    return _FIT.format(**{"secret": names.get("name"), "choose": choose, **names})
+
+
 def _version(found):
     """Return what the state of a resource is the state of."""
     if found.asked["type"] != "crypto_key":
@@ -146,6 +154,8 @@ def judge(found, caller):
             number = str(newest.get("name")).rsplit("/", 1)[-1]
             way = (advice.states or {}).get(state) or "Wait until it is enabled, or refer to another one."
             return [Judgement(True, f"{subject}, and {_version(found)} is {state}.", text(way, number=number))]
+        if found.unfit:
+            return [Judgement(True, f"{subject}, and its value {found.unfit}.", new_value(found))]
         return [*_unread(found, subject, grant, advice), *_unknown(found, subject, grant, advice)]
     error = found.error or found.absent
     if isinstance(error, _errors.PermissionDenied):

@@ -13,8 +13,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _policy
-from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import sql
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _policy, _secrets
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import secretmanager, sql
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import ANYWHERE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kinds import KINDS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.project import (
@@ -53,6 +53,7 @@ class Found:
     error   why it could not be read, or None
     absent  the error that says that it does not exist, or that its API is disabled
     unlisted  why it may exist all the same; only of what a variable refers to
+    unfit    why the value of a secret cannot be used, or an empty text
     unread  members that should be able to read it and that no policy names
     unknown  members of which that is not known, because the policy is not readable
     indirect  whether a group may have the role for them, or the project, and its policy is not readable
@@ -68,6 +69,7 @@ class Found:
     error: Any = None
     absent: Any = None
     unlisted: str = ""
+    unfit: str = ""
     unread: list = field(default_factory=list)
     unknown: list = field(default_factory=list)
     indirect: bool = False
@@ -188,9 +190,22 @@ class Survey:
         if found.exists:
             for name in asked.get("read") or []:
                 self._related(found, name)
+            if asked.get("minimum_length") or asked.get("rejected_values"):
+                found.unfit = self._unfit(found)
         if asked.get("referenced_by"):
             self._referenced(found)
         return found
+
+    def _unfit(self, found):
+        """Return why the value of a secret cannot be used. A value that cannot be read is not judged."""
+        try:
+            value = _secrets.read_secret(self.task, secretmanager.used_version(found.body))
+        except (_errors.GcpError, UnicodeDecodeError):
+            return ""
+        least = found.asked.get("minimum_length") or 0
+        if len(value) < least:
+            return f"is shorter than {least} characters"
+        return "is a well-known default" if value in (found.asked.get("rejected_values") or []) else ""
 
     def _referenced(self, found):
         """Read what is known besides of a resource that a variable refers to."""

@@ -117,6 +117,22 @@ options:
         elements: str
         default: []
         version_added: 0.3.0
+      named_by:
+        description: The variable with the name of the resource, for the problems with its value.
+        type: str
+        version_added: 0.3.0
+      minimum_length:
+        description:
+          - The number of characters that the value of a secret or of its version must have at least. The value is read
+            and is not returned. A value that the caller may not read is not checked.
+        type: int
+        version_added: 0.3.0
+      rejected_values:
+        description: Values that a secret or its version must not have, such as a well-known default.
+        type: list
+        elements: str
+        default: []
+        version_added: 0.3.0
   owner_labels:
     description:
       - Labels of the deployment's resources. An existing resource without them has another owner.
@@ -329,6 +345,9 @@ OPTIONS = GCP + Options(
                 "adopt": {"type": "bool", "default": False},
                 "referenced_by": {"type": "str"},
                 "readers": {"type": "list", "elements": "str", "default": []},
+                "named_by": {"type": "str"},
+                "minimum_length": {"type": "int"},
+                "rejected_values": {"type": "list", "elements": "str", "default": []},
             },
         },
         "owner_labels": {"type": "dict", "default": {}},

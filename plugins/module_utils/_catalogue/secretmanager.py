@@ -73,6 +73,13 @@ def locations(body):
     return [replica["location"] for replica in replicas]
 
 
+def used_version(body):
+    """Return the full name of the version that a deployment uses, of the body of a secret or of a version."""
+    if "/versions/" in body["name"]:
+        return body["name"]
+    return f"{body['name']}/versions/{(body.get('annotations') or {}).get(MADE_VERSION) or 'latest'}"
+
+
 KINDS = {
     "secret": Kind(
         SECRET,

@@ -21,7 +21,13 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.server 
 _ARTIFACT_REGISTRY = re.compile(
     r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>([^/]*\.[^/]*/)?[^/]+)/(?P<repository>[^/]+)/.+"
 )
-# Pulls the images of services and jobs: https://cloud.google.com/run/docs/deploying#other-projects
+# What the image requires of the password of MLflow's own login (roles/mlflow_image/files/entrypoint.py), and
+# mlflow.server.auth: 12 characters, and not the default of its releases before 3.16.1.
+LOGIN_PASSWORD = {
+    "named_by": "mlflow_login_password_secret",
+    "minimum_length": 12,
+    "rejected_values": ["password1234"],
+}
 
 
 def _read_by_server(context: Context) -> Iterator[tuple[str, str]]:
@@ -37,6 +43,12 @@ def _read_by_server(context: Context) -> Iterator[tuple[str, str]]:
             used["mlflow_login_key_secret"] = names.login_key_secret
         for variable, secret_id in used.items():
             yield variable, f"{names.secret(secret_id)}/versions/{LATEST}"
+
+
+def login_password(context: Context, secret_id: str) -> dict[str, Any]:
+    """Return the requirements on the value of a secret: none unless it is the password of the login of our image."""
+    ours = context.login and context.builds and not context["mlflow_image_context"]
+    return dict(LOGIN_PASSWORD) if ours and secret_id == context.names.login_password_secret else {}
 
 
 def _read_by_deployer(context: Context) -> Iterator[tuple[str, str]]:
@@ -78,6 +90,7 @@ def secrets(context: Context, created: Collection[str]) -> list[dict[str, Any]]:
     others = {version for _variable, version in by_server if not _own_secret(context, version)}
     return [
         _item("secret_version", version, ", ".join(names), [server] if version in others else [])
+        | login_password(context, _own_secret(context, version))
         for version, names in variables.items()
     ]
 

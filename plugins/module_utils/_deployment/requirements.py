@@ -98,7 +98,8 @@ def resources(context: Context, target: Target, retired: Iterable[Target], image
     for name in secret_names(context, all_of_them=False):
         reads = {password: ("policy", "latest_version"), names.login_username_secret: ("policy",)}
         reads |= dict.fromkeys(login, ("policy", "latest_version"))
-        found.append(item("secret", name, "secrets", *reads.get(name, ())))
+        value = {} if context.uses("secrets") else references.login_password(context, name)
+        found.append(item("secret", name, "secrets", *reads.get(name, ()), **value))
     if context.builds:
         found.append(
             item("artifact_repository", names.repository, "image_repository", "policy", location=image.location)

@@ -15,6 +15,7 @@ from ansible_collections.mlplatform.gcp.tests.integration.target._target import 
 
 MANAGER, BILLING = _cloud.MANAGER, "https://cloudbilling.googleapis.com/v1"
 TAKEN = "bucket-of-another-owner"
+LOGIN = {"mlflow_access": "password", "mlflow_access_password_accepted": True, "mlflow_image_context": ""}
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,21 @@ CASES = {
         },
         project="references",
     ),
+    "short-login": Case(
+        (
+            "mlflow_login_password_secret refers to",
+            "short/versions/latest, and its value is shorter than 12 characters",
+            "gcloud secrets versions add short --project=",
+            "or set mlflow_login_password_secret to another secret",
+        ),
+        LOGIN | {"mlflow_ownership": {"secrets": "used"}, "mlflow_login_password_secret": "short"},
+        project="references",
+    ),
+    "default-login": Case(
+        ("The value of secret default is a well-known default", "or set mlflow_login_password_secret to another"),
+        LOGIN | {"mlflow_adopt": True, "mlflow_login_password_secret": "default"},
+        project="references",
+    ),
     "no-image": Case(
         ("mlflow_image refers to", "mlflow:1, which does not exist", "Correct mlflow_image"),
         {"mlflow_image": "europe-west1-docker.pkg.dev/{project}/images/mlflow:1"},
@@ -223,6 +239,8 @@ def _make_references(project):
     project.enable("secretmanager", "artifactregistry", "sqladmin")
     project.make_secret("enabled", "a value that is in use")
     project.make_secret("disabled", "a value that was in use")
+    project.make_secret("short", "eleven char")
+    project.make_secret("default", "password1234")
     secrets = f"{_cloud.SECRETS}/{project.home}/secrets"
     project.request("POST", f"{secrets}/disabled/versions/1:disable", {})
     project.make(secrets, {"replication": {"automatic": {}}}, secretId="empty")

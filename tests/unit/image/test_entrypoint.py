@@ -352,6 +352,20 @@ class TestLogin:
         assert config.database_uri == "postgresql+psycopg2://u:p%25@h/d"
         assert config.default_permission == "EDIT"
 
+    def test_preflight_has_mlflows_rules(self):
+        pytest.importorskip("flask_wtf")
+        from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.references import LOGIN_PASSWORD
+        from mlflow.exceptions import MlflowException
+        from mlflow.server import auth
+
+        least, defaults = LOGIN_PASSWORD["minimum_length"], LOGIN_PASSWORD["rejected_values"]
+        auth._validate_bootstrap_admin_password("admin", "x" * least)
+        for password in ("x" * (least - 1), *defaults):
+            with pytest.raises(MlflowException):
+                auth._validate_bootstrap_admin_password("admin", password)
+        with pytest.raises(entrypoint.Refusal):
+            self.login(MLFLOW_AUTH_ADMIN_PASSWORD="x" * (least - 1))
+
     @pytest.mark.parametrize(
         "environ,words",
         [

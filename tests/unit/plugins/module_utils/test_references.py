@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _survey
 from ansible_collections.mlplatform.gcp.plugins.modules import preflight_info
@@ -26,7 +28,13 @@ def _in_order(monkeypatch):
 
 def ask(cloud, kind, name, *requests, enabled=True, **more):
     """Run preflight for one reference; ``requests`` are (address, status, body or error's message)."""
-    apis = {"secret_version": "secretmanager", "sql_flags": "sqladmin", "network": "compute", "subnetwork": "compute"}
+    apis = {
+        "secret": "secretmanager",
+        "secret_version": "secretmanager",
+        "sql_flags": "sqladmin",
+        "network": "compute",
+        "subnetwork": "compute",
+    }
     apis["crypto_key"] = "cloudkms"
     api = apis.get(kind, "artifactregistry")
     service = f"{api}.googleapis.com"
@@ -181,6 +189,45 @@ def test_what_works_is_neither_a_problem_nor_a_warning(cloud):
     result = ask(cloud, "secret_version", VERSION, (AT_VERSION, 200, body))
     assert (result["problems"], cloud.warnings, result["unanswered"]) == ([], [], [])
     assert result["resources"][0]["state"] == "ENABLED" and result["resources"][0]["relation"] == "shared"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("eleven char", "is shorter than 12 characters"),
+        ("password1234", "is a well-known default"),
+        ("twelve chars", ""),
+        # A character is not a byte.
+        ("\N{LATIN SMALL LETTER E WITH ACUTE}" * 11, "is shorter than 12 characters"),
+        (None, ""),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_a_problem_and_is_not_shown(cloud, value, words):
+    body = {"name": "projects/1/secrets/s/versions/3", "state": "ENABLED"}
+    requests = [(AT_VERSION, 200, body), (f"{SECRET.replace('/p/', '/1/')}/versions/3:access", 403, "no")]
+    if value is not None:
+        payload = {"payload": {"data": base64.b64encode(value.encode()).decode()}}
+        requests[1] = (requests[1][0], 200, payload)
+    required = {"minimum_length": 12, "rejected_values": ["password1234"]}
+    problems = ask(cloud, "secret_version", VERSION, *requests, **required)["problems"]
+    assert cloud.warnings == []
+    assert [problem["check"] for problem in problems] == ["references"] * bool(words)
+    if words:
+        (problem,) = problems
+        assert f"its value {words}." in problem["what"]
+        assert "gcloud secrets versions add s --project=p" in problem["next"]
+        assert problem["next"].endswith("or set mlflow_server_secret_env.TOKEN to another secret.")
+        assert value not in str(problem)
+
+
+def test_the_value_of_a_secret_is_that_of_the_version_that_it_records(cloud):
+    body = {"name": "projects/1/secrets/s", "annotations": {"mlplatform-gcp-version": "2"}}
+    answer = {"payload": {"data": base64.b64encode(b"short").decode()}}
+    reads = [(SECRET, 200, body), (f"{SECRET.replace('/p/', '/1/')}/versions/2:access", 200, answer)]
+    required = {"referenced_by": None, "named_by": "mlflow_login_password_secret", "adopt": True}
+    problems = ask(cloud, "secret", "s", *reads, **required, minimum_length=6)["problems"]
+    assert [problem["what"] for problem in problems] == ["The value of secret s is shorter than 6 characters."]
+    assert problems[0]["next"].endswith("or set mlflow_login_password_secret to another secret.")
 
 
 def test_a_disabled_api_leaves_the_question_open(cloud):

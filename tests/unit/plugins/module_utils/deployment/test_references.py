@@ -117,6 +117,27 @@ def test_a_removal_revokes_the_access_to_them():
     assert nothing.deployment.removal["secret_access"] == ["demo-dev-db-password"]
 
 
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, []),
+        (PASSWORD, [("secret", "demo-dev-tracking-password")]),
+        (PASSWORD | USED, [("secret_version", f"{OWN}/demo-dev-tracking-password/versions/latest")]),
+        # One secret for both logins.
+        (PASSWORD | {"mlflow_login_password_secret": "demo-dev-db-password"}, [("secret", "demo-dev-db-password")]),
+        # Another image may have other rules.
+        (PASSWORD | {"mlflow_image": "ghcr.io/a/b:1"}, []),
+        (PASSWORD | {"mlflow_image_context": "/image"}, []),
+    ],
+)
+def test_the_password_of_the_login_must_be_one_that_mlflow_accepts(variables, expected):
+    found = [item for item in d.deployed(variables).requirements.resources if item.get("minimum_length")]
+    assert [(item["type"], item["name"]) for item in found] == expected
+    for item in found:
+        assert (item["minimum_length"], item["rejected_values"]) == (12, ["password1234"])
+        assert item["named_by"] == "mlflow_login_password_secret"
+
+
 def test_references_that_could_not_be_read_are_read_again():
     assert d.deployed(found=d.report(disabled=["secretmanager.googleapis.com"], unanswered=["references"])).incomplete
 

@@ -278,6 +278,10 @@ resources:
       description: The name by which clients connect, C(PROJECT:REGION:INSTANCE).
       returned: for a Cloud SQL instance that exists
       type: str
+    binary_log:
+      description: Whether it writes binary logs.
+      returned: for a Cloud SQL instance that exists, with MySQL
+      type: bool
     flags:
       description: Its database flags. For database flags, all that the version has, each with its type and limits.
       returned: for a Cloud SQL instance that exists, and for database flags

@@ -176,6 +176,7 @@ def _instance_facts(remote, body):
         "activation_policy": settings.get("activationPolicy"),
         "connection_name": body.get("connectionName"),
         "kms_key": (body.get("diskEncryptionConfiguration") or {}).get("kmsKeyName"),
+        "binary_log": (settings.get("backupConfiguration") or {}).get("binaryLogEnabled"),
         "flags": {flag["name"]: flag.get("value") for flag in settings.get("databaseFlags") or []},
     }
     return {name: value for name, value in facts.items() if value is not None}

@@ -231,7 +231,8 @@ def database(context: Context, more_clients: list[str] | None = None) -> Databas
     triggers = {"log_bin_trust_function_creators": "on"} if mysql and recovery and not adopted else {}
     # MLflow keeps any text, and the default of MySQL 5.7 has characters of three bytes at most. A database that others
     # created stays as it is.
-    charset = {"charset": "utf8mb4"} if mysql and not adopted else {}
+    new = context.existing.resource("sql_database", f"{names.instance}/{names.database}") is None
+    charset = {"charset": "utf8mb4"} if mysql and (new or not adopted) else {}
     # A user of MySQL belongs to a host, and the connections of Google come from no known host.
     host = {"host": "%"} if mysql else {}
     window = {"day": 7, "hour": 3, "update_track": "stable"} if mysql else {}

@@ -191,8 +191,8 @@ def compute(given: Mapping[str, Any], observed: Observed, *, action: str = "depl
     if action == "destroy":
         problems = removal.problems(context) + [item for item in problems if item.variable in _NAMING]
     elif action == "deploy":
-        refused, doubted = _flags(context) if target.google else ([], [])
-        problems, warnings = [*problems, *refused], [*warnings, *doubted]
+        for refused, doubted in [judge(context) for judge in (_flags, _triggers) if target.google]:
+            problems, warnings = [*problems, *refused], [*warnings, *doubted]
         problems = problems or _conflicts(context, target) + _network(context, target) + target.problems(context, sized)
     return Computed(_deployment(context, target, sized, observed, action), problems, warnings)
 
@@ -268,6 +268,31 @@ def _conflicts(context: Context, target: Target) -> list[Problem]:
             )
         )
     return found
+
+
+def _triggers(context: Context) -> tuple[list[Problem], list[str]]:
+    """Return the problem, or the warning, that MySQL rejects the triggers of MLflow's schema (error 1419).
+
+    The flag is set on an instance of the deployment. A database with tables may have the triggers.
+    """
+    flag, names, instance = "log_bin_trust_function_creators", context.names, context.found_instance
+    flags = instance.get("flags", {}) | ({} if context.uses("database") else context["cloudsql_flags"])
+    adopted = context.adopted("database", "sql_instance", names.instance)
+    ours = context.builds and not context["mlflow_image_context"]
+    fine = not (context.mysql and adopted and instance.get("binary_log")) or flags.get(flag) == "on"
+    if fine or not ours or context.existing.resource("cloud_run_job", names.migration_job):
+        return [], []
+    command = f"gcloud sql instances patch {names.instance} --database-flags={flag}=on --project={context.project}"
+    problem = Problem(
+        "mlflow_ownership" if context.uses("database") else "cloudsql_flags",
+        f"The instance {names.instance} writes binary logs and rejects the triggers of MLflow's schema, because its"
+        f" flag {flag} is not on.",
+        f"Have its owner set it, with the other flags that the instance has ({command}). It needs no restart."
+        if context.uses("database")
+        else f"Add {flag} with the value on to cloudsql_flags. It needs no restart.",
+    )
+    exists = context.existing.resource("sql_database", f"{names.instance}/{names.database}")
+    return ([], [f"{problem.what} {problem.next}"]) if exists else ([problem], [])
 
 
 def _network(context: Context, target: Target) -> list[Problem]:

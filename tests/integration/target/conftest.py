@@ -49,6 +49,7 @@ ORDER = [
     "test_serving",
     "test_apart",
     "test_keys",
+    "test_shared",
     "test_oldest",
     "test_adoption",
     "test_bad_input",

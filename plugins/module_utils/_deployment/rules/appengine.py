@@ -61,6 +61,14 @@ def check(values: Mapping[str, Any]) -> Iterator[Problem]:
             "mlflow_min_instances is 0, and App Engine flexible always runs at least 1 instance.",
             "Set it to 1 or more.",
         )
+    for name in ("cloudrun_mlflow_command", "cloudrun_mlflow_args"):
+        if values.get(name):
+            yield Problem(
+                name,
+                f"{name} is set, and App Engine has neither a command nor arguments for a container.",
+                f"Remove {name}, and set ENTRYPOINT and CMD in an image of your own (mlflow_image or"
+                " mlflow_image_context), or set mlflow_target=cloudrun.",
+            )
     region = values.get("gcp_region") or ""
     if not values.get("appengine_mlflow_location") and not places.region(region) and places.appengine_location(region):
         why, next = places.appengine_location(region) or ("", "")

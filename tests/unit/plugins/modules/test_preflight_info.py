@@ -185,11 +185,13 @@ def test_a_bucket_that_may_be_anywhere_and_is_not_there(cloud):
 def test_facts_about_a_database(cloud):
     well(cloud)
     settings = {"tier": "db-f1-micro", "databaseFlags": [{"name": "max_connections", "value": "50"}]}
+    settings["backupConfiguration"] = {"binaryLogEnabled": True}
     body = {"region": "europe-west1", "state": "RUNNABLE", "databaseVersion": "MYSQL_8_0", "settings": settings}
     body["connectionName"] = "p:europe-west1:db"
     cloud.expect("GET", "https://sqladmin.googleapis.com/v1/projects/p/instances/db", body=body)
     found = cloud.run(preflight_info, region="europe-west1", resources=[{"type": "sql_instance", "name": "db"}])
     expected = {"version": "MYSQL_8_0", "tier": "db-f1-micro", "flags": {"max_connections": "50"}}
+    expected["binary_log"] = True
     expected["connection_name"] = "p:europe-west1:db"
     assert expected.items() <= found["resources"][0].items()
 

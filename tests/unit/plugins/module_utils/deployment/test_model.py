@@ -226,10 +226,51 @@ def test_mysql_needs_triggers_characters_and_hosts():
 
 def test_an_adopted_mysql_keeps_its_flags_characters_and_passwords():
     mysql = d.resource("sql_instance", "demo-dev", owned=False, version="MYSQL_5_7")
-    database = d.deployed(found=d.report(mysql), mlflow_target="appengine", mlflow_adopt=True).database
+    existing = d.report(mysql, d.resource("sql_database", "demo-dev/mlflow", owned=False))
+    database = d.deployed(found=existing, mlflow_target="appengine", mlflow_adopt=True).database
     assert database.flags == {}
     assert database.databases == [{"name": "mlflow"}]
     assert database.adopt and database.keep_passwords
+
+
+SHARED_MYSQL = {"mlflow_ownership": {"database": "used"}, "mlflow_database_instance": "shared"}
+TRUSTED = {"log_bin_trust_function_creators": "on"}
+
+
+@pytest.mark.parametrize(
+    ("given", "binary_log", "flags", "database", "job", "expected"),
+    [
+        (SHARED_MYSQL, True, {}, False, False, ["mlflow_ownership"]),
+        ({"mlflow_adopt": True}, True, {}, False, False, ["cloudsql_flags"]),
+        # A database with tables may have the triggers, and a deployment that has migrated its own has them.
+        (SHARED_MYSQL, True, {}, True, False, "warning"),
+        (SHARED_MYSQL, True, {}, True, True, []),
+        (SHARED_MYSQL, True, TRUSTED, False, False, []),
+        ({"mlflow_adopt": True, "cloudsql_flags": TRUSTED}, True, {}, False, False, []),
+        (SHARED_MYSQL | {"cloudsql_flags": TRUSTED}, True, {}, False, False, ["mlflow_ownership"]),
+        (SHARED_MYSQL, False, {}, False, False, []),
+        (SHARED_MYSQL | {"mlflow_image": "ghcr.io/a/b:1"}, True, {}, False, False, []),
+    ],
+)
+def test_an_existing_mysql_must_accept_triggers(given, binary_log, flags, database, job, expected):
+    name, own = ("shared", "mlflow_demo_dev") if "mlflow_ownership" in given else ("demo-dev", "mlflow")
+    facts = {"version": "MYSQL_8_0", "binary_log": binary_log, "flags": flags, "activation_policy": "ALWAYS"}
+    existing = [d.resource("sql_instance", name, owned=False, state="RUNNABLE", **facts)]
+    existing += [d.resource("sql_database", f"{name}/{own}", owned=False)] * database
+    existing += [d.resource("cloud_run_job", "demo-dev-migrate")] * job
+    outcome = d.computed(given, found=d.report(*existing))
+    assert d.variables_of(outcome) == ([] if expected == "warning" else expected)
+    words = [*outcome.warnings, *(problem.what for problem in outcome.problems)]
+    assert ["rejects the triggers" in text for text in words] == [True] * bool(expected)
+
+
+def test_a_new_database_in_a_used_mysql_holds_any_character():
+    mysql = d.resource("sql_instance", "shared", owned=False, version="MYSQL_5_7", flags={}, state="RUNNABLE")
+    database = d.resource("sql_database", "shared/mlflow_demo_dev", owned=False)
+    for existing, expected in (([], {"charset": "utf8mb4"}), ([database], {})):
+        found = d.deployed(SHARED_MYSQL, found=d.report(mysql, *existing)).database
+        assert found.databases == [{"name": "mlflow_demo_dev"} | expected]
+        assert found.flags == {}
 
 
 def test_production_protects_the_database():

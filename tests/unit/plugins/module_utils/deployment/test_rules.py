@@ -104,6 +104,8 @@ BAD = [
     ("cloudrun_mlflow_workers", 0, ("less than the minimum of 1",)),
     ("cloudrun_mlflow_pool_overflow", -5, ("-5",)),
     ("cloudrun_mlflow_env", {"PORT": "1"}, ("PORT",)),
+    ("cloudrun_mlflow_command", ["gunicorn"], ("App Engine has neither a command", "ENTRYPOINT"), APP),
+    ("cloudrun_mlflow_args", "-b", ("App Engine has neither a command", "mlflow_target=cloudrun"), APP),
     ("appengine_mlflow_memory_gb", 9, ("is 9, ", "0.5 to 6.1"), APP),
     ("appengine_mlflow_memory_gb", "lots", ('"lots"', "number"), APP),
     ("appengine_mlflow_min_instances", 0, ("at least 1 instance",), APP),

@@ -445,13 +445,21 @@ def test_a_final_backup_outlives_its_instance(sandbox, api, base):
     assert api.ok("GET", base + "/backups") == {} and not folder.exists()
 
 
+def targets(instance):
+    return [target["name"] for target in instance.get("upgradableDatabaseVersions", [])]
+
+
 def test_an_instance_is_of_its_version_and_upgrades(sandbox, api):
-    instance = api.insert(version="POSTGRES_15", ipConfiguration=OPEN)
-    assert instance["databaseVersion"] == "POSTGRES_15" and instance["databaseInstalledVersion"] == "POSTGRES_15_7"
+    instance = api.insert(version="POSTGRES_14", ipConfiguration=OPEN)
+    assert instance["databaseVersion"] == "POSTGRES_14" and instance["databaseInstalledVersion"] == "POSTGRES_14_19"
+    assert targets(instance) == ["POSTGRES_15", "POSTGRES_16", "POSTGRES_17", "POSTGRES_18"]
     api.do("POST", "/instances/db/users", {"name": "u", "password": "pw"})
     ask(connect(sandbox, "u", "pw"), "CREATE TABLE t AS SELECT 7 AS a")
+    api.do("PATCH", "/instances/db", {"databaseVersion": "POSTGRES_16"})
+    assert targets(api.get_instance()) == ["POSTGRES_17", "POSTGRES_18"]
     api.do("PATCH", "/instances/db", {"databaseVersion": "POSTGRES_18"})
     instance = api.get_instance()
+    assert targets(instance) == []
     assert instance["databaseVersion"] == "POSTGRES_18" and instance["databaseInstalledVersion"].startswith(
         "POSTGRES_18_"
     )

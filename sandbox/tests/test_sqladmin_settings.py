@@ -116,7 +116,8 @@ def test_the_disk_of_enterprise_plus_follows_the_machine_series(tier, kind, size
 @pytest.mark.parametrize(("version", "served", "installed", "targets"), [
     ("POSTGRES_16", "POSTGRES_16_14", "POSTGRES_16_14", ["POSTGRES_17", "POSTGRES_18"]),
     ("POSTGRES_15", "POSTGRES_16_14", "POSTGRES_15_7", ["POSTGRES_16"]),
-    ("POSTGRES_9_6", "POSTGRES_16_14", "POSTGRES_9_6_24", [f"POSTGRES_{n}" for n in range(10, 17)]),
+    ("POSTGRES_14", "POSTGRES_16_14", "POSTGRES_14_19", [f"POSTGRES_{n}" for n in range(15, 19)]),
+    ("POSTGRES_9_6", "POSTGRES_16_14", "POSTGRES_9_6_24", [f"POSTGRES_{n}" for n in range(10, 19)]),
     ("POSTGRES_18", "POSTGRES_18_4", "POSTGRES_18_4", []),
     ("MYSQL_8_0", "MARIADB_10_11_19", "MARIADB_10_11_19", None),
 ])  # fmt: skip

@@ -33,6 +33,8 @@ _POSTGRES_MINORS = {
     "POSTGRES_18": 1,
 }
 LATEST_RELEASE = "R20251004.01_07"
+# Newest version to which the recorded maintenance release leads: it is older than PostgreSQL 17 in Cloud SQL.
+_NEWEST_TARGETS = {"POSTGRES_15": "POSTGRES_16"}
 
 _MYSQL_80_FROM_57 = (18, *range(26, 38))
 _MYSQL_80_FROM_80 = (*_MYSQL_80_FROM_57, 39, 40, 42, 43)
@@ -101,11 +103,11 @@ def installed(version: str, served: str) -> str:
 def upgrades(version: str) -> list[dict[str, str]]:
     """Return upgradableDatabaseVersions.
 
-    Maintenance releases of PostgreSQL up to 15 were recorded when 16 was the newest version; those of later versions
-    lead to 17 and 18 (cloud.google.com/sql/docs/postgres/upgrade-major-db-version-inplace). MySQL leads to 8.4.
+    PostgreSQL leads to every later version (cloud.google.com/sql/docs/postgres/upgrade-major-db-version-inplace), as
+    far as the maintenance release of the instance knows it. MySQL leads to 8.4.
     """
     if is_postgres(version):
-        newest = (18,) if number(version) >= (16,) else (16,)
+        newest = number(_NEWEST_TARGETS.get(version, "POSTGRES_18"))
         return [_version(name) for name in _POSTGRES_MINORS if number(version) < number(name) <= newest]
     if version == "MYSQL_5_7":
         return [_version("MYSQL_8_0"), *(_version(f"MYSQL_8_0_{minor}") for minor in _MYSQL_80_FROM_57)]

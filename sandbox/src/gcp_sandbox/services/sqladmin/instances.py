@@ -182,7 +182,7 @@ class Instances(Base):
     def _versions(
         instance: dict[str, Any], server: Server, before: list[dict[str, str]] | None = None
     ) -> dict[str, Any]:
-        """What runs and what could. An upgrade adds what the new version leads to behind what there was (recorded)."""
+        """What runs and what could. An upgrade of MySQL adds the targets of the new version to the list (recorded)."""
         version = instance["databaseVersion"]
         served = server.installed_version
         fields: dict[str, Any] = {
@@ -190,7 +190,8 @@ class Instances(Base):
             "maintenanceVersion": catalog.release(version, served),
         }
         if upgrades := catalog.upgrades(version):
-            fields["upgradableDatabaseVersions"] = [*(before or []), *upgrades]
+            kept = [] if catalog.is_postgres(version) else before or []
+            fields["upgradableDatabaseVersions"] = [*kept, *upgrades]
         return fields
 
     def _check_flags(self, settings: dict[str, Any], version: str) -> None:

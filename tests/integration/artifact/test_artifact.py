@@ -4,7 +4,7 @@
 The environment has a new virtual environment, an empty HOME and an empty folder as the working directory. The test runs
 the commands of the section "Deploy to a real project" in bash, with these differences:
 
-- `pip` is uv, with the versions of requirements/demo.txt: the packages are those of the README, their versions are known.
+- `pip` is uv with the versions of requirements/demo.txt. The packages are those of the README.
 - `ansible-galaxy` installs the artifact that the test builds, and not the release on Galaxy.
 - `gcloud` does nothing: the environment has credentials of the sandbox.
 """
@@ -24,7 +24,7 @@ from ansible_collections.mlplatform.gcp.tests.integration.conftest import BIN, R
 
 SECTION = "## Deploy to a real project\n"
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
-# What a shell of this machine may have, and a new one has not.
+# Variables that a shell of this machine may have.
 FOREIGN = re.compile(r"ANSIBLE_|GCP_|GCE_|GOOGLE_|CLOUDSDK_|MLFLOW_|PYTEST_|PYTHON|VIRTUAL_ENV|COVERAGE_|XDG_")
 # The credentials and the route to the sandbox. A project is set by the inventory only.
 FROM_SANDBOX = ("HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "GOOGLE_APPLICATION_CREDENTIALS")
@@ -47,7 +47,7 @@ def commands() -> list[str]:
 
 
 class Shell:
-    """A user's shell in an empty environment. What a block of commands exports is kept for the next one."""
+    """A user's shell in an empty environment. The next block of commands has the variables of the last one."""
 
     def __init__(self, folder: pathlib.Path, artifact: pathlib.Path, environment: Mapping[str, str]):
         self.folder = folder / "work"

@@ -30,7 +30,7 @@ class Server:
     """A server, and the access that it must have.
 
     task            the task that asks
-    url             its address
+    url             its address, with the path that it serves everything below
     access          ``iap``, ``iam`` or ``password``
     client_account  service account that has access
     login           names of the secrets with the user name and the password, for ``password``
@@ -64,6 +64,11 @@ class Server:
                 f"The deployed server does not answer at {self.url}. The last answer: {self._fault}.", _HINT
             ) from error
         return (seen or [_ANSWERED[self.access]])[-1]
+
+    @property
+    def _origin(self):
+        """Return the address without a path. Tokens are for the whole server."""
+        return "{0.scheme}://{0.netloc}".format(urlsplit(self.url))
 
     def _failed(self, fault):
         """Return why an answer is wrong, and keep it for the error."""
@@ -128,11 +133,11 @@ class Server:
         if self.access == "iap":
             now = int(time.time())
             claims = dict.fromkeys(("iss", "sub", "email"), self.client_account)
-            claims |= {"aud": f"{self.url}/*", "iat": now, "exp": now + _TOKEN_SECONDS}
+            claims |= {"aud": f"{self._origin}/*", "iat": now, "exp": now + _TOKEN_SECONDS}
             method = "iamcredentials.projects.serviceAccounts.signJwt"
             return _verbs.call(self.task, method, {"payload": json.dumps(claims)}, **names)["signedJwt"]
         method = "iamcredentials.projects.serviceAccounts.generateIdToken"
-        return _verbs.call(self.task, method, {"audience": self.url, "includeEmail": True}, **names)["token"]
+        return _verbs.call(self.task, method, {"audience": self._origin, "includeEmail": True}, **names)["token"]
 
 
 _ANSWERED = {

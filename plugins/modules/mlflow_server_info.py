@@ -18,7 +18,7 @@ author:
   - the mlplatform.gcp authors (@mlplatform)
 options:
   url:
-    description: Address of the server.
+    description: Address of the server, with the path that it serves everything below if it has one.
     type: str
     required: true
   access:

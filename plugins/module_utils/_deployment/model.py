@@ -408,7 +408,9 @@ def _report(
         ("Artifacts", f"{uri}, {written}"),
         *running.report,
     ]
-    first = f"MLflow would be deployed at {running.url}" if planned else f"{'Address:':<13}{running.url}"
+    # Without the last slash MLflow redirects browsers to an address that begins with http://.
+    address = f"{running.url}/" if running.prefix else running.url
+    first = f"MLflow would be deployed at {address}" if planned else f"{'Address:':<13}{address}"
     return [first, *(f"{title + ':':<13}{text}" for title, text in lines)]
 
 

@@ -12,11 +12,8 @@ from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.network import RUN_AGENT
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.server import (
-    LATEST,
-    SECRET_ENV,
-    user_secret_env,
-)
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.environment import SECRET_ENV
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.server import LATEST, user_secret_env
 
 _ARTIFACT_REGISTRY = re.compile(
     r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>([^/]*\.[^/]*/)?[^/]+)/(?P<repository>[^/]+)/.+"

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import environment as rules
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.sizing import Sizing
 
 LATEST = "latest"
-SECRET_ENV = "mlflow_server_secret_env"
+HEALTH = "/health"
 
 
 def _flag(value: bool) -> str:
@@ -52,6 +53,14 @@ def server_env(context: Context, artifact_uri: str, hosts: Iterable[str], sizing
     }
 
 
+def prefix(context: Context) -> str:
+    """Return the path that MLflow serves everything below, such as ``/mlflow``, or an empty string.
+
+    MLflow moves its pages, its API, ``/health`` and ``/version`` there (``mlflow server --static-prefix``).
+    """
+    return str(context[rules.ENV].get(rules.PREFIX) or "")
+
+
 def secret_env(context: Context, *, own: bool = True) -> dict[str, str]:
     """Return what comes from Secret Manager: variable -> full name of a version.
 
@@ -73,7 +82,7 @@ def secret_env(context: Context, *, own: bool = True) -> dict[str, str]:
             "MLFLOW_AUTH_ADMIN_PASSWORD": version(names.login_password_secret),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": version(names.login_key_secret),
         }
-    return found | (user_secret_env(context[SECRET_ENV], names.project) if own else {})
+    return found | (user_secret_env(context[rules.SECRET_ENV], names.project) if own else {})
 
 
 def user_secret_env(given: Mapping[str, Any], project: str) -> dict[str, str]:

@@ -221,6 +221,8 @@ class AccessMode:
     def __init__(self, google_cloud, wanted):
         self.google, self.wanted = google_cloud, wanted
         self.url, self.client = wanted["url"], wanted["client_account"]
+        # Tokens are for the whole server, and not for the path that MLflow may serve everything below.
+        self.origin = "{0.scheme}://{0.netloc}".format(urlsplit(self.url))
 
     def client_environment(self):
         """Return the environment variables with which MLflow's client has access."""
@@ -285,7 +287,7 @@ class Iap(AccessMode):
 
     @property
     def audience(self):
-        return f"{self.url}/*"
+        return f"{self.origin}/*"
 
     def token(self, audience):
         return self.google.signed(self.client, audience)
@@ -319,7 +321,7 @@ class Iap(AccessMode):
 class Iam(AccessMode):
     @property
     def audience(self):
-        return self.url
+        return self.origin
 
     def token(self, audience):
         return self.google.identity(self.client, audience)

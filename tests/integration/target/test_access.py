@@ -8,7 +8,11 @@ from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, REGION, VERIFY
 
 PROJECT = {"gcp_project": "mlflow-sandbox", "gcp_region": REGION}
-IAM = PROJECT | {"mlflow_access": "iam", "mlflow_access_members": ["user:alice@example.com"]}
+IAM = PROJECT | {
+    "mlflow_access": "iam",
+    "mlflow_access_members": ["user:alice@example.com"],
+    "mlflow_server_env": {"MLFLOW_STATIC_PREFIX": "/ml/flow"},
+}
 PASSWORD = PROJECT | {
     "mlflow_access": "password",
     "mlflow_access_password_accepted": True,
@@ -39,6 +43,15 @@ def test_changes_to_iam_grants_access_to_the_members_only(by_token, deployed, bo
     assert box.anonymous().get(deployed.address("demo-dev")).status_code == 403
     play = controller.run(VERIFY, hosts={"demo": IAM}, verbosity=4).check()
     assert "ok: upload and download of 40 MiB" in play.output, play
+
+
+def test_with_a_prefix_everything_is_below_it_and_the_verification_follows(by_token, deployed, controller, box):
+    address = deployed.address("demo-dev")
+    assert f"{address}/ml/flow/" in by_token.output
+    token = {"Authorization": f"Bearer {deployed.identity_token('demo-dev-client', address)}"}
+    answers = {path: box.anonymous().get(address + path, headers=token) for path in ("/ml/flow/version", "/version")}
+    assert [answer.status_code for answer in answers.values()] == [200, 404]
+    assert controller.run(DEPLOY, hosts={"demo": IAM}).check().changed == 0
 
 
 def test_changes_to_a_password_requires_the_login_from_the_internet(by_password, deployed, box):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test a deployment on each target with each resource in a location of its own, and with values that YAML reads as
-numbers and booleans, and with an environment and labels of any form that Google takes.
+numbers and booleans, with an environment and labels of any form that Google takes, and below a path.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ PLACES = {
     "mlflow_bucket_location": "EUR4",
     "secrets_replication_locations": ["europe-west3", "europe-west4"],
     "mlflow_labels": {"cost-center": 4711, "audited": True, "équipe": "機械学習"},
-    "mlflow_server_env": {"RATIO": 0.00001, "STRICT": True},
+    # The image answers with 404 to every request that is not below this path.
+    "mlflow_server_env": {"RATIO": 0.00001, "STRICT": True, "MLFLOW_STATIC_PREFIX": "/ml/flow"},
 }
 
 
@@ -61,6 +62,16 @@ def test_values_of_labels_environment_and_flags_are_text(deployed_resources):
         item["name"]: item["value"] for item in deployed_resources["instance/engine-eu-2"]["settings"]["databaseFlags"]
     }
     assert flags["general_log"] == "on"
+
+
+def test_probes_ask_below_the_path_of_the_server(deployed_resources, project):
+    (container,) = deployed_resources["service/apart-dev"]["template"]["containers"]
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] == "/ml/flow/health"
+    versions = f"https://appengine.googleapis.com/v1/apps/{project.project}/services/default/versions"
+    (version,) = project.list(versions, "versions", view="FULL")
+    for check in ("readinessCheck", "livenessCheck"):
+        assert version[check]["path"] == "/ml/flow/health"
 
 
 def test_a_second_run_changes_nothing(deployed_resources, hosts, controller):

@@ -140,7 +140,8 @@ def checked(role, world, monkeypatch):
     deployer = service_account.Credentials.from_service_account_info(key(DEPLOYER), scopes=access_modes.SCOPES)
 
     def checked(server, access, credentials=deployer, **wanted):
-        for path in (URL, URL + "/", URL + verify.PROBE):
+        url = wanted.get("url", URL)
+        for path in (url, url + "/", url + verify.PROBE):
             world.add_callback("GET", path, server, match_querystring=None)
         everything = {
             "url": URL,
@@ -220,6 +221,15 @@ def test_cloud_run_accepts_only_id_tokens(checked):
     assert {checks[name]["result"] for name in LIBRARIES} == {"accepted (200)"}
     assert checks["JWT for the address, signed by signJwt"]["result"] == "rejected (401), as expected"
     assert checks["expired token"]["skipped"]
+
+
+@pytest.mark.parametrize(
+    ("access", "accepted"), [("iap", {"JWT for the address, signed by signJwt"}), ("iam", LIBRARIES)]
+)
+def test_tokens_are_for_the_server_whatever_path_it_serves_below(checked, access, accepted):
+    checks = checked(Server(invoker=access == "iam"), access, url=f"{URL}/ml/flow")
+    assert not those(checks, "failed")
+    assert {name for name, check in checks.items() if check["result"] == "accepted (200)"} == accepted
 
 
 def test_an_account_with_access_to_every_service_is_not_expected_to_be_rejected(checked, world):

@@ -334,6 +334,8 @@ _SERVER = (
         (
             "Further environment variables of the server. They are shown to every principal that can view the service,"
             " so they must not hold secrets.",
+            "With C(MLFLOW_STATIC_PREFIX), such as V(/mlflow), everything is below that path: probes, verification and"
+            " addresses follow it. Variables that a deployment cannot work with are an error.",
         ),
         default={},
         elements="str",

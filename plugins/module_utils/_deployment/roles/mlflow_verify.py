@@ -21,7 +21,13 @@ ROLE = RoleSpec(
         "Deletes what it has logged unless O(mlflow_verify_keep) is set. Does nothing in check mode.",
     ),
     variables=(
-        Variable("mlflow_verify_url", "str", ("Address of the server.",), required=True, rule="url"),
+        Variable(
+            "mlflow_verify_url",
+            "str",
+            ("Address of the server, with the path that it serves everything below if it has one.",),
+            required=True,
+            rule="url",
+        ),
         Variable(
             "mlflow_verify_access",
             "str",

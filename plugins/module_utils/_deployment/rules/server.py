@@ -11,48 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.problems import Problem, shown
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import access, cloudrun
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules import cloudrun, environment
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.kinds import Fault, Rule, like
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
-# https://cloud.google.com/run/docs/configuring/services/environment-variables
-_LONGEST = 32768
-
-# Set by the platform: https://cloud.google.com/run/docs/container-contract#env-vars,
-# https://cloud.google.com/appengine/docs/flexible/python/runtime#environment_variables
-PLATFORM = ("PORT", "GOOGLE_CLOUD_PROJECT")
-PLATFORM_PREFIXES = ("K_", "GAE_", "X_GOOGLE_", "CLOUD_RUN_")
-# Set by the deployment -> what to set instead. Names that the image's entrypoint reads in place of those are here, too.
-PRODUCT = {
-    "GCP_PROJECT": "gcp_project",
-    "GCS_BACKEND": "mlflow_bucket",
-    "MLFLOW_ARTIFACTS_DESTINATION": "mlflow_bucket",
-    "MLFLOW_BACKEND_STORE_URI": "mlflow_database_instance",
-    "MLFLOW_SERVE_ARTIFACTS": "mlflow_artifacts",
-    "MLFLOW_WORKERS": "mlflow_workers",
-    "MLFLOW_ALLOWED_HOSTS": "mlflow_allowed_hosts",
-    "MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow_allowed_hosts",
-    "MLFLOW_CORS_ALLOWED_ORIGINS": "mlflow_allowed_hosts",
-    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "mlflow_allowed_hosts",
-    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "mlflow_pool_size",
-    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "mlflow_pool_overflow",
-    "MLFLOW_AUTH_ENABLED": "mlflow_access",
-    "MLFLOW_AUTH_ADMIN_USERNAME": "mlflow_login_username_secret",
-    "MLFLOW_AUTH_ADMIN_PASSWORD": "mlflow_login_password_secret",
-    "MLFLOW_FLASK_SERVER_SECRET_KEY": "mlflow_login_key_secret",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "",
-    "MLFLOW_DEPLOYMENT": "mlflow_name",
-    "MLFLOW_HOST": "",
-    "IMAGE_COMMAND": "",
-    "DB_TYPE": "mlflow_database_version",
-    "DB_NAME": "mlflow_database_name",
-    "DB_USERNAME": "mlflow_database_user",
-    "DB_PASSWORD": "mlflow_database_password_secret",
-    "DB_INSTANCE_CONNECTION_NAME": "mlflow_database_instance",
-    "DB_HOST": "mlflow_database_instance",
-    "DB_PORT": "mlflow_database_instance",
-    "CLOUDSQL_SOCKET_DIR": "",
-}
 # Releases that were tried with the image of the role mlflow_image. Older ones cannot create their tables with
 # `mlflow db upgrade`, by which the migration works.
 OLDEST, NEWEST = "3.14.0", "3.17.2"
@@ -60,58 +21,19 @@ OLDEST, NEWEST = "3.14.0", "3.17.2"
 _WORKER_MIB = 256
 
 
-def environment_name(name: str) -> Fault | None:
-    """The name of a variable that a deployment may add to the server's environment."""
-    if not _NAME.fullmatch(name):
-        return (
-            f"and {shown(name)} cannot be the name of an environment variable",
-            "Use letters, digits and _, not beginning with a digit.",
-        )
-    if name in PLATFORM or name.startswith(PLATFORM_PREFIXES):
-        return f"and the platform sets {name} itself", f"Remove {name}."
-    owned = name.removesuffix("_SECRET_NAME")
-    if owned in PRODUCT:
-        instead = PRODUCT[owned]
-        return (
-            f"and the deployment sets {name} itself",
-            f"Remove {name}, and set {instead}." if instead else f"Remove {name}.",
-        )
-    return None
-
-
-def server_env(value: Any) -> Fault | None:
-    """Names and values of environment variables."""
-    for name, text in value.items():
-        if fault := environment_name(name):
-            return fault
-        if len(text) > _LONGEST or "\0" in text:
-            return (
-                f"and the value of {name} is not one that a server can have",
-                f"Use at most {_LONGEST} characters without NUL.",
-            )
-    return None
-
-
-def server_secret_env(value: Any) -> Fault | None:
-    """Names of environment variables, each with a secret."""
-    for name, reference in value.items():
-        if fault := environment_name(name):
-            return fault
-        if fault := access.RULES["secret_reference"](reference):
-            return f"and {name} has {shown(reference)}, {fault[0]}", fault[1]
-    return None
-
-
 def build_args(value: Any) -> Fault | None:
     """Names and values of build arguments."""
     for name, text in value.items():
-        if not _NAME.fullmatch(name):
+        if not environment.NAME.fullmatch(name):
             return (
                 f"and {shown(name)} cannot be the name of a build argument",
                 "Use letters, digits and _, not beginning with a digit.",
             )
-        if len(text) > _LONGEST or re.search(r"[\0\r\n]", text):
-            return f"and the value of {name} is not one line", f"Use at most {_LONGEST} characters on one line."
+        if len(text) > environment.LONGEST or re.search(r"[\0\r\n]", text):
+            return (
+                f"and the value of {name} is not one line",
+                f"Use at most {environment.LONGEST} characters on one line.",
+            )
     return None
 
 
@@ -157,11 +79,13 @@ def _built_version(values: Mapping[str, Any]) -> tuple[str, str]:
 def doubts(values: Mapping[str, Any]) -> list[str]:
     """Return warnings about values that may work."""
     variable, version = _built_version(values)
+    found = environment.doubts(values)
     if not release(version) > release(NEWEST):
-        return []
+        return found
     return [
+        *found,
         f"{variable} is {version}. The newest MLflow that this release of the collection was tried with is {NEWEST};"
-        " try the newer one in another deployment first, because a migrated database does not go back."
+        " try the newer one in another deployment first, because a migrated database does not go back.",
     ]
 
 
@@ -175,13 +99,7 @@ def check(values: Mapping[str, Any]) -> Iterator[Problem]:
             f"Set it to {OLDEST} to {NEWEST}. For an older MLflow build an image of your own (mlflow_image). A newer"
             " MLflow migrates the database of an older one.",
         )
-    both = sorted(set(values.get("mlflow_server_env") or {}) & set(values.get("mlflow_server_secret_env") or {}))
-    if both:
-        yield Problem(
-            "mlflow_server_secret_env",
-            f"mlflow_server_secret_env and mlflow_server_env both set {both[0]}.",
-            "Remove it from one of them.",
-        )
+    yield from environment.check(values)
     workers, memory = values.get("mlflow_workers") or 1, cloudrun.mebibytes(values.get("mlflow_memory"))
     fitting = max(1, int((memory or 0) // _WORKER_MIB))
     if memory and workers > fitting:
@@ -222,7 +140,7 @@ RULES: Mapping[str, Rule] = {
     ),
 }
 MAPPINGS: Mapping[str, Rule] = {
-    "server_env": server_env,
-    "server_secret_env": server_secret_env,
+    "server_env": environment.variables,
+    "server_secret_env": environment.secret_variables,
     "build_args": build_args,
 }

@@ -41,7 +41,7 @@ DEFAULT_SERVICE = "default"
 PLACEHOLDER = "mlflow-placeholder"
 # The start-up waits for a database that is being created for as long as the entrypoint does.
 _READINESS = {
-    "path": "/health",
+    "path": _server.HEALTH,
     "check_interval": 5,
     "timeout": 4,
     "failure_threshold": 2,
@@ -49,7 +49,7 @@ _READINESS = {
     "app_start_timeout": 300,
 }
 _LIVENESS = {
-    "path": "/health",
+    "path": _server.HEALTH,
     "check_interval": 30,
     "timeout": 5,
     "failure_threshold": 4,
@@ -57,7 +57,7 @@ _LIVENESS = {
     "initial_delay": 300,
 }
 # One path of each kind that MLflow's clients and browsers request.
-_PATHS = ("/", "/health", "/version", "/api/2.0/mlflow/runs/get", "/ajax-api/2.0/mlflow/runs/get", "/get-artifact")
+_PATHS = ("/", _server.HEALTH, "/version", "/api/2.0/mlflow/runs/get", "/ajax-api/2.0/mlflow/runs/get", "/get-artifact")
 # https://cloud.google.com/appengine/docs/flexible/service-account
 _INSTANCE_ROLES = ("roles/logging.logWriter", "roles/monitoring.metricWriter")
 
@@ -131,8 +131,10 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
     env = merged_env(
         _server.server_env(context, artifact_uri, hosts, sizing), secrets, mark, context["mlflow_server_env"]
     )
-    readiness = _READINESS | context["appengine_mlflow_readiness_check"]
-    liveness = _LIVENESS | context["appengine_mlflow_liveness_check"]
+    prefix = _server.prefix(context)
+    moved = {"path": f"{prefix}{_server.HEALTH}"}
+    readiness = _READINESS | moved | context["appengine_mlflow_readiness_check"]
+    liveness = _LIVENESS | moved | context["appengine_mlflow_liveness_check"]
     cpu, memory = float(context["mlflow_cpu"]), memory_gb(context["mlflow_memory"])
     disk = int(context["appengine_mlflow_disk_gb"])
     email = names.email(names.server_account)
@@ -176,6 +178,9 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
             "create": _lacks_default(context) and context["appengine_mlflow_make_default"],
             "wanted": name != DEFAULT_SERVICE and context["appengine_mlflow_make_default"],
             "env": mark | {"IMAGE_COMMAND": "placeholder"},
+            # It answers at this path only, without MLflow and its prefix.
+            "readiness_check": readiness | {"path": _server.HEALTH},
+            "liveness_check": liveness | {"path": _server.HEALTH},
         },
         "project_bindings": _project_bindings(context),
         "iap_resource": _iap(context),
@@ -184,7 +189,7 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
     }
     rollback = ", ".join(item["id"] for item in kept) or "no older version is kept yet"
     return Server(
-        f"https://{host}",
+        f"https://{host}{prefix}",
         hosts,
         env,
         _server.secret_env(context),
@@ -192,6 +197,7 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
         report=[("Roll-back", rollback)],
         grants=_grants(context),
         unreachable=closed(context, "appengine_mlflow_ingress", "INGRESS_TRAFFIC_ALLOWED_ALL"),
+        prefix=prefix,
     )
 
 
@@ -278,7 +284,7 @@ def _dispatched(context: Context) -> tuple[str, str] | None:
     name, host = service_name(context), _host(context)
     if name != DEFAULT_SERVICE:
         return None
-    for path in _PATHS:
+    for path in (f"{_server.prefix(context)}{item}" for item in _PATHS):
         for rule in _application(context).get("dispatch_rules") or []:
             domain, pattern, service = rule.get("domain") or "*", rule.get("path") or "", rule.get("service") or ""
             here = domain in ("*", host) or (domain.startswith("*.") and host.endswith(domain[1:]))

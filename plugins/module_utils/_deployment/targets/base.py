@@ -23,7 +23,7 @@ Item = dict[str, Any]
 class Server:
     """The server of a deployment on its target.
 
-    url        its address
+    url        its address, with the prefix
     hosts      host names under which it answers
     env        its environment
     secret_env variable -> full name of a secret's version
@@ -31,6 +31,7 @@ class Server:
     report     lines for the end of a deployment: (title, text)
     grants     roles that only this target grants, as ``grants.grant`` returns them
     unreachable  why a controller in any network cannot reach the address, or an empty string
+    prefix     path that it serves everything below, or an empty string
     """
 
     url: str
@@ -41,6 +42,7 @@ class Server:
     report: list[tuple[str, str]] = field(default_factory=list)
     unreachable: str = ""
     grants: list[Item] = field(default_factory=list)
+    prefix: str = ""
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,8 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._iap import cloud_r
 INSTANCES = (0, 10)
 KMS_KEY = "cloudrun_mlflow_kms_key"
 PORT = 8080
-_HEALTH = {"path": "/health", "port": PORT}
-_STARTUP_PROBE = {"http_get": _HEALTH, "period_seconds": 2, "timeout_seconds": 2, "failure_threshold": 90}
-_LIVENESS_PROBE = {"http_get": _HEALTH, "period_seconds": 30, "timeout_seconds": 5, "failure_threshold": 4}
+_STARTUP_PROBE = {"period_seconds": 2, "timeout_seconds": 2, "failure_threshold": 90}
+_LIVENESS_PROBE = {"period_seconds": 30, "timeout_seconds": 5, "failure_threshold": 4}
 # All requests, to the revision that was deployed last.
 _TRAFFIC = [{"percent": 100}]
 
@@ -64,6 +63,8 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
     hosts = [host, f"{name}-*.a.run.app", *context["mlflow_allowed_hosts"]]
     env = merged_env(_server.server_env(context, artifact_uri, hosts, sizing), context["mlflow_server_env"])
     least, most = INSTANCES
+    prefix = _server.prefix(context)
+    health = {"http_get": {"path": f"{prefix}{_server.HEALTH}", "port": PORT}}
     resource = f"projects/{context.project}/locations/{context.region}/services/{name}"
     options: dict[str, Any] = {
         "service": name,
@@ -82,8 +83,8 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
         "concurrency": context["cloudrun_mlflow_concurrency"],
         "timeout": context["cloudrun_mlflow_timeout"],
         "ingress": context["cloudrun_mlflow_ingress"],
-        "startup_probe": _STARTUP_PROBE,
-        "liveness_probe": _LIVENESS_PROBE,
+        "startup_probe": health | _STARTUP_PROBE,
+        "liveness_probe": health | _LIVENESS_PROBE,
         "vpc_access": network.vpc_access(context),
         "invokers": _invokers(context),
         "iap_resource": iap_resource(context.number, context.region, name),
@@ -91,13 +92,14 @@ def server(context: Context, artifact_uri: str, sizing: Sizing) -> Server:
         "adopt": context["mlflow_adopt"],
     }
     return Server(
-        f"https://{host}",
+        f"https://{host}{prefix}",
         hosts,
         env,
         _server.secret_env(context),
         options,
         grants=_grants(context, options),
         unreachable=closed(context, "cloudrun_mlflow_ingress", "INGRESS_TRAFFIC_ALL"),
+        prefix=prefix,
     )
 
 

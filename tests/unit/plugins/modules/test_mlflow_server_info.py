@@ -47,6 +47,18 @@ def test_the_token_is_for_the_address(cloud):
     assert {claims[name] for name in ("iss", "sub", "email")} == {CLIENT}
 
 
+@pytest.mark.parametrize("access", ACCESS)
+def test_a_path_is_part_of_requests_and_not_of_the_token(cloud, access):
+    cloud.expect("GET", f"{URL}/ml/flow/api/2.0/mlflow/experiments/get?experiment_id=0", status=403)
+    verb, body = ACCESS[access]
+    cloud.expect("POST", f"{SIGNER}:{verb}", body=body)
+    cloud.expect("GET", f"{URL}/ml/flow/version", body=b"3.17.2")
+    cloud.run(mlflow_server_info, access=access, **dict(OPTIONS, url=f"{URL}/ml/flow"))
+    sent = cloud.requests[1].body
+    audience = json.loads(sent["payload"])["aud"].removesuffix("/*") if access == "iap" else sent["audience"]
+    assert audience == URL
+
+
 def test_a_zero_at_the_end_of_a_version_is_no_difference(cloud):
     as_client(cloud, "iap", b"3.10.0\n")
     cloud.run(mlflow_server_info, access="iap", **dict(OPTIONS, version="3.10"))

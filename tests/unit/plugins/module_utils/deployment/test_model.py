@@ -440,6 +440,30 @@ def test_the_users_own_environment_comes_last_and_not_into_the_migration():
     assert "LOG_LEVEL" not in found.migration.env
 
 
+def test_probes_and_addresses_follow_the_path_that_mlflow_serves_everything_below():
+    moved = {"mlflow_server_env": {"MLFLOW_STATIC_PREFIX": "/ml/flow"}}
+    found, usual = d.deployed(moved, found=d.report()), d.deployed(found=d.report())
+    host = f"https://demo-dev-{d.NUMBER}.europe-west1.run.app"
+    assert (found.server["url"], found.server["prefix"]) == (f"{host}/ml/flow", "/ml/flow")
+    assert (usual.server["url"], usual.server["prefix"]) == (host, "")
+    assert (found.report[0].split()[-1], usual.report[0].split()[-1]) == (f"{host}/ml/flow/", host)
+    for probe in ("startup_probe", "liveness_probe"):
+        before = usual.server["options"][probe]
+        assert before["http_get"] == {"path": "/health", "port": 8080}
+        assert found.server["options"][probe] == before | {"http_get": {"path": "/ml/flow/health", "port": 8080}}
+
+
+def test_checks_of_app_engine_follow_the_path_and_those_of_the_placeholder_do_not():
+    moved = {"mlflow_target": "appengine", "mlflow_server_env": {"MLFLOW_STATIC_PREFIX": "/ml/flow"}}
+    for own in ({}, {"appengine_mlflow_readiness_check": {"path": "/ready"}}):
+        found = d.deployed(moved, **own).server
+        assert found["url"] == "https://mlflow-sandbox.appspot.com/ml/flow"
+        assert found["options"]["readiness_check"]["path"] == ("/ready" if own else "/ml/flow/health")
+        assert found["options"]["liveness_check"]["path"] == "/ml/flow/health"
+        for check in ("readiness_check", "liveness_check"):
+            assert found["options"]["placeholder"][check] == found["options"][check] | {"path": "/health"}
+
+
 @pytest.mark.parametrize(
     ("given", "size", "overflow"),
     [
@@ -557,6 +581,10 @@ def test_dispatch_rules_to_another_service_are_a_problem_before_anything_changes
         [("*", "/*", "default"), ("*", "/*", "shop")],
     ):
         assert d.deployed(found=found(*rules), mlflow_target="appengine")
+    # A path that is not MLflow's with its prefix.
+    moved = {"mlflow_target": "appengine", "mlflow_server_env": {"MLFLOW_STATIC_PREFIX": "/ml"}}
+    assert d.deployed(moved, found=found((host, "/api/*", "shop")))
+    assert d.variables_of(d.computed(moved, found=found((host, "/ml/*", "shop")))) == ["appengine_mlflow_service"]
     # They apply to the address of the service `default` alone.
     named = {"mlflow_target": "appengine", "appengine_mlflow_service": "mlflow"}
     assert d.deployed(found=found(("*", "/*", "shop")), **named)

@@ -65,6 +65,8 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
 )
 # Names that begin like ours and belong to the collection google.cloud; its users may have set them.
 _FOREIGN = ("gcp_zone", "gcp_scopes", "gcp_env_type")
+# The action plugin of the modules reads it; see plugins/plugin_utils/controller.py.
+_OF_MODULES = ("gcp_in_controller",)
 
 
 @functools.cache
@@ -98,12 +100,12 @@ def prefixes() -> tuple[str, ...]:
 @functools.cache
 def _names() -> frozenset[str]:
     registered = (name for role in ROLES.values() for name in role.registers)
-    return frozenset((*all_variables(), *replaced(), *registered, *_FOREIGN))
+    return frozenset((*all_variables(), *replaced(), *registered, *_FOREIGN, *_OF_MODULES))
 
 
 def nearest(name: str) -> str | None:
     """Return the known name that is most like this one; None if none is alike."""
-    known = (*all_variables(), *replaced())
+    known = (*all_variables(), *replaced(), *_OF_MODULES)
     return next(iter(difflib.get_close_matches(str(name), known, n=1, cutoff=0.75)), None)
 
 

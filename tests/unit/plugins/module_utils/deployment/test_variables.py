@@ -79,7 +79,7 @@ def test_what_is_like_nothing_is_reported_without_advice():
     "name",
     [
         *("mlflow_name", "cloudrun_mlflow_cpu", "appengine_mlflow_memory_gb", "preflight_report", "secrets_managed"),
-        *("__mlflow_private", "ansible_host", "my_variable", "gcp_zone", "gcp_scopes", 5, None),
+        *("__mlflow_private", "ansible_host", "my_variable", "gcp_zone", "gcp_scopes", "gcp_in_controller", 5, None),
     ],
 )
 def test_other_names_are_not(name):

@@ -370,8 +370,32 @@ def differences(task, grants):
             unreadable.append(item["resource"])
             task.warn(f"The roles on {title} were not compared: {policy}")
         else:
-            lines += _compared(title, plan(policy, item["bindings"], authoritative=item["exact"]))
+            step = plan(policy, item["bindings"], authoritative=item["exact"])
+            above, error = _inherited(task, item, step)
+            if error:
+                unreadable.append(item["resource"])
+                task.warn(f"The roles on {title} were not compared, because they may be granted above it: {error}")
+            else:
+                lines += _compared(title, step, above)
     return lines, unreadable
+
+
+def _inherited(task, item, step):
+    """Return (role -> members) in the policies above a resource, and the error of one that is not readable or None.
+
+    They are read only where a member lacks a role on the resource itself.
+    """
+    found = {role: set() for role in step.after}
+    if not any(set(step.after[role]) - set(step.before[role]) for role in step.after):
+        return found, None
+    for name in item.get("above") or []:
+        policy = _policy_or_error(task, PolicyAddress(name))
+        if isinstance(policy, _errors.GcpError):
+            return found, policy
+        for binding in policy.get("bindings") or []:
+            if binding["role"] in found and not binding.get("condition"):
+                found[binding["role"]].update(binding.get("members") or [])
+    return found, None
 
 
 def _policy_or_error(task, address):
@@ -381,11 +405,11 @@ def _policy_or_error(task, address):
         return error
 
 
-def _compared(title, step):
-    """Yield the lines about one policy."""
+def _compared(title, step, above):
+    """Yield the lines about one policy; ``above`` are the members that have a role by the policies above it."""
     for role in step.after:
         before, after = set(step.before[role]), set(step.after[role])
-        for text in sorted(after - before):
+        for text in sorted(after - before - above[role]):
             yield f"{role} is missing on {title}: {text}"
         for text in sorted(before - after):
             yield f"{role} on {title} has a member that no variable names: {text}"

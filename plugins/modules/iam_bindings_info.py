@@ -59,6 +59,11 @@ options:
         description: Whether no other member may have the roles.
         type: bool
         default: false
+      above:
+        description: Full names of resources above it. A member that has the role on one of them does not lack it.
+        type: list
+        elements: str
+        default: []
 extends_documentation_fragment:
   - mlplatform.gcp.gcp
   - mlplatform.gcp.attributes.info
@@ -116,6 +121,7 @@ OPTIONS = GCP + Options(
                 "resource": {"type": "str", "required": True},
                 "bindings": {"type": "list", "elements": "dict", "required": True, "options": BINDINGS},
                 "exact": {"type": "bool", "default": False},
+                "above": {"type": "list", "elements": "str", "default": []},
             },
         }
     }

@@ -9,23 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import data
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import data, keys
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.access import DEPLOYER, Account
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.existing import MANAGED
 from ansible_collections.mlplatform.gcp.plugins.module_utils._iap import ACCESSOR
 
 Grant = dict[str, Any]
+_PROJECTS = "//cloudresourcemanager.googleapis.com/projects"
 _TOKEN_CREATOR = "roles/iam.serviceAccountTokenCreator"
 
 
-def grant(resource: str, bindings: Iterable[data.Binding], *, exact: bool = False) -> Grant:
+def grant(resource: str, bindings: Iterable[data.Binding], *, exact: bool = False, above: Iterable[str] = ()) -> Grant:
     """Return the bindings of one resource.
 
     :param resource: its full name.
     :param exact: whether no other principal may have these roles.
+    :param above: full names of resources above it, with policies that may grant the roles instead.
     """
-    return {"resource": resource, "exact": exact, "bindings": list(bindings)}
+    found: Grant = {"resource": resource, "exact": exact, "bindings": list(bindings)}
+    return found | {"above": list(above)} if above else found
 
 
 def iap_grant(resource: str, members: list[str]) -> Grant:
@@ -45,11 +48,12 @@ def grants(
     secrets: data.Secrets,
     image: data.Image,
     client: Account,
+    encryption: list[keys.Part],
     more: Iterable[Grant],
 ) -> list[Grant]:
     """Return the roles that a deployment grants; ``more`` are those of its target."""
     names = context.names
-    project = f"//cloudresourcemanager.googleapis.com/projects/{names.project}"
+    project = f"{_PROJECTS}/{names.project}"
     found = [grant(project, [_client_of_database(context, database)]), grant(_bucket(names.bucket), bucket.bindings)]
     for entry in secrets.entries if secrets.managed else ():
         if entry.get("bindings"):
@@ -61,6 +65,9 @@ def grants(
         found.append(grant(image.repository_resource, image.writers))
         builder = names.member(names.build_account)
         found.append(grant(_bucket(names.build_bucket), [{"role": "roles/storage.admin", "members": [builder]}]))
+    for key, agents in keys.rights(context, encryption):
+        ring, project = f"//{keys.API}/{key.rpartition('/cryptoKeys/')[0]}", f"{_PROJECTS}/{key.split('/')[1]}"
+        found.append(grant(f"//{keys.API}/{key}", [{"role": keys.ROLE, "members": agents}], above=[ring, project]))
     return [*found, *(grant(item["resource"], item["bindings"]) for item in image.read_by), *more]
 
 

@@ -30,6 +30,7 @@ class Part:
     places    where the key must be
     keys      as set, each with the variable that it comes from
     existing  the key of the part that exists, "" for Google's; None where the key can change, or nothing exists
+    adopts    whether the part is adopted where it exists, and keeps its key then
     """
 
     variable: str
@@ -38,6 +39,7 @@ class Part:
     places: tuple[str, ...]
     keys: tuple[tuple[str, str], ...]
     existing: str | None = None
+    adopts: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def parts(context: Context, server: str, secrets: list[str]) -> list[Part]:
         exists = context.existing.resource(kind, name)
         existing = (exists.get("kms_key") or "") if exists and kind in _FIXED else None
         agents = tuple(f"{api}.googleapis.com" for api in apis)
-        found.append(Part(variable, title, agents, tuple(places), keys, existing))
+        found.append(Part(variable, title, agents, tuple(places), keys, existing, bool(kind) and context.adopts(part)))
 
     database, bucket, images = names.instance, names.bucket, names.repository
     add("database", "sql_instance", database, "cloudsql_kms_key", f"the Cloud SQL instance {database}",
@@ -154,6 +156,13 @@ def keys(context: Context, found: list[Part]) -> Keys:
             members = [_member(api, context.number) for api in sorted(lacking)]
             bindings.append({"key": f"//{API}/{key}", "bindings": [{"role": ROLE, "members": members}]})
     return Keys(sorted(agents), bindings)
+
+
+def rights(context: Context, found: list[Part]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each key and the agents that use it for certain. A part that is adopted may have another key."""
+    for key, apis in sorted(_users([part for part in found if not part.adopts]).items()):
+        if context.number:
+            yield key, [_member(api, context.number) for api in sorted(apis)]
 
 
 def problems(context: Context, found: list[Part], server: str) -> Iterator[Problem]:

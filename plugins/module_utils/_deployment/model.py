@@ -382,6 +382,7 @@ def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed
             secrets=secrets,
             image=image,
             client=client_account,
+            encryption=encrypted(context, target),
             more=running.grants,
         ),
     )

@@ -187,7 +187,8 @@ KEYS = Table(
         "cloudkms.cryptoKeys.get": "cloudkms.projects.locations.keyRings.cryptoKeys.get",
         "cloudkms.cryptoKeys.getIamPolicy": "cloudkms.projects.locations.keyRings.cryptoKeys.getIamPolicy",
         "cloudkms.cryptoKeys.setIamPolicy": "cloudkms.projects.locations.keyRings.cryptoKeys.setIamPolicy",
-    }
+    },
+    verify={"cloudkms.cryptoKeys.getIamPolicy": "cloudkms.projects.locations.keyRings.cryptoKeys.getIamPolicy"},
 )
 CLOUD_BUILD = Table(
     deploy={

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
-from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY
+from ansible_collections.mlplatform.gcp.tests.integration.target._target import DEPLOY, DESTROY, VERIFY
 
 pytestmark = pytest.mark.usefixtures("instant")
 
@@ -72,6 +72,25 @@ def test_a_second_run_changes_nothing_and_grants_nothing(deployed_resources, hos
     play = controller.run(DEPLOY, hosts=hosts).check()
     assert play.changed == 0
     assert "Allow the service agents to use the key" not in play.output
+
+
+@pytest.mark.parametrize("agent", ["gcp-sa-cloud-sql", "serverless-robot-prod"])
+def test_the_verification_names_an_agent_that_lost_its_right(
+    deployed_resources, project, hosts, controller, key, agent
+):
+    url = f"{KMS}/{key}"
+    policy = project.request("GET", f"{url}:getIamPolicy")
+    lost = f"serviceAccount:service-{project.number}@{agent}.iam.gserviceaccount.com"
+    bindings = [
+        dict(binding, members=[text for text in binding["members"] if text != lost]) for binding in policy["bindings"]
+    ]
+    project.request("POST", f"{url}:setIamPolicy", {"policy": policy | {"bindings": bindings}})
+    try:
+        message = controller.run(VERIFY, hosts=hosts).message("sealed")
+    finally:
+        etag = project.request("GET", f"{url}:getIamPolicy")["etag"]
+        project.request("POST", f"{url}:setIamPolicy", {"policy": policy | {"etag": etag}})
+    assert message.splitlines() == [f"{ROLE} is missing on key {key}: {lost}"]
 
 
 def test_a_disabled_key_is_a_problem_before_anything_changes(deployed_resources, project, hosts, controller, key):

@@ -52,3 +52,36 @@ def test_a_policy_that_is_not_readable_is_a_warning(cloud):
     result = cloud.run(iam_bindings_info, grants=[grant("a", ADA)])
     assert (result["differences"], len(result["unreadable"])) == ([], 1)
     assert "The roles on secret projects/p/secrets/a were not compared" in cloud.warnings[0]
+
+
+RING_NAME = "projects/p/locations/l/keyRings/r"
+RING = f"https://cloudkms.googleapis.com/v1/{RING_NAME}"
+OF_KEY = {
+    "resource": f"//cloudkms.googleapis.com/{RING_NAME}/cryptoKeys/k",
+    "above": [f"//cloudkms.googleapis.com/{RING_NAME}"],
+}
+
+
+@pytest.mark.parametrize(
+    ("ring", "expected"),
+    [
+        ([], [f"{ROLE} is missing on key projects/p/locations/l/keyRings/r/cryptoKeys/k: {ADA}"]),
+        ([ADA], []),
+        (None, []),
+    ],
+)
+def test_a_role_that_is_granted_above_the_resource_is_not_missing(cloud, ring, expected):
+    cloud.expect("GET", f"{RING}/cryptoKeys/k:getIamPolicy", body=policy(EVE))
+    if ring is None:
+        cloud.expect_error("GET", f"{RING}:getIamPolicy", 403, code="PERMISSION_DENIED", message="no")
+    else:
+        cloud.expect("GET", f"{RING}:getIamPolicy", body=policy(*ring))
+    result = cloud.run(iam_bindings_info, grants=[OF_KEY | {"bindings": [{"role": ROLE, "members": [ADA]}]}])
+    assert result["differences"] == expected
+    assert len(cloud.warnings) == len(result["unreadable"]) == (ring is None)
+
+
+def test_the_policies_above_are_read_only_where_a_role_is_missing(cloud):
+    cloud.expect("GET", f"{RING}/cryptoKeys/k:getIamPolicy", body=policy(ADA))
+    result = cloud.run(iam_bindings_info, grants=[OF_KEY | {"bindings": [{"role": ROLE, "members": [ADA]}]}])
+    assert result["differences"] == []

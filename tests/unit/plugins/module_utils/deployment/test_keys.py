@@ -73,6 +73,34 @@ def test_agents_that_lack_the_role_are_granted_it():
     )
 
 
+def on_keys(deployment):
+    """Return the grants on keys, each with its members."""
+    grants = [item for item in deployment.grants if item["resource"].startswith("//cloudkms")]
+    return {item["resource"].partition("//cloudkms.googleapis.com/")[2]: item for item in grants}
+
+
+def test_the_verification_compares_the_rights_of_the_agents():
+    other = key(project="other")
+    deployment = deployed(found=report(), action="read", mlflow_kms_key=KEY, bucket_kms_key=other)
+    found = on_keys(deployment)
+    assert found.keys() == {KEY, other}
+    role = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
+    everything = [member(service, NUMBER) for service in sorted(AGENTS)]
+    assert found[KEY]["bindings"] == [{"role": role, "members": everything}]
+    assert found[other]["bindings"] == [{"role": role, "members": [member("storage.googleapis.com", NUMBER)]}]
+    assert found[KEY]["above"] == [
+        "//cloudkms.googleapis.com/projects/security/locations/europe-west1/keyRings/r",
+        "//cloudresourcemanager.googleapis.com/projects/security",
+    ]
+    assert found[KEY]["exact"] is False
+    assert on_keys(deployed(found=report(), action="read")) == {}
+
+
+def test_the_verification_leaves_out_the_keys_of_what_may_be_adopted():
+    given = {"cloudsql_kms_key": KEY, "mlflow_ownership": {"database": "adopted"}}
+    assert on_keys(deployed(found=report(), action="read", **given)) == {}
+
+
 @pytest.mark.parametrize(
     ("variables", "wanted"),
     [

@@ -127,7 +127,7 @@ PARTS: dict[str, list[Step]] = {
         pytest("modules in a sandbox", INTEGRATION / "modules", weight=10),
         pytest("clients in a sandbox", *others("tests/integration", "modules", "target"), weight=8),
         pytest("one deployment in a sandbox", *ONE_DEPLOYMENT, SECRECY, weight=12),
-        pytest("other deployments in a sandbox", *OTHER_DEPLOYMENTS, SECRECY, weight=14),
+        pytest("other deployments in a sandbox", *OTHER_DEPLOYMENTS, SECRECY, weight=17),
         pytest("kills and faults in a sandbox", "tests/endurance", weight=4),
     ],
     "molecule": [molecule("building_blocks", 1), molecule("cloudrun", 1.5), molecule("appengine", 1.5)],

@@ -58,6 +58,8 @@ class Shell:
         # The installer has the network and the caches of this machine.
         changed = (*environment, "HOME", "PATH")
         outside = [f"-u{name}" for name in changed] + [f"{n}={os.environ[n]}" for n in changed if n in os.environ]
+        # As pip: a proxy of a company may have its own certificate authority.
+        outside.append("UV_SYSTEM_CERTS=true")
         assert not any(re.search(r"\s", word) for word in outside), outside
         self.env = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
         self.env |= environment

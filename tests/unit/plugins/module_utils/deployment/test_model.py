@@ -382,6 +382,12 @@ def test_the_login_is_open_to_all_and_reads_its_secrets():
     assert found.verify["password_secret"] == "projects/mlflow-sandbox/secrets/demo-dev-tracking-password"
 
 
+@pytest.mark.parametrize(("target", "request_mib", "response_mib"), [("cloudrun", 32, 32), ("appengine", 32, 0)])
+def test_the_verification_checks_the_limits_of_the_front_in_both_directions(target, request_mib, response_mib):
+    found = d.deployed(mlflow_target=target).verify
+    assert (found["request_mib"], found["response_mib"]) == (request_mib, response_mib)
+
+
 def test_one_secret_can_serve_both_logins():
     found = d.deployed(
         mlflow_access="password",

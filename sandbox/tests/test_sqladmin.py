@@ -17,6 +17,7 @@ from gcp_sandbox.gateway.times import epoch
 from gcp_sandbox.sandbox import Sandbox
 from gcp_sandbox.testing import Client
 from gcp_sandbox.testing.sql import ask
+from gcp_sandbox.testing.vpc import Networks
 
 BASE = "https://sqladmin.googleapis.com/v1/projects/mlflow-sandbox"
 BETA = "https://sqladmin.googleapis.com/sql/v1beta4/projects/mlflow-sandbox"
@@ -223,7 +224,10 @@ def test_patch_merges_and_update_replaces(api):
     assert api.fails("PATCH", "/instances/db", {"region": "us-east1"})[:2] == (400, "invalid")
 
 
-def test_network_flags_and_tier_reach_the_server(sandbox, api):
+def test_network_flags_and_tier_reach_the_server(sandbox, client, api):
+    vpc = Networks(client)
+    vpc.make("ml")
+    vpc.connect("ml")
     api.insert()
     api.do("POST", "/instances/db/users", {"name": "u", "password": "pw"})
     with pytest.raises(psycopg2.OperationalError, match="no pg_hba"):
@@ -235,7 +239,7 @@ def test_network_flags_and_tier_reach_the_server(sandbox, api):
     assert ask(connect(sandbox, "u", "pw"), "SHOW work_mem") == [("8MB",)]
     assert ask(connect(sandbox, "u", "pw"), "SHOW max_connections") == [("400",)]
     for closed in ({"sslMode": "ENCRYPTED_ONLY"}, {"sslMode": "ALLOW_UNENCRYPTED_AND_ENCRYPTED", "ipv4Enabled": False,
-                   "privateNetwork": "projects/mlflow-sandbox/global/networks/default"}):  # fmt: skip
+                   "privateNetwork": "projects/mlflow-sandbox/global/networks/ml"}):  # fmt: skip
         api.do("PATCH", "/instances/db", {"settings": {"ipConfiguration": closed}})
         with pytest.raises(psycopg2.OperationalError, match="no pg_hba"):
             connect(sandbox, "u", "pw")

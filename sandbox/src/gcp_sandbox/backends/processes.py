@@ -138,6 +138,7 @@ class Spec:
     declared_port: int | None = None
     keep_exit_code: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+    network: str = ""
 
 
 class Process:
@@ -303,6 +304,7 @@ class Processes:
             "folder": str(folder),
             "service_account": spec.service_account,
             "project": spec.project,
+            "network": spec.network,
             "region": spec.region,
             "sql": {str(self._sql_folder(folder, index)): list(v.sql) for index, v in enumerate(spec.volumes) if v.sql},
             "port": free_port() if spec.listens else None,
@@ -434,7 +436,11 @@ class Processes:
         account = record["service_account"]
         try:
             mount = self.sandbox.sql.mount(
-                connection, folder, lambda: self.sandbox.identities.service_account(account), report
+                connection,
+                folder,
+                lambda: self.sandbox.identities.service_account(account),
+                report,
+                record.get("network", ""),
             )
         except (ApiError, SqlError) as error:
             report(f'Cloud SQL connection "{connection}" failed: {error}')

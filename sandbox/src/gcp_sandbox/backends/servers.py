@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACKUPS = "backups"
+#: Stands for a network that is not known, behind a connector of Serverless VPC Access.
+ANY_NETWORK = "*"
 #: Seconds between two checks whether the servers run.
 WATCH_INTERVAL = 2.0
 #: By the first word of a databaseVersion.
@@ -208,6 +210,7 @@ class SqlServers:
         folder: Path,
         member: Callable[[], Principal],
         report: Callable[[str], None] | None = None,
+        network: str = "",
     ) -> Mount:
         """Offer an instance as Cloud Run does: `<folder>/<connection name>`, a socket for MySQL and a folder with the
         socket `.s.PGSQL.5432` for PostgreSQL.
@@ -216,16 +219,35 @@ class SqlServers:
         closed, as Cloud Run's proxy does it, and `report` gets a line with the reason (by default the sandbox's own
         log). The instance need not exist yet: until it does, its engine is unknown, and it is taken for PostgreSQL.
 
+        An instance without a public address is reached from its own network alone.
+
+        :param network: path of the container's network; `ANY_NETWORK` where it cannot be known.
+
         :raises ApiError: the socket's path would be longer than unix sockets allow.
         """
 
         def admit(peer: tuple[str, int] | None) -> Upstream:
-            if refusal := self.refusal(connection_name, member()):
+            if refusal := self.refusal(connection_name, member()) or self._unreachable(connection_name, network):
                 raise SqlError(refusal)
             return self.server(connection_name).upstream()
 
         path = folder / connection_name
         return self.sockets.mount(connection_name, self._mounted(connection_name, path), admit, report or log.warning)
+
+    def _unreachable(self, connection_name: str, network: str) -> str | None:
+        """Return why no address of an instance can be reached from a network; None where one can.
+
+        The proxy behind a socket uses the private address where there is no public one
+        (cloud.google.com/sql/docs/postgres/connect-run).
+        """
+        body = (self.store.get(KIND, connection_name) or {}).get("configuration", {})
+        if body.get("public", True) or network in (ANY_NETWORK, body["private_network"]):
+            return None
+        return (
+            f'Cloud SQL connection failed. "{connection_name}" has no public address, and its private one is in the '
+            f"network {body['private_network'] or '(none)'}, while the container is "
+            f"{f'in {network}' if network else 'in no network'}: dial tcp: i/o timeout"
+        )
 
     def _mounted(self, connection_name: str, path: Path) -> Path:
         record = self.store.get(KIND, connection_name)

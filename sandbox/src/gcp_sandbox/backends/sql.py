@@ -37,6 +37,8 @@ class Configuration:
     :param networks: CIDR ranges from which TCP connections are admitted; () refuses all of them.
     :param running: False for an instance that its owner has stopped.
     :param binary_log: whether a MySQL server writes its binary log.
+    :param public: whether it has a public address.
+    :param private_network: path of the network in which it has a private address, or "".
     """
 
     version: str
@@ -45,6 +47,8 @@ class Configuration:
     networks: tuple[str, ...] = ()
     running: bool = True
     binary_log: bool = False
+    public: bool = True
+    private_network: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -54,6 +58,8 @@ class Configuration:
             "networks": list(self.networks),
             "running": self.running,
             "binary_log": self.binary_log,
+            "public": self.public,
+            "private_network": self.private_network,
         }
 
     @classmethod

@@ -59,6 +59,20 @@ class Vpc(Protocol):
         """Give a network a peering, replace it, or remove it."""
 
 
+class PrivateServices(Protocol):
+    """Knows which networks are connected to Google's services (Service Networking)."""
+
+    def ranges(self, network: str) -> dict[str, IPv4Network] | None:
+        """Return the ranges of a network (path) for addresses of services; None without a connection."""
+
+
+class ServiceProducer(Protocol):
+    """Has addresses in the networks of its users (Cloud SQL)."""
+
+    def uses_network(self, path: str) -> bool:
+        """Return whether a service has an address in the network with this path."""
+
+
 class Ports:
     """What the services of one sandbox offer."""
 

@@ -23,6 +23,7 @@ SERVICES = {
     "oauth2": "gcp_sandbox.services.oauth2:OAuth2",
     "run": "gcp_sandbox.services.run:Run",
     "secretmanager": "gcp_sandbox.services.secretmanager:SecretManager",
+    "servicenetworking": "gcp_sandbox.services.servicenetworking:ServiceNetworking",
     "serviceusage": "gcp_sandbox.services.serviceusage:ServiceUsage",
     "sqladmin": "gcp_sandbox.services.sqladmin:SqlAdmin",
     "storage": "gcp_sandbox.services.storage:Storage",

@@ -22,6 +22,7 @@ from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.times import timestamp
 from gcp_sandbox.services.appengine import names, template
 from gcp_sandbox.services.appengine.base import APP_KIND, RULE_KIND, SERVICE_KIND, VERSION_KIND
+from gcp_sandbox.serving import vpc
 from gcp_sandbox.serving.access import PULL, guarded, may_pull
 from gcp_sandbox.serving.fleet import MIN_WINDOW, Fleet
 
@@ -54,6 +55,9 @@ NOT_PULLED = (
     "(roles/artifactregistry.reader) to pull images from Artifact Registry."
 )
 NOT_STARTED = "An internal error occurred while processing task /app-engine-flex/flex_await_healthy/flex_await_healthy"
+NOT_CREATED = (
+    "An internal error occurred while processing task /app-engine-flex/insert_flex_deployment/flex_create_resources"
+)
 LOG_LINES, LOG_CHARACTERS = 20, 2000
 
 
@@ -184,6 +188,7 @@ class Runtime(Fleet):
         operation does.
         """
         name = deployment_of(version)
+        self._network(version)
         self._candidates[name] = version
         source = self._log_of(version)
         before = self.sandbox.logs.file(source.name).stat().st_size
@@ -253,6 +258,22 @@ class Runtime(Fleet):
         self.sandbox.logs.line(self._log_of(version), f"{version['id']}: cannot pull {ref}: {why}", severity="ERROR")
         raise _not_started(NOT_PULLED)
 
+    def _network(self, version: Json) -> str:
+        """Return the path of the network of a version's machines; ApiError NOT_FOUND for one that does not exist.
+
+        A network in auto mode needs no name of a subnetwork, another one does.
+        """
+        project = version["name"].split("/")[1]
+        app = self.sandbox.store.get(APP_KIND, f"apps/{project}")
+        asked, region = version.get("network", {}), names.region_of(app["locationId"])
+        name, subnetwork = asked.get("name") or "default", asked.get("subnetworkName", "")
+        try:
+            return vpc.find(self.sandbox, project, region, name, subnetwork, service="appengineflex").network
+        except vpc.Missing as error:
+            message = f"{NOT_CREATED}>{timestamp()}: {error}"
+            self.sandbox.logs.line(self._log_of(version), f"{version['id']}: {error}", severity="ERROR")
+            raise ApiError(404, message, status="NOT_FOUND") from error
+
     def _log_of(self, version: Json) -> Source:
         project = version["name"].split("/")[1]
         return log_of(version["name"], self.sandbox.store.get(APP_KIND, f"apps/{project}")["locationId"])
@@ -289,6 +310,7 @@ class Runtime(Fleet):
                 volumes=template.volumes(version),
                 listens=True,
                 declared_port=8080,
+                network=self._network(version),
                 facts={"deployment": deployment_of(version), "instance": instance, "startTime": timestamp()},
             )
         )

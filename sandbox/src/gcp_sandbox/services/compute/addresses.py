@@ -112,9 +112,9 @@ class Addresses(Base):
             raise refusals.invalid("resource.prefixLength", length, said)
         taken = self._taken(project, network)
         if start := call.body.get("address"):
-            block = ranges.parse(f"{start}/{length}")
+            block = ranges.containing(start, length)
             if block is None:
-                raise refusals.invalid("resource.address", start, "Must be the first address of a range.")
+                raise refusals.invalid("resource.address", start, "Must be an IPv4 address.")
             if any(block.overlaps(other) for other in taken):
                 raise refusals.invalid("resource.address", start, "The requested range conflicts with another one.")
         else:

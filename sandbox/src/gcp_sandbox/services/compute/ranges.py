@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 Range = ipaddress.IPv4Network
 
@@ -36,6 +36,14 @@ def parse(text: str) -> Range | None:
         return None
 
 
+def containing(address: str, length: int) -> Range | None:
+    """Return the range of a prefix length with this address; None for what is not one."""
+    try:
+        return Range(f"{address}/{length}", strict=False)
+    except ValueError:
+        return None
+
+
 def free(length: int, taken: Iterable[Range], *, start: int = 0) -> Range | None:
     """Return a range of this prefix length that overlaps nothing; None where there is no room.
 
@@ -51,14 +59,4 @@ def free(length: int, taken: Iterable[Range], *, start: int = 0) -> Range | None
             found = Range((first, length))
             if not any(found.overlaps(other) for other in used):
                 return found
-    return None
-
-
-def address(block: Range, taken: Collection[str], *, start: int) -> str | None:
-    """Return an address of a range that is not taken, without the first and last ones; None where all are."""
-    size = block.num_addresses - 4
-    for offset in range(max(0, min(size, 4096))):
-        found = str(block.network_address + 2 + (start + offset) % size)
-        if found not in taken:
-            return found
     return None

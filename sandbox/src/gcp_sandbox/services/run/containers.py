@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.backends.logs import Source
 from gcp_sandbox.backends.processes import Spec, Volume
+from gcp_sandbox.backends.servers import ANY_NETWORK
 from gcp_sandbox.gateway import errors, keys
 from gcp_sandbox.gateway.errors import ApiError
 from gcp_sandbox.gateway.ports import SecretReader
 from gcp_sandbox.services.run.names import Name
+from gcp_sandbox.serving import vpc
 from gcp_sandbox.serving.access import PULL, guarded, may_act_as, may_pull
 
 if TYPE_CHECKING:
@@ -96,7 +98,26 @@ def spec(
         declared_port=container["ports"][0]["containerPort"] if listens else None,
         keep_exit_code=keep_exit_code,
         facts=facts or {},
+        network=_network(sandbox, name, template),
     )
+
+
+def _network(sandbox: Platform, name: Name, template: Mapping[str, Any]) -> str:
+    """Return the path of the network that a container has access to; "" without access.
+
+    :raises Failure: the network or subnetwork does not exist, or the service agent may not use it.
+    """
+    access = template.get("vpcAccess") or {}
+    if access.get("connector"):
+        return ANY_NETWORK
+    for interface in access.get("networkInterfaces", ())[:1]:
+        network, subnetwork = interface.get("network", ""), interface.get("subnetwork", "")
+        try:
+            return vpc.find(sandbox, name.project, name.region, network, subnetwork, service="run").network
+        except vpc.Missing as error:
+            text = f"VPC network access cannot be set up. {error}"
+            raise Failure("FAILED_PRECONDITION", text, reason="VPC_NETWORK_NOT_FOUND") from error
+    return ""
 
 
 def _use_key(sandbox: Platform, name: Name, template: Mapping[str, Any], *, decrypt: bool = False) -> None:
@@ -218,6 +239,7 @@ def check_access(sandbox: Platform, caller: Any, name: Name, template: Mapping[s
             f"Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it may not exist)."
         )
     _use_key(sandbox, name, template)
+    _network(sandbox, name, template)
     for container in template["containers"]:
         _check_image(sandbox, caller, name, container["image"])
 

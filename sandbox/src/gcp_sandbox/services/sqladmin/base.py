@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -86,7 +87,16 @@ class Base(Service):
             networks=rules.tcp_networks(settings, datetime.datetime.now(datetime.UTC)),
             running=settings.get("activationPolicy") != "NEVER",
             binary_log=settings["backupConfiguration"].get("binaryLogEnabled", False),
+            public=settings["ipConfiguration"]["ipv4Enabled"],
+            private_network=self.network_path(instance),
         )
+
+    def network_path(self, instance: dict[str, Any]) -> str:
+        """Return the path of the network of an instance's private address, or ""."""
+        name = instance["settings"]["ipConfiguration"].get("privateNetwork", "")
+        path = re.sub(r"^https://[^/]+/compute/[^/]+/", "", name).strip("/")
+        host = "//compute.googleapis.com/"
+        return self.sandbox.projects.canonical(host + path).removeprefix(host) if path else ""
 
     def _server(self, instance: dict[str, Any]) -> Server:
         return self.sandbox.sql.server(instance["connectionName"], self._configuration(instance))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import ipaddress
 import re
 import uuid
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from gcp_sandbox.gateway.call import Call
 from gcp_sandbox.gateway.errors import ApiError, unimplemented
 from gcp_sandbox.gateway.locations import REGIONS
 from gcp_sandbox.gateway.operations import Op
+from gcp_sandbox.gateway.ports import PrivateServices, Vpc
 from gcp_sandbox.gateway.projects import Project
 from gcp_sandbox.gateway.service import job, method
 from gcp_sandbox.gateway.times import timestamp
@@ -44,6 +46,9 @@ NAME_LIMIT = 98  # of "project:instance" (cloud.google.com/sql/docs/postgres/ins
 DEFAULT_VERSION = "MYSQL_8_0"
 DEFAULT_REGION = "us-central1"
 FINAL_BACKUP_DAYS = 30
+NETWORKING = "servicenetworking.googleapis.com"
+# How many private addresses of a range are tried.
+MOST_INSTANCES = 4096
 
 
 class Instances(Base):
@@ -98,12 +103,37 @@ class Instances(Base):
             "settings": settings | {"settingsVersion": "1"},
             "state": "PENDING_CREATE",
         }
+        self._check_network(instance)
         secret = None
         if "rootPassword" in body:
             secret = self.sandbox.sql.engine(version).hash_password(body["rootPassword"])
         self._save(key, instance)
         op = self._begin(call, key, "CREATE", CREATE, "create", {"secret": secret})
         return self._operation(call, op, accepted=True)
+
+    def _check_network(self, instance: dict[str, Any]) -> None:
+        """400 unless the network of a private address exists and is connected to Google's services.
+
+        Reasons are the ones that Google's users report, but for the network that does not exist.
+        """
+        path = self.network_path(instance)
+        if not path:
+            return
+        host = self.sandbox.projects.get(path.split("/")[1])
+        if host is None or self.sandbox.enablement.state(host, NETWORKING) != "ENABLED":
+            raise refusals.networking(instance, "SERVICE_NETWORKING_NOT_ENABLED")
+        if self.sandbox.ports.get(Vpc).network(path) is None:
+            raise refusals.networking(instance, "NETWORK_NOT_FOUND")
+        ranges = self.sandbox.ports.get(PrivateServices).ranges(path)
+        if ranges is None:
+            raise refusals.networking(instance, "NETWORK_NOT_PEERED")
+        wanted = instance["settings"]["ipConfiguration"].get("allocatedIpRange")
+        if wanted and wanted not in ranges:
+            raise invalid(f"Invalid request: Allocated IP range '{wanted}' not found in network.")
+
+    def uses_network(self, path: str) -> bool:
+        """Return whether an instance has a private address in a network."""
+        return any(self.network_path(instance) == path for _, instance in self.store.list(INSTANCE))
 
     def _encryption(self, project: Project, body: dict[str, Any], region: str) -> dict[str, Any]:
         """Return the fields about the key of a new instance."""
@@ -133,10 +163,15 @@ class Instances(Base):
             if isinstance(error, ApiError):
                 raise
             raise ApiError(500, f"The server could not be made: {error}") from error
-        with self.store.transaction():
-            instance = self._load(op.target)
-            instance |= self._made(instance) | self._versions(instance, server)
-            self._save(op.target, instance | {"state": "RUNNABLE"})
+        try:
+            with self.store.transaction():
+                instance = self._load(op.target)
+                instance |= self._made(instance) | self._versions(instance, server)
+                self._save(op.target, instance | {"state": "RUNNABLE"})
+        except ApiError:  # there is no private address left
+            with self.store.transaction():
+                self._save(op.target, self._load(op.target) | {"state": "FAILED"})
+            raise
 
     def _made(self, instance: dict[str, Any]) -> dict[str, Any]:
         """Return the fields that an instance has once it exists."""
@@ -152,14 +187,14 @@ class Instances(Base):
             **rules.zones(instance["settings"], region),
             "geminiConfig": gemini,
             "ipAddresses": self._addresses(instance),
+            **private_service_connect(instance),
             "satisfiesPzi": True,
             "serverCaCert": self._certificate(instance),
             "serviceAccountEmailAddress": f"p{project.number}-{digest[:6]}@gcp-sa-cloud-sql.iam.gserviceaccount.com",
             "sqlNetworkArchitecture": "NEW_NETWORK_ARCHITECTURE",
         }
 
-    @staticmethod
-    def _addresses(instance: dict[str, Any]) -> list[dict[str, str]]:
+    def _addresses(self, instance: dict[str, Any]) -> list[dict[str, str]]:
         """TCP is on 127.0.0.1, at the port that `gcp-sandbox status` prints; the other addresses are for show."""
         network = instance["settings"]["ipConfiguration"]
         digest = hashlib.sha256(instance["connectionName"].encode()).digest()
@@ -168,9 +203,26 @@ class Instances(Base):
             found.append({"ipAddress": "127.0.0.1", "type": "PRIMARY"})
             if catalog.is_postgres(instance["databaseVersion"]):
                 found.append({"ipAddress": f"203.0.113.{digest[0] % 254 + 1}", "type": "OUTGOING"})
-        if network.get("privateNetwork"):
-            found.append({"ipAddress": f"10.{digest[1]}.{digest[2]}.{digest[3] % 254 + 1}", "type": "PRIVATE"})
+        if path := self.network_path(instance):
+            found.append({"ipAddress": self._private_address(instance, path), "type": "PRIVATE"})
         return found
+
+    def _private_address(self, instance: dict[str, Any], path: str) -> str:
+        """Return an address in a range of the network's connection: the instance's own, or one that no other has."""
+        ranges = self.sandbox.ports.get(PrivateServices).ranges(path) or {}
+        wanted = instance["settings"]["ipConfiguration"].get("allocatedIpRange")
+        blocks = [block for name, block in ranges.items() if wanted in (None, "", name)]
+        own = private_address(instance)
+        if own and (not blocks or any(ipaddress.ip_address(own) in block for block in blocks)):
+            return own
+        taken = {private_address(other) for _, other in self.store.list(INSTANCE)}
+        for block in blocks:
+            # The first and the last addresses of a subnetwork are Google's.
+            first, usable = int(block.network_address) + 3, block.num_addresses - 5
+            for number in range(first, first + min(usable, MOST_INSTANCES)):
+                if (address := str(ipaddress.ip_address(number))) not in taken:
+                    return address
+        raise ApiError(400, "Failed to create subnetwork. Couldn't find free blocks in allocated IP ranges.")
 
     @staticmethod
     def _certificate(instance: dict[str, Any]) -> dict[str, str]:
@@ -240,7 +292,12 @@ class Instances(Base):
         new = compute(old, asked, version, was)
         rules.check(new, version, instance["region"], old, asked)
         self._check_flags(new, version)
+        before = self.network_path(instance)
         instance["settings"] = new | {"settingsVersion": str(int(old["settingsVersion"]) + 1)}
+        if before != self.network_path(instance):
+            if not self.network_path(instance):
+                raise invalid("Invalid request: The private network of an instance cannot be removed.")
+            self._check_network(instance)
         instance["databaseVersion"] = version
         seconds = UPGRADE if version != was else PATCH_RESTARTING if self._restarts(old, new, version) else PATCH_LIVE
         op = self._begin(call, key, "UPDATE", seconds, "change", {"settings": instance["settings"], "version": version})
@@ -259,6 +316,8 @@ class Instances(Base):
 
     def _restarts(self, old: rules.Settings, new: rules.Settings, version: str) -> bool:
         if any(old.get(field) != new.get(field) for field in rules.RESTARTING):
+            return True
+        if old["ipConfiguration"].get("privateNetwork") != new["ipConfiguration"].get("privateNetwork"):
             return True
         known = self.sandbox.sql.engine(version).flags(version) or {}
         changed = dict(rules.flags(old).items() ^ rules.flags(new).items())
@@ -279,7 +338,9 @@ class Instances(Base):
             raise ApiError(500, f"The server refuses the change: {error}") from error
         op.elapse()
         instance["ipAddresses"] = self._addresses(instance)
-        instance.pop("secondaryGceZone", None)
+        for field in ("secondaryGceZone", "dnsName", "pscServiceAttachmentLink"):
+            instance.pop(field, None)
+        instance |= private_service_connect(instance)
         instance |= rules.zones(instance["settings"], instance["region"])
         if not same:
             instance.pop("upgradableDatabaseVersions", None)
@@ -362,3 +423,21 @@ class Instances(Base):
                     if kind == BACKUP_RUN:
                         remove_folder(self.sandbox.sql.backups(body["id"]))
             self.store.delete(INSTANCE, op.target)
+
+
+def private_address(instance: dict[str, Any]) -> str | None:
+    """Return the private address of an instance, or None."""
+    found = (entry["ipAddress"] for entry in instance.get("ipAddresses", ()) if entry["type"] == "PRIVATE")
+    return next(found, None)
+
+
+def private_service_connect(instance: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an instance with Private Service Connect (cloud.google.com/sql/docs/postgres/about-psc)."""
+    if not instance["settings"]["ipConfiguration"].get("pscConfig", {}).get("pscEnabled"):
+        return {}
+    digest, region = hashlib.sha256(instance["connectionName"].encode()).hexdigest(), instance["region"]
+    attachment = f"projects/{digest[:17]}p-tp/regions/{region}/serviceAttachments"
+    return {
+        "dnsName": f"{digest[:12]}.{digest[12:24]}.{region}.sql.goog.",
+        "pscServiceAttachmentLink": f"{attachment}/a-{digest[:12]}-psc-service-attachment-{digest[12:28]}",
+    }

@@ -45,6 +45,12 @@ def unusable_key(error: Unusable) -> ApiError:
     return invalid(f"Invalid request: {text} {error}")
 
 
+def networking(instance: dict[str, Any], reason: str) -> ApiError:
+    """400 for a private network that an instance cannot be placed in."""
+    name = f"{instance['project']}:{instance['name']}"
+    return invalid(f"Invalid request: Incorrect Service Networking config for instance: {name}:{reason}.")
+
+
 def missing(parameter: str) -> ApiError:
     return ApiError(400, f"Missing parameter: {parameter}.", reason="required")
 

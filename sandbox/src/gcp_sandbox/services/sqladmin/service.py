@@ -11,7 +11,9 @@ from typing import Any
 
 from gcp_sandbox.backends.sql import Flag
 from gcp_sandbox.gateway.call import Call
+from gcp_sandbox.gateway.core import Core
 from gcp_sandbox.gateway.denials import IamFacts
+from gcp_sandbox.gateway.ports import ServiceProducer
 from gcp_sandbox.gateway.service import method
 from gcp_sandbox.services.sqladmin import catalog, refusals
 from gcp_sandbox.services.sqladmin.backups import Backups
@@ -32,6 +34,10 @@ class SqlAdmin(Instances, Databases, Users, Backups):
     versions = ("v1", "v1beta4")
     error_style = "legacy"
     keep_nulls = True
+
+    def __init__(self, sandbox: Core) -> None:
+        super().__init__(sandbox)
+        sandbox.ports.offer(ServiceProducer, self)
 
     @method("tiers.list", permission="cloudsql.instances.list", on=PROJECT)
     def list_tiers(self, call: Call) -> dict[str, Any]:

@@ -761,6 +761,7 @@ def test_a_service_is_deployed_in_knatives_shape(run):
 
 def test_what_v1_shows_of_a_service_can_be_sent_back(run):
     """A template that v1 shows and takes back is the same: traffic moves, and no revision is made."""
+    run.sandbox.enablement.enable(run.project, ["compute.googleapis.com"], at_once=True)
     container = {"resources": {"cpuIdle": False, "startupCpuBoost": True}, "volumeMounts": []}
     container["volumeMounts"].append({"name": "sockets", "mountPath": "/cloudsql"})
     template = {

@@ -40,12 +40,20 @@ class Scenario:
     target     the target of the run that is killed
     playbook   its playbook
     options    its options
+    mlflow     deploy MLflow, with a schema in the database, instead of an image that starts immediately
+    last       kill the run at this number of its last writes only; 0 for all
     """
 
     target: str
     before: tuple[str, ...] = ()
     playbook: str = DEPLOY
     options: tuple[str, ...] = ()
+    mlflow: bool = False
+    last: int = 0
+
+    def numbers(self, writes: int) -> range:
+        """Return the numbers of the writes at which the run is killed."""
+        return range(max(1, writes - self.last + 1) if self.last else 1, writes + 1)
 
 
 SCENARIOS = {
@@ -56,6 +64,9 @@ SCENARIOS = {
     "destroy cloudrun": Scenario("cloudrun", ("cloudrun",), DESTROY, WITH_DATA),
     "destroy appengine": Scenario("appengine", ("appengine",), DESTROY, WITH_DATA),
     "destroy cloudrun and keep the data": Scenario("cloudrun", ("cloudrun",), DESTROY),
+    # Before these writes the image makes no difference.
+    "deploy MLflow on cloudrun": Scenario("cloudrun", mlflow=True, last=10),
+    "deploy MLflow on appengine": Scenario("appengine", mlflow=True, last=10),
 }
 
 
@@ -71,7 +82,7 @@ class Deployment:
 class Kills:
     """Run one scenario with kills at several writes.
 
-    small   variables that all deployments have
+    small   variables with the image that starts immediately
     """
 
     scenario: Scenario
@@ -86,7 +97,8 @@ class Kills:
     def hosts(self, deployments: Iterable[Deployment], target: str = "") -> dict[str, dict[str, Any]]:
         """Return one host for each deployment."""
         more = {"mlflow_name": NAME, "mlflow_target": target or self.scenario.target}
-        return {f"h{n}": dict(self.small) | one.project.variables | more for n, one in enumerate(deployments)}
+        more |= {} if self.scenario.mlflow else self.small
+        return {f"h{n}": one.project.variables | more for n, one in enumerate(deployments)}
 
     def prepare(self, number: int) -> None:
         """Create projects, and deploy in them what the scenario begins with."""

@@ -12,6 +12,8 @@ import pytest
 from ansible_collections.mlplatform.gcp.tests.endurance._kills import SCENARIOS, Kills
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import Box, Controller
 
+SAMPLED = [name for name, scenario in SCENARIOS.items() if not scenario.mlflow]
+
 
 @pytest.fixture
 def own_box(tmp_path):
@@ -30,11 +32,12 @@ def test_a_kill_at_each_write_is_survived(scenario, own_box, tmp_path, small, re
     kills = Kills(SCENARIOS[scenario], own_box, controller, small)
     kills.prepare(1)
     expected, writes = kills.undisturbed()
-    kills.prepare(writes)
-    killed = {number: kills.killed(number) for number in range(1, writes + 1)}
-    # The order of writes in threads varies, and with it the last ones.
+    numbers = SCENARIOS[scenario].numbers(writes)
+    kills.prepare(len(numbers))
+    killed = {number: kills.killed(number) for number in numbers}
+    # The number of writes varies by one: a run that has to wait renews its lock.
     found = {number: one for number, one in killed.items() if one}
-    assert len(found) >= writes - 1
+    assert len(found) >= len(numbers) - 1
     lines = kills.complete(found, expected)
     controller.watcher.stop()
     print(f"\n    {scenario}: {kills.survived} of {len(found)} kills survived", end="")
@@ -46,7 +49,7 @@ def test_a_kill_at_each_write_is_survived(scenario, own_box, tmp_path, small, re
 @pytest.mark.parametrize("kind", ["deploy", "other"])
 def test_a_kill_at_a_random_write_is_survived(kind, box, controller, small, seed, record_property):
     chance = random.Random(f"{seed} {kind}")
-    scenario = chance.choice([name for name in SCENARIOS if name.startswith("deploy") == (kind == "deploy")])
+    scenario = chance.choice([name for name in SAMPLED if name.startswith("deploy") == (kind == "deploy")])
     box.latency("instant")
     kills = Kills(SCENARIOS[scenario], box, controller, small)
     kills.prepare(2)

@@ -68,7 +68,10 @@ class Play(base.Play):
         for start in FAILURE.finditer(self.output):
             if start["host"] == host:
                 result, _ = json.JSONDecoder().raw_decode(self.output, start.end())
-                found += [result["msg"], *(item["msg"] for item in result.get("results", []) if item.get("failed"))]
+                found += [
+                    result.get("msg", str(result)),
+                    *(item["msg"] for item in result.get("results", []) if item.get("failed")),
+                ]
         return "\n".join(found)
 
     def check(self) -> Play:
@@ -259,24 +262,27 @@ class Box(base.Sandbox):
     @contextlib.contextmanager
     def faults(self, *rules: Mapping[str, Any]) -> Iterator[None]:
         """Apply rules for faults to all requests."""
-        self.run("faults", "set", json.dumps({"rules": rules}))
+        self._ask("PUT", "/faults", {"rules": rules})
         try:
             yield
         finally:
-            self.run("faults", "clear")
+            self._ask("DELETE", "/faults")
 
     def met_faults(self) -> list[dict[str, Any]]:
         """Return each rule, and how many requests it `matched` and was `applied` to."""
         return self._ask("GET", "/faults")["rules"]
 
-    def _ask(self, method: str, path: str) -> dict[str, Any]:
-        """Send a request to the control socket, which takes less time than a command."""
+    def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Send a request to the control socket, which takes less time than a command; fail if it is rejected."""
         connection = http.client.HTTPConnection("localhost")
         connection.sock = socket.socket(socket.AF_UNIX)
         with contextlib.closing(connection):
             connection.sock.connect(str(Settings.load(self.state).runtime / "control.sock"))
-            connection.request(method, path)
-            return json.loads(connection.getresponse().read())
+            connection.request(method, path, json.dumps(body))
+            answer = connection.getresponse()
+            found = json.loads(answer.read())
+            assert answer.status == 200, found
+            return found
 
     # Stored state
 

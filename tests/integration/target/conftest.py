@@ -50,6 +50,7 @@ ORDER = [
     "test_apart",
     "test_keys",
     "test_shared",
+    "test_networks",
     "test_oldest",
     "test_adoption",
     "test_bad_input",

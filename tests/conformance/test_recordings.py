@@ -42,14 +42,14 @@ SERVICES = (
 # Exchanges of these recordings with services that the sandbox does not have (Pub/Sub) are left out.
 HOSTS = ",".join(f"{name}.googleapis.com" for name in (*SERVICES, "cloudbilling", "cloudkms"))
 GOALS = {"status": 99.0, "shape": 97.0}
-# What the sandbox does not serve of a service answers 501 and has no score, nor have the operations on it: machines,
-# disks, load balancers.
+# Machines, disks and load balancers, which the sandbox does not serve, answer 501. They and the operations on them have
+# no score.
 UNSERVED = re.compile(
     r"compute\.googleapis\.com/compute/v1/projects/[^/]+/"
     r"(zones/|global/(firewalls|images|sslCertificates)|regions/[^/]+/(addresses|routers))"
 )
 OPERATION = re.compile(r"compute\.googleapis\.com/.*/operations/\$")
-# The recorder has replaced the name of this network, which is there before the first request.
+# The recorder has replaced the name of this network, which exists before the first request.
 DEFAULT_NETWORK = ("Default network for the project", "${networkID}", "default")
 REQUEST = re.compile(r"(GET|POST|DELETE) \S+?/(\w+)(?:/\$\{(\w+)ID\})?(?:\?\S*)?\n")
 FUTURE = re.compile(r'("(?:expireTime|nextRotationTime)": ")20\d\d-')
@@ -111,7 +111,7 @@ def sandbox(tmp_path_factory):
     subprocess.run([*command, "down"], check=True)
 
 
-def told_apart(text: str) -> str:
+def with_own_names(text: str) -> str:
     """Return a recording in which two resources of a kind have two names.
 
     The recorder has given all of them one. A resource that is not found although it was made is another one, and all
@@ -145,7 +145,7 @@ def told_apart(text: str) -> str:
 def recordings(tmp_path_factory) -> pathlib.Path:
     """Return a folder with the recordings, the times in them moved into the future.
 
-    Names that the recorder has made one are several again (`told_apart`); the network `default` has its name.
+    Names that the recorder has made one are several again (`with_own_names`); the network `default` has its name.
     """
     description, name, default = DEFAULT_NETWORK
     folder = tmp_path_factory.mktemp("recordings")
@@ -153,7 +153,7 @@ def recordings(tmp_path_factory) -> pathlib.Path:
         (folder / service).mkdir()
         for file in (SHARED / "recordings" / service).glob("*.log"):
             text = FUTURE.sub(r"\g<1>2099-", file.read_text())
-            text = text.replace(name, default) if description in text else told_apart(text)
+            text = text.replace(name, default) if description in text else with_own_names(text)
             (folder / service / file.name).write_text(text)
     return folder
 

@@ -26,7 +26,7 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where instances are: paths of a network and of a subnetwork, which is "" where none was asked for."""
+    """Where instances are: paths of a network and of a subnetwork, which is "" for none."""
 
     network: str
     subnetwork: str

@@ -26,19 +26,19 @@ HOST = "//compute.googleapis.com/"
 
 NETWORK, SUBNETWORK, ADDRESS = "compute.network", "compute.subnetwork", "compute.globalAddress"
 
-#: What permissions are checked on.
+#: Resources that permissions are checked on.
 PROJECT = "projects/{project}"
 NETWORK_PATH = "projects/{project}/global/networks/{network}"
 
 NAME = r"(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?)"
-# What clients send with lists of every kind, whether or not the document has it.
+# A parameter that clients send with lists of every kind; the document has it for some.
 PARTIAL = ("returnPartialSuccess",)
 # The longest that `wait` holds a request.
 WAIT_SECONDS = 120.0
 
 
 class Base(Service):
-    """Resources by path: "projects/p/global/networks/n". What is stored is what the API shows."""
+    """Resources by path: "projects/p/global/networks/n". The API shows them as they are stored."""
 
     # --- paths and resources
 

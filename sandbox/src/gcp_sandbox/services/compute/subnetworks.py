@@ -44,7 +44,7 @@ MUTABLE = (
 )
 #: Where resources of any kind may be.
 SCOPES = ("global", *(f"regions/{region}" for region in REGIONS), *(f"zones/{z}" for r in REGIONS for z in zones(r)))
-#: What the fingerprint does not depend on.
+#: Fields that the fingerprint does not depend on.
 FIXED = ("creationTimestamp", "fingerprint", "id", "kind", "selfLink")
 
 
@@ -163,7 +163,7 @@ class Subnetworks(Base):
         return self.load(SUBNETWORK, f"{self._scope(call)}/subnetworks/{call.params['subnetwork']}")
 
     def _governed(self, call: Call) -> str:
-        """Return the path of the subnetwork whose policy a call is about."""
+        """Return the path of the subnetwork that a call about a policy names."""
         path = f"{self._scope(call)}/subnetworks/{call.params['resource']}"
         return self.load(SUBNETWORK, path)["selfLink"].removeprefix(LINK)
 
@@ -172,7 +172,7 @@ class Subnetworks(Base):
         return self.begin(call, verb, body, CHANGE, [(SUBNETWORK, body["selfLink"].removeprefix(LINK), body)], failure)
 
     def _conflict(self, network: Body, body: Body, blocks: Any, automatic: bool) -> dict[str, str] | None:
-        """Return the error of an operation whose ranges overlap those of another subnetwork; None where none does."""
+        """Return the error of an operation for ranges that overlap others of the network; None where none does."""
         project = network["selfLink"].removeprefix(LINK).split("/")[1]
         for block in blocks:
             if automatic and block.overlaps(ranges.AUTO_BLOCK):

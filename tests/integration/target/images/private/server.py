@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Respond with the name of the revision or version if the database answers; `migrate` succeeds if it does.
 
-PostgreSQL is asked for TLS, which it answers before a login; MySQL greets every client.
+PostgreSQL answers a request for TLS before a login; MySQL greets every client.
 """
 
 import http.server

@@ -30,8 +30,8 @@ OF_ENTRIES = {("cloudbilling.billingAccounts.list", "v1"), ("cloudresourcemanage
 STORAGE = "https://storage.googleapis.com"
 # Methods that ask for nothing here: operations have names that only their starter knows, roles are public, the OAuth
 # Admin API is shut down, and google-auth asks for the locations of an account with that account's token, which needs no
-# role. Compute Engine tests permissions for any caller. An upload needs its data, and an account must be deleted to come
-# back.
+# role. Compute Engine tests permissions for any caller. An upload needs its data, and an account must be deleted to
+# come back.
 SILENT = (
     r"(cloudbuild|serviceusage)\..*operations\.\w+|iam\.roles\.(get|list)|iap\.projects\.brands\..*"
     r"|compute\.\w+\.testIamPermissions|iam\.projects\.serviceAccounts\.undelete"

@@ -185,6 +185,7 @@ BAD = [
     ("bucket_location", "EUR9", ("Did you mean EUR", "location")),
     ("secrets_replication_locations", ["mars"], ("secrets_replication_locations[0]", "not a region")),
     ("mlflow_image_location", "EU", ("not a region",)),
+    ("mlflow_image_location", "europe", ("not a region",)),
     ("cloudsql_region", "europe", ("not a region",)),
     ("appengine_mlflow_location", "europe-west15", ("App Engine flexible is not in", "europe-west"), APP),
     ("appengine_mlflow_location", "moon", ("App Engine flexible is not in",), APP),

@@ -36,7 +36,32 @@ line, entries between commas, JSON or YAML. A mapping is one `NAME=VALUE` a line
 value that does not fit, with the name of its variable, before anything is changed.
 
 A name that begins like a variable of a role, and that no role knows, is a warning with the nearest known name. With
-`mlflow_strict_variables: true` it is an error."""
+`mlflow_strict_variables: true` it is an error.
+
+## Values of secrets
+
+All parts of the collection read the payload of a secret by one rule: modules, the lookup, the verification and the
+entrypoint of the image. The value is the payload as UTF-8 text without the line breaks at its end. Everything else is
+part of the value, spaces included. A payload that is empty by this rule, or not text, is an error that names
+the secret.
+
+Cloud Run passes payloads to the server unchanged. So the password of a database user and MLflow's login must not end in
+a line break: `printf %s VALUE | gcloud secrets versions add SECRET --data-file=-` adds a version without one.
+
+## Projects of a domain
+
+`gcp_project: example.com:my-project` is the id of a legacy project of a domain. It becomes part of names like this:
+
+| name | form |
+|---|---|
+| accounts | `demo-dev-server@my-project.example.com.iam.gserviceaccount.com` |
+| buckets, where no variable names them | `example_com_my-project-demo-dev-artifacts` |
+| images | `REGION-docker.pkg.dev/example.com/my-project/demo-dev/mlflow` |
+| Cloud SQL | `example.com:my-project:REGION:demo-dev` |
+| App Engine | the host that the application returns, such as `my-project.example.com.ew.r.appspot.com` |
+
+Google's certificate for `appspot.com` covers one level of names. Where it does not cover the host of the application,
+`deploy.yml` reports that the server does not answer. Use `mlflow_target: cloudrun` then."""
 
 REPLACED = """\
 ## Replaced names

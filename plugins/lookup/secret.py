@@ -9,7 +9,8 @@ name: secret
 short_description: Read the value of a secret
 version_added: 0.1.0
 description:
-  - Returns values of secrets in Secret Manager.
+  - Returns values of secrets in Secret Manager. A payload is read as everywhere in this collection, as text in UTF-8
+    without the line breaks at its end. A payload that is empty or not text is an error.
   - The value becomes part of whatever it is used in. The modules of this collection take names of secrets instead and
     read them by themselves; prefer that, and set C(no_log) on tasks that use this lookup.
 author:
@@ -51,7 +52,7 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _credentials, _redaction, _settings
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import GcpError
-from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import version_name
+from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import text, version_name
 
 try:
     from google.api_core import exceptions
@@ -97,7 +98,4 @@ def _value(client, name, credentials):
     except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError, OSError, ValueError) as error:
         words = _redaction.text(error, credentials.secrets)
         raise AnsibleLookupError(f"Cannot read the secret {name}: {words}") from None
-    try:
-        return payload.decode()
-    except UnicodeDecodeError:
-        raise AnsibleLookupError(f"The secret {name} is not text.") from None
+    return text(payload, name)

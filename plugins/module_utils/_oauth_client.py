@@ -43,7 +43,7 @@ def read(task):
 def _value(task, option):
     name = task.params[option]
     try:
-        value = read_secret(task, name).strip()
+        value = read_secret(task, name)
     except (NotFound, ApiDisabled) as error:
         if task.check_mode:
             if isinstance(error, ApiDisabled):
@@ -56,8 +56,13 @@ def _value(task, option):
             f"{option}: {full} does not exist.",
             "Create the secret with a version that holds the client's id or secret, as the console shows it.",
         ) from error
-    if not value:
-        raise UserError(f"{option}: the secret {name} is empty.", "Add a version with the client's id or secret to it.")
+    except UserError as error:
+        raise UserError(f"{option}: {error.message}", error.hint) from error
+    if not value.isprintable() or " " in value:
+        raise UserError(
+            f"{option}: the value of the secret {name} contains white space or control characters.",
+            "Add a version with the client's id or secret alone, as the console shows it.",
+        )
     return value
 
 

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import contextlib
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _ownership, _policy, _references
+from ansible_collections.mlplatform.gcp.plugins.module_utils import (
+    _errors,
+    _ownership,
+    _policy,
+    _project_id,
+    _references,
+)
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.appengine import MOST_VERSIONS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import ANYWHERE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kinds import KINDS
@@ -245,7 +251,7 @@ class Preflight:
     def _members(self):
         """Return the members to look up: all but the deployment's own accounts, which it will create."""
         own = [item["name"] for item in self.params["resources"] if item["type"] == "service_account"]
-        made = {f"serviceAccount:{name}@{self.name}.iam.gserviceaccount.com" for name in own}
+        made = {f"serviceAccount:{_project_id.account_email(name, self.name)}" for name in own}
         return [text for text in dict.fromkeys(self.params["principals"]) if _spelled(text) not in made]
 
     # Resources

@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import base64
 import re
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _verbs
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _secret_text, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 
 _NAME = re.compile(
@@ -39,13 +38,39 @@ def read_version(task, name):
 
 def read_bytes(task, name):
     """Return the payload of a version as bytes."""
-    body = _call(task, "access", name)
-    return base64.b64decode((body.get("payload") or {}).get("data") or "")
+    return _secret_text.payload_of(_call(task, "access", name))
 
 
 def read_secret(task, name):
-    """Return the payload of a version as text."""
-    return read_bytes(task, name).decode()
+    """Return the value of a version, by the rule of :mod:`_secret_text`.
+
+    Errors: :class:`UserError` for a payload that is not text, or empty.
+    """
+    return text(read_bytes(task, name), name)
+
+
+def text(payload, name):
+    """Return the value that the payload of a version stands for. Errors: those of :func:`read_secret`."""
+    try:
+        return _secret_text.value(payload)
+    except _secret_text.NoValue as error:
+        raise UserError(f"The secret {name} {error}.", "Add a version with the value to it.") from None
+
+
+def read_typed(task, name):
+    """Return a value that programs and people use as it is stored, such as the password of a database.
+
+    Cloud Run passes the payload to the server unchanged (https://cloud.google.com/run/docs/configuring/services/secrets),
+    so a payload with a line break at its end would be another value there.
+    Errors: :class:`UserError` for it, and those of :func:`read_secret`.
+    """
+    payload = read_bytes(task, name)
+    if payload.endswith((b"\r", b"\n")):
+        raise UserError(
+            f"The secret {name} ends in a line break, with which Cloud Run passes it to the server.",
+            "Add a version without it: printf %s VALUE | gcloud secrets versions add SECRET --data-file=-",
+        )
+    return text(payload, name)
 
 
 def _call(task, method, name):

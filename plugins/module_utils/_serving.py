@@ -12,7 +12,7 @@ import time
 from urllib.parse import urlsplit
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _verbs
-from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret
+from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_typed
 
 VERSION = "/version"
 # A call of the API. MLflow's own login leaves some pages public, the version among them.
@@ -124,7 +124,7 @@ class Server:
         return self._failed(f"{_status(answer)} to a request with access for {wanted}")
 
     def _basic(self):
-        name, password = (read_secret(self.task, secret).rstrip("\r\n") for secret in self.login)
+        name, password = (read_typed(self.task, secret) for secret in self.login)
         return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
 
     def _token(self):

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 from urllib.parse import urlsplit
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils import _shared
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _project_id, _shared
 
 SECONDS = 300
 # POST requests that read.
@@ -43,8 +43,7 @@ def is_read(method, url):
 def place(url):
     """Return the address of a resource without scheme, query and custom method."""
     parts = urlsplit(url)
-    head, slash, last = parts.path.rpartition("/")
-    return parts.netloc + head + slash + (last.partition(":")[0] or last)
+    return parts.netloc + _project_id.without_method(parts.path)
 
 
 def _outer(url):

@@ -93,7 +93,7 @@ class User:
         if task.check_mode:
             plan = remote.plan(self._desired(HIDDEN if self.password else None), None)
             return _with_version(remote.result(plan, plan.after), version)
-        plan = remote.plan(self._desired(version and _secrets.read_secret(task, version)), None)
+        plan = remote.plan(self._desired(version and _secrets.read_typed(task, version)), None)
         try:
             result = remote.apply(plan)
         except AlreadyExists as error:
@@ -122,7 +122,7 @@ class User:
         result.resource = existing
         result.extra = self._extra()
         if not self.task.check_mode:
-            body = {"name": existing["name"], "password": _secrets.read_secret(self.task, version)}
+            body = {"name": existing["name"], "password": _secrets.read_typed(self.task, version)}
             self._change("sql.users.update", existing, body, "updating")
             self.password.record(version)
         return _with_version(result, version)

@@ -122,6 +122,7 @@ operation:
   type: str
 """
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _project_id
 from ansible_collections.mlplatform.gcp.plugins.module_utils._build_context import content_tag, refuse_missing
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.registry import TAG, image_names
 from ansible_collections.mlplatform.gcp.plugins.module_utils._cloud_build import CloudBuild
@@ -165,7 +166,7 @@ def run(task):
 
 def tagged(params):
     """Return the image with its tag: that in ``image``, else ``tag``, else a hash of what the image is built from."""
-    image = params["image"]
+    image = _project_id.image(params["image"])
     if ":" in image.rsplit("/", 1)[-1]:
         return image
     refuse_missing(params["context"], params["dockerfile"])

@@ -321,6 +321,10 @@ class TestReferences:
         "text,parts",
         [
             (REF, ("europe-west1-docker.pkg.dev/p/r", "app", "v1", "")),
+            (
+                "us-docker.pkg.dev/example.com/p-1/r/a/b:v1",
+                ("us-docker.pkg.dev/example.com/p-1/r", "a/b", "v1", ""),
+            ),
             ("us-docker.pkg.dev/p/r/a/b", ("us-docker.pkg.dev/p/r", "a/b", "latest", "")),
             (f"{REF}@sha256:{'a' * 64}", ("europe-west1-docker.pkg.dev/p/r", "app", "v1", f"sha256:{'a' * 64}")),
         ],
@@ -330,7 +334,15 @@ class TestReferences:
         assert (found.repository, found.image, found.tag, found.digest) == parts
 
     @pytest.mark.parametrize(
-        "text", ["app", "docker.io/library/python:3", "gcr.io/p/app", "us-docker.pkg.dev/p/r", "x/Y"]
+        "text",
+        [
+            "app",
+            "docker.io/library/python:3",
+            "gcr.io/p/app",
+            "us-docker.pkg.dev/p/r",
+            "us-docker.pkg.dev/a.b:p/r/app",
+            "x/Y",
+        ],
     )
     def test_not_in_artifact_registry(self, text):
         assert Reference.parse(text) is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _project_id
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._ownership import Description
@@ -26,21 +27,17 @@ ACCOUNT = Resource(
 
 
 def address(account_id, project):
-    """Return the account's e-mail address. A project of a domain, ``example.com:p``, is turned around in it."""
+    """Return the account's e-mail address. Errors: :class:`UserError` for a name that no account can have."""
     if not re.fullmatch(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", account_id):
         raise UserError(
             f"{account_id!r} cannot be the name of a service account.",
             "It takes 6 to 30 lower-case letters, digits and dashes, and starts with a letter.",
         )
-    return _address(account_id, project)
-
-
-def _address(account_id, project):
-    return f"{account_id}@{'.'.join(reversed(project.split(':')))}.iam.gserviceaccount.com"
+    return _project_id.account_email(account_id, project)
 
 
 def _names(project, name, location):
-    return {"project": project, "email": name if "@" in name else _address(name, project)}
+    return {"project": project, "email": name if "@" in name else _project_id.account_email(name, project)}
 
 
 KINDS = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _project_id
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import kms
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import Kind, from_name
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiError, NotFound, UserError
@@ -19,8 +20,6 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Re
 BASE = "https://artifactregistry.googleapis.com/v1"
 _STANDARD = "STANDARD_REPOSITORY"
 _REPOSITORIES = "projects/{project}/locations/{location}/repositories"
-# The id of a domain's project, ``example.com:p``, is ``example.com/p`` in an image:
-# https://cloud.google.com/artifact-registry/docs/docker/names#domain
 _IMAGE = re.compile(
     r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>([^/]*\.[^/]*/)?[^/]+)/(?P<repository>[^/]+)"
     r"/(?P<name>[^:@]+)(:(?P<tag>[\w.-]+))?(@(?P<digest>sha256:[a-f0-9]{64}))?"
@@ -87,7 +86,7 @@ def _names(image, needed, form):
             f"Write it as REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME{form}.",
         )
     names = {key: match[key] for key in ("location", "repository", needed)}
-    return names | {"project": match["project"].replace("/", ":"), "package": match["name"]}
+    return names | {"project": _project_id.of_image(match["project"]), "package": match["name"]}
 
 
 def _unlisted(remote):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _project_id
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import keys, network, references, server
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 
@@ -348,7 +349,7 @@ def image(context: Context, content_tag: str, default_context: str, pullers: lis
     names = context.names
     location = context.image_location
     tag = context["mlflow_image_tag"] or f"{context['mlflow_version']}-{content_tag}"
-    registry = f"{location}-docker.pkg.dev/{names.project}/{names.repository}"
+    registry = f"{location}-docker.pkg.dev/{_project_id.in_image(names.project)}/{names.repository}"
     resource = (
         f"//artifactregistry.googleapis.com/projects/{names.project}/locations/{location}"
         f"/repositories/{names.repository}"

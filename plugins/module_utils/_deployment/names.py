@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _project_id
+
 MANAGED_BY = "mlplatform-gcp"
 
 
@@ -48,7 +50,7 @@ class Names:
 
     def email(self, account_id: str) -> str:
         """Return the address of a service account of the project."""
-        return f"{account_id}@{self.project}.iam.gserviceaccount.com"
+        return _project_id.account_email(account_id, self.project)
 
     def member(self, account_id: str) -> str:
         """Return a service account of the project as IAM policies spell it."""
@@ -89,8 +91,9 @@ def derive(values: Mapping[str, Any]) -> Names:
     # Several deployments can use one instance, each with a database and a user of its own.
     shared = values["mlflow_ownership"].get("database") == "used"
     own = f"mlflow_{deployment}".replace("-", "_") if shared else "mlflow"
+    prefix = _project_id.bucket_prefix(project)
     defaults = {
-        "bucket": f"{project}-{deployment}-artifacts",
+        "bucket": f"{prefix}-{deployment}-artifacts",
         "instance": deployment,
         "database": own,
         "user": own,
@@ -99,7 +102,7 @@ def derive(values: Mapping[str, Any]) -> Names:
         "client_account": f"{deployment}-client",
         "repository": deployment,
         "build_account": f"{deployment}-build",
-        "build_bucket": f"{project}-{deployment}-build",
+        "build_bucket": f"{prefix}-{deployment}-build",
         "username_secret": f"{deployment}-db-username",
         "password_secret": f"{deployment}-db-password",
         "url_secret": f"{deployment}-database-url",
@@ -110,7 +113,7 @@ def derive(values: Mapping[str, Any]) -> Names:
     }
     found = {field: values.get(variable) or defaults[field] for variable, field in _VARIABLES.items()}
     database_region = values["cloudsql_region"] or region
-    connection = f"{project}:{database_region}:{found['instance']}"
+    connection = _project_id.connection_name(project, database_region, found["instance"])
     return Names(deployment=deployment, project=project, region=region, connection=connection, **found)
 
 

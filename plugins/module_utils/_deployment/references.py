@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _project_id
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.network import RUN_AGENT
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.environment import SECRET_ENV
@@ -97,7 +98,7 @@ def repository(context: Context) -> str:
     found = _ARTIFACT_REGISTRY.fullmatch(context["mlflow_image"])
     if not found:
         return ""
-    project = found["project"].replace("/", ":")
+    project = _project_id.of_image(found["project"])
     return (
         f"//artifactregistry.googleapis.com/projects/{project}/locations/{found['location']}"
         f"/repositories/{found['repository']}"
@@ -113,7 +114,7 @@ def image(context: Context, pullers: Iterable[str]) -> list[dict[str, Any]]:
     found = _ARTIFACT_REGISTRY.fullmatch(reference)
     if not found:
         return []
-    other = found["project"].replace("/", ":") != context.project
+    other = _project_id.of_image(found["project"]) != context.project
     readers = [*([RUN_AGENT] if other else []), *pullers]
     return [_item("docker_image" if "@" in reference else "image_tag", reference, "mlflow_image", readers)]
 

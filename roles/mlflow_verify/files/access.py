@@ -23,9 +23,10 @@ from google.auth.transport.requests import AuthorizedSession, Request
 from google.oauth2 import credentials as oauth2_credentials
 from google.oauth2 import service_account
 
-# The collection's own file, which needs the standard library only.
+# The collection's own files, which need the standard library only.
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[3] / "plugins" / "module_utils"))
 import _redaction
+import _secret_text
 
 redacted = _redaction.text
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
@@ -150,7 +151,10 @@ class Google:
     def secret(self, name):
         version = name if "/versions/" in name else f"{name}/versions/latest"
         answer = self.call("GET", f"{SECRETS}/{version}:access", f"Cannot read the secret {name}")
-        return base64.b64decode(answer["payload"]["data"]).decode()
+        try:
+            return _secret_text.value(_secret_text.payload_of(answer))
+        except _secret_text.NoValue as error:
+            raise Failure(f"The secret {name} {error}. Add a version with the value to it.") from None
 
     def acting_as(self, account):
         return impersonated_credentials.Credentials(self.credentials, target_principal=account, target_scopes=SCOPES)

@@ -29,6 +29,7 @@ from gcp_sandbox.config import (
     ConfigError,
     Settings,
     parse_duration,
+    parse_project,
     parse_token_lifetime,
     private_folder,
     remove_folder,
@@ -95,7 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--token-lifetime", metavar="DURATION", help="how long access and ID tokens live, e.g. 30s (default: 1h)"
     )
-    up.add_argument("--project", help="id of the default project (only for a new sandbox)")
+    up.add_argument(
+        "--project",
+        help="id of the default project, such as my-project or example.com:my-project (only for a new sandbox)",
+    )
     up.add_argument(
         "--no-organization",
         action="store_true",
@@ -158,6 +162,8 @@ def _up(options: Any, settings: Settings) -> int:
     if options.latency:
         Latency(options.latency)
     wanted = settings.changed(latency=options.latency, rtt=rtt, token_lifetime=lifetime)
+    if options.project:
+        parse_project(options.project)
     if options.project and options.project != settings.project and (settings.state / "config.json").exists():
         raise Failure(f"{settings.state} belongs to project {settings.project}; `reset` it or choose another --state")
     if (options.no_organization or options.no_default_network) and (settings.state / "config.json").exists():

@@ -138,6 +138,13 @@ class Settings:
         return dataclasses.replace(self, **given)  # type: ignore[arg-type]  # fields by name, of several types
 
 
+def parse_project(text: str) -> str:
+    """Return the id of a project; ConfigError for one that no project can have."""
+    if not re.fullmatch(r"(([a-z0-9-]+\.)+[a-z]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]", text):
+        raise ConfigError(f"{text!r} is not the id of a project; write my-project, or example.com:my-project")
+    return text
+
+
 def project_number(project: str) -> str:
     """Return a stable twelve-digit number for a project id."""
     return _number(project)

@@ -58,6 +58,7 @@ ORDER = [
     "test_permissions",
     "test_appengine",
     "test_switch",
+    "test_domain_project",
     "test_secrecy",
 ]
 

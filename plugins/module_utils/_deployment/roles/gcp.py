@@ -21,7 +21,10 @@ ROLE = RoleSpec(
         Variable(
             "gcp_project",
             "str",
-            ("Id of the project. The default is C(GCP_PROJECT) in the environment.",),
+            (
+                "Id of the project. One with a domain is written C(example.com:my-project).",
+                "The default is C(GCP_PROJECT) in the environment.",
+            ),
             default="{{ lookup('ansible.builtin.env', 'GCP_PROJECT') }}",
             rule="project",
         ),

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.mlplatform.gcp.plugins.module_utils import _project_id
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import grants
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import network as _network
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import server as _server
@@ -87,7 +88,9 @@ def _service(context: Context) -> Mapping[str, Any]:
 
 def _host(context: Context) -> str:
     """Return the address of the service: the application's own once it exists."""
-    hostname = context.made.hostname or _application(context).get("hostname") or f"{context.project}.appspot.com"
+    hostname = (
+        context.made.hostname or _application(context).get("hostname") or _project_id.app_engine_host(context.project)
+    )
     name = service_name(context)
     return hostname if name == DEFAULT_SERVICE else f"{name}-dot-{hostname}"
 
@@ -264,7 +267,7 @@ def _default_accounts(context: Context) -> list[str]:
     if not context["appengine_mlflow_guide_accounts"]:
         return []
     return [
-        f"serviceAccount:{context.project}@appspot.gserviceaccount.com",
+        f"serviceAccount:{_project_id.app_engine_account(context.project)}",
         f"serviceAccount:service-{context.number}@gae-api-prod.google.com.iam.gserviceaccount.com",
     ]
 

@@ -101,7 +101,7 @@ class Reference:
     digest: str = ""
 
     _PATTERN = re.compile(
-        r"(?P<repository>[a-z0-9-]+-docker\.pkg\.dev/[a-z0-9.:-]+/[a-z0-9-]+)"
+        r"(?P<repository>[a-z0-9-]+-docker\.pkg\.dev/(?:[a-z0-9-]+(?:\.[a-z0-9-]+)+/)?[a-z0-9-]+/[a-z0-9-]+)"
         r"/(?P<image>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
         r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
     )
@@ -125,12 +125,13 @@ class Reference:
 
     @property
     def project(self) -> str:
-        return self.repository.split("/")[1]
+        """Id of the project. One of a domain is example.com:p, and example.com/p in a reference."""
+        return ":".join(self.repository.split("/")[1:-1])
 
     @property
     def resource(self) -> str:
         """The repository as Artifact Registry names it: projects/P/locations/L/repositories/R."""
-        return f"projects/{self.project}/locations/{self.location}/repositories/{self.repository.split('/')[2]}"
+        return f"projects/{self.project}/locations/{self.location}/repositories/{self.repository.split('/')[-1]}"
 
     def __str__(self) -> str:
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")

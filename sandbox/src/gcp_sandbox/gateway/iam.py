@@ -33,7 +33,11 @@ GROUP_KIND = "identity.group"
 UNSET_ETAG = "ACAB"
 
 VERSIONS_HELP = "For more information, please refer to https://cloud.google.com/iam/docs/policies#versions."
-MEMBER = re.compile(r"(user|serviceAccount|group|domain|projectOwner|projectEditor|projectViewer):([^\s:/]+)")
+# The project of projectOwner, projectEditor and projectViewer can be one of a domain: example.com:my-project.
+MEMBER = re.compile(
+    r"(user|serviceAccount|group|domain|projectOwner|projectEditor|projectViewer):"
+    r"((?:(?<=Owner:|ditor:|iewer:)[^\s:/]+:)?[^\s:/]+)"
+)
 FEDERATED = re.compile(r"principal(Set)?://\S+")
 ROLE_NAME = re.compile(r"(organizations/[^/]+/|projects/[^/]+/)?roles/[\w.]+")
 CONVENIENCE = {"projectOwner": "roles/owner", "projectEditor": "roles/editor", "projectViewer": "roles/viewer"}

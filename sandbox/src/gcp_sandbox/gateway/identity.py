@@ -185,9 +185,9 @@ class Identities:
         """Return the sandbox's project that a service account's address belongs to, from the address alone."""
         local, _, domain = email.partition("@")
         if domain.endswith(".iam.gserviceaccount.com") and not catalog.is_service_agent(email):
-            return self.sandbox.projects.get(domain.removesuffix(".iam.gserviceaccount.com"))
+            return self.sandbox.projects.at(domain.removesuffix(".iam.gserviceaccount.com"))
         if domain == "appspot.gserviceaccount.com":
-            return self.sandbox.projects.get(local)
+            return self.sandbox.projects.at(local)
         number = (
             local.partition("-")[0] if domain == "developer.gserviceaccount.com" else local.removeprefix("service-")
         )

@@ -38,7 +38,7 @@ from gcp_sandbox.gateway.service import Handler, MethodSpec, RouteSpec, Service
 
 log = logging.getLogger(__name__)
 
-_PROJECT_IN_NAME = re.compile(r"^(?:[\w-]+/)*?projects/([^/:]+)")
+_PROJECT_IN_NAME = re.compile(r"^(?:[\w-]+/)*?projects/((?:[^/:]+\.[^/:]+:)?[^/:]+)")
 _PROJECT_PARAMETERS = ("project", "projectId", "projectsId", "appsId")
 
 
@@ -314,8 +314,9 @@ class Gateway:
         if not named and call.service.consumer == "resource":
             named = _project_of(call.params) or call.query.get("project")
         if not named:
-            found = re.fullmatch(r"[^@]+@([^.]+)\.iam\.gserviceaccount\.com", call.caller.email or "")
-            named = found[1] if found else call.sandbox.settings.project
+            email = call.caller.email or ""
+            own = call.sandbox.identities.project_of(email) if email.endswith(".iam.gserviceaccount.com") else None
+            named = own.id if own else call.sandbox.settings.project
         if named == "-":
             return
         project = call.project(named)

@@ -22,6 +22,7 @@ ORGANIZATION_KIND = "cloudresourcemanager.organization"
 DOMAIN = "example.com"
 CUSTOMER = "C01sandbx"
 
+# Only `up --project` has a legacy project of a domain, example.com:my-project.
 PROJECT_ID = re.compile(r"[a-z][-a-z0-9]{4,28}[a-z0-9]")
 MANAGER = "//cloudresourcemanager.googleapis.com/"
 
@@ -38,6 +39,11 @@ class Project:
     def name(self) -> str:
         """Full resource name, which IAM policies are stored under."""
         return f"{MANAGER}projects/{self.id}"
+
+    @property
+    def dotted(self) -> str:
+        """The id in addresses and host names: my-project.example.com for example.com:my-project."""
+        return ".".join(reversed(self.id.split(":")))
 
     @property
     def title(self) -> str:
@@ -103,6 +109,11 @@ class Projects:
             project_id = entry["projectId"]
         body = self.sandbox.store.get(KIND, f"projects/{project_id}")
         return Project(body["projectId"], body["projectNumber"], body) if body else None
+
+    def at(self, dotted: str) -> Project | None:
+        """Return the project that is spelled like this in an address: my-project, or my-project.example.com."""
+        name, _, domain = dotted.partition(".")
+        return self.get(f"{domain}:{name}" if domain else name)
 
     def all(self) -> list[Project]:
         """Return every project by id, those marked for deletion included."""

@@ -71,7 +71,7 @@ def seed(sandbox: Core) -> None:
     place = {"parent": {"type": "organization", "id": organization_id}} if sandbox.settings.organization else {}
     project = projects.create(sandbox.settings.project, now, number=number, billingAccountName=BILLING_ACCOUNT, **place)
     sandbox.enablement.enable(project, list(SEED_SERVICES), at_once=True)
-    email = f"{DEPLOYER}@{project.id}.iam.gserviceaccount.com"
+    email = f"{DEPLOYER}@{project.dotted}.iam.gserviceaccount.com"
     account = sandbox.identities.create_account(project, email, displayName="Deployer")
     _, key = sandbox.identities.create_key(account)
     sandbox.identities.write_deployer_key(key)

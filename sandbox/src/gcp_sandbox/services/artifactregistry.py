@@ -458,7 +458,7 @@ def _without(body: dict[str, Any], names: set[str]) -> dict[str, Any]:
 def _uri(name: str) -> str:
     """ "LOCATION-docker.pkg.dev/P/R" of projects/P/locations/LOCATION/repositories/R."""
     _, project, _, location, _, repository = name.split("/")
-    return f"{location}-docker.pkg.dev/{project}/{repository}"
+    return f"{location}-docker.pkg.dev/{project.replace(':', '/')}/{repository}"
 
 
 def _repository_of(name: str) -> str:

@@ -74,7 +74,7 @@ class IamApi(IamPolicies):
             )
         details = call.body.get("serviceAccount", {})
         _check_texts(details)
-        email = f"{account_id}@{project.id}.iam.gserviceaccount.com"
+        email = f"{account_id}@{project.dotted}.iam.gserviceaccount.com"
         if self.sandbox.identities.account(email):
             raise already_exists(f"Service account {account_id} already exists within project projects/{project.id}.")
         if len(self.sandbox.identities.accounts(project)) >= MAX_ACCOUNTS:

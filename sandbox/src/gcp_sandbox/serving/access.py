@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gcp_sandbox.backends.images import Reference
+
 if TYPE_CHECKING:
     from gcp_sandbox.backends.platform import Platform
     from gcp_sandbox.gateway.identity import Principal
@@ -25,11 +27,8 @@ def may_act_as(sandbox: Platform, caller: Principal, email: str, project: str) -
 
 def repository_of(ref: str) -> str | None:
     """Return the Artifact Registry repository of an image reference (resource name); None for others."""
-    host, _, path = ref.partition("/")
-    parts = path.split("/")
-    if not host.endswith("-docker.pkg.dev") or len(parts) < 3:
-        return None
-    return f"projects/{parts[0]}/locations/{host.removesuffix('-docker.pkg.dev')}/repositories/{parts[1]}"
+    parsed = Reference.parse(ref)
+    return parsed.resource if parsed else None
 
 
 def guarded(sandbox: Platform, ref: str) -> str | None:

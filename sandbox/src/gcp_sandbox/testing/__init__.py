@@ -51,7 +51,8 @@ class Client:
 
     def __init__(self, sandbox: Sandbox, as_: str | None = _DEPLOYER) -> None:
         self.sandbox = sandbox
-        self.email = f"deployer@{sandbox.settings.project}.iam.gserviceaccount.com" if as_ == _DEPLOYER else as_
+        deployer = ".".join(reversed(sandbox.settings.project.split(":")))
+        self.email = f"deployer@{deployer}.iam.gserviceaccount.com" if as_ == _DEPLOYER else as_
 
     def request(
         self,

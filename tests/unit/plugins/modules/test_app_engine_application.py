@@ -235,8 +235,8 @@ def test_a_secret_without_a_value_is_named(cloud, missing):
         cloud.expect_error("GET", url, 404, code="NOT_FOUND")
         text = "oauth_client_id_secret: projects/p/secrets/id/versions/latest does not exist"
     else:
-        cloud.expect("GET", url, body={"payload": {"data": base64.b64encode(b" \n").decode()}})
-        text = "oauth_client_id_secret: the secret projects/p/secrets/id is empty"
+        cloud.expect("GET", url, body={"payload": {"data": base64.b64encode(b"\r\n").decode()}})
+        text = "oauth_client_id_secret: The secret projects/p/secrets/id is empty"
     with pytest.raises(Failed, match=text):
         cloud.run(app_engine_application, iap_enabled=True, **CLIENT)
 

@@ -49,7 +49,7 @@ MULTI_REGIONS = {"europe-west": "EU", "us-central": "US"}
 
 def account_of(project: Project) -> str:
     """Return the service account that App Engine makes for an application."""
-    return f"{project.id}@appspot.gserviceaccount.com"
+    return f"{project.dotted}@appspot.gserviceaccount.com"
 
 
 class Applications(Common):
@@ -76,10 +76,10 @@ class Applications(Common):
             "id": project.id,
             "authDomain": "gmail.com",
             "locationId": location,
-            "codeBucket": f"staging.{project.id}.appspot.com",
+            "codeBucket": f"staging.{project.dotted}.appspot.com",
             "servingStatus": "SERVING",
-            "defaultHostname": names.default_host(project.id, location),
-            "defaultBucket": f"{project.id}.appspot.com",
+            "defaultHostname": names.default_host(project.dotted, location),
+            "defaultBucket": f"{project.dotted}.appspot.com",
             "gcrDomain": "eu.gcr.io" if location.startswith("europe-") else "us.gcr.io",
             "databaseType": "CLOUD_DATASTORE_COMPATIBILITY",
             "featureSettings": {"splitHealthChecks": True, "useContainerOptimizedOs": True},

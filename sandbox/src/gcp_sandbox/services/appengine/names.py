@@ -44,7 +44,8 @@ REGIONS = {"europe-west": "europe-west1", "us-central": "us-central1"}
 ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 RESERVED = ("default", "latest")
 
-HOST = re.compile(r"(?P<label>[^.]+)(\.(?P<code>[a-z]{2})\.r)?\.appspot\.com")
+# The project of a domain, example.com:p, has more than one label: p.example.com.
+HOST = re.compile(r"(?P<label>[^.]+)(\.(?P<domain>[^.]+(\.[^.]+)+?))??(\.(?P<code>[a-z]{2})\.r)?\.appspot\.com")
 
 
 def region_of(location: str) -> str:
@@ -80,7 +81,10 @@ def check_service_id(id: str) -> None:
 
 
 def default_host(project: str, location: str) -> str:
-    """PROJECT.REGIONCODE.r.appspot.com."""
+    """PROJECT.REGIONCODE.r.appspot.com.
+
+    :param project: the id as addresses have it, with its domain at the end.
+    """
     return f"{project}.{region_code(region_of(location))}.r.appspot.com"
 
 
@@ -111,4 +115,5 @@ class Address:
             return None
         *labels, project = found["label"].split("-dot-")
         # A third label names an instance, which no address of the flexible environment reaches.
+        project = f"{found['domain']}:{project}" if found["domain"] else project
         return cls(project, found["code"] or "", tuple(labels[-2:]))

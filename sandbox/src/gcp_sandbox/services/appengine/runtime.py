@@ -77,8 +77,8 @@ class App:
 
     @property
     def code(self) -> str:
-        """The region's two letters in the application's address."""
-        return self.body["defaultHostname"].split(".")[1]
+        """The region's two letters in the application's address, before .r.appspot.com."""
+        return self.body["defaultHostname"].split(".")[-4]
 
     def serving(self) -> set[str]:
         """Ids of the services that have a version which runs."""

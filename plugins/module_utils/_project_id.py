@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What follows from the id of a project, which can have a domain before a colon: ``example.com:my-project``.
+"""Values that follow from the id of a project, which can have a domain before a colon: ``example.com:my-project``.
 
 Such projects are legacy, and Google writes their ids in several ways. This is the one place that knows them. The id
 is left as it is in names of resources (``projects/example.com:my-project/secrets/s``), in

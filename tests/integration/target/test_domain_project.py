@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test a deployment in a legacy project of a domain, whose id has a colon, on both targets."""
+"""Test a deployment in a legacy project of a domain on both targets. The id of the project has a colon."""
 
 from __future__ import annotations
 

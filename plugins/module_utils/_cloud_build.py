@@ -12,6 +12,7 @@ import uuid
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _logs, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._build_context import pack
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import (
+    INTERNAL,
     Conflict,
     GcpError,
     NotFound,
@@ -117,7 +118,8 @@ class CloudBuild:
 
         build = self.task.waiter.until(poll, what=f"building {self.image}", operation=build["id"])
         if build["status"] != "SUCCESS":
-            raise OperationFailed(self._failure(build), self._log(build), build=build["id"])
+            hint = f"{INTERNAL} " if build["status"] == "INTERNAL_ERROR" else ""
+            raise OperationFailed(self._failure(build), f"{hint}{self._log(build)}", build=build["id"])
         return build
 
     def _failure(self, build):

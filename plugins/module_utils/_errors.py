@@ -17,6 +17,9 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import 
 # What to do about a lost connection.
 NETWORK = "Check the network, the proxy settings (HTTPS_PROXY, REQUESTS_CA_BUNDLE) and https://status.cloud.google.com"
 
+# What to do about an operation that failed for no reason of the user's.
+INTERNAL = "The error is internal to the service: run the task again, which reads what exists and continues."
+
 
 class GcpError(Exception):
     """Base of every error that a user is meant to read.

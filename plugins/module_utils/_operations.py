@@ -68,6 +68,13 @@ def _listed_errors(body):
     return "; ".join("{}: {}".format(item.get("code", "ERROR"), item.get("message", "")) for item in problems)
 
 
+def _is_internal(body):
+    """Return whether an operation failed for no reason of the user's: INTERNAL and UNAVAILABLE of google.rpc.Code."""
+    error = body.get("error") or {}
+    codes = [error.get("code"), *(item.get("code") for item in error.get("errors") or [])]
+    return any(code in (13, 14, "INTERNAL_ERROR") for code in codes)
+
+
 def _is_done(body):
     return body.get("status") == "DONE"
 
@@ -253,7 +260,10 @@ class Waiter:
         problem = kind.error(last)
         if problem:
             raise _errors.OperationFailed(
-                f"{what} failed: {problem}", operation=last.get("name", ""), error=last.get("error")
+                f"{what} failed: {problem}",
+                _errors.INTERNAL if _is_internal(last) else "",
+                operation=last.get("name", ""),
+                error=last.get("error"),
             )
         return last
 

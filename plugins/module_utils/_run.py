@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _logs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import GcpError, UserError
@@ -62,6 +63,17 @@ def failure(body):
     if condition.get("state") != "CONDITION_FAILED":
         return ""
     return condition.get("message") or condition.get("reason") or condition.get("revisionReason") or "unknown reason"
+
+
+def ensure_again(remote, wanted, result):
+    """Return the result of a change that tries again what has failed, or ``result`` where nothing has failed.
+
+    Where nothing differs, but the last change has failed, only another revision or generation tries again.
+    """
+    if result.changed or not failure(result.resource):
+        return result
+    wanted["template"]["labels"] = {NONCE: secrets.token_hex(5)}
+    return remote.ensure(wanted)
 
 
 def container(params, **more):

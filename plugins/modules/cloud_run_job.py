@@ -136,6 +136,7 @@ def run(task):
     remote = task.remote(JOB, **names)
     wanted = desired(params)
     result = remote.ensure(wanted, guard=lambda plan: _run.require_image(params, plan, remote.title))
+    result = _run.ensure_again(remote, wanted, result)
     if params["execute"] != "never" and not result.operation:
         Executions(task, remote).ensure(wanted, result)
     return result

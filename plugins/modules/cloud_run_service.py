@@ -327,10 +327,7 @@ def run(task):
     if params["restart"]:
         wanted["template"]["labels"] = {_run.NONCE: secrets.token_hex(5)}
     result = remote.ensure(wanted, guard=lambda plan: _run.require_image(params, plan, remote.title))
-    if not result.changed and _run.failure(result.resource):
-        # Nothing differs, but the last revision did not start: only a new one can try again.
-        wanted["template"]["labels"] = {_run.NONCE: secrets.token_hex(5)}
-        result = remote.ensure(wanted)
+    result = _run.ensure_again(remote, wanted, result)
     if task.wait and not task.check_mode and _run.failure(result.resource):
         raise OperationFailed(
             f"{remote.title} is not ready: {_run.failure(result.resource)}", _run.output(remote, result.resource)

@@ -55,6 +55,25 @@ def test_failure_is_reported(cloud, waiter, error, words):
     assert raised.value.facts["operation"] == "o"
 
 
+@pytest.mark.parametrize(
+    ("error", "internal"),
+    [
+        ({"code": 13, "message": "broke"}, True),
+        ({"code": 14}, True),
+        ({"code": 9, "message": "no room"}, False),
+        ({"errors": [{"code": "INTERNAL_ERROR", "message": "broke"}]}, True),
+        ({"errors": [{"code": "ERROR_RDBMS", "message": "no room"}]}, False),
+    ],
+)
+def test_the_error_of_an_internal_failure_says_what_to_do(cloud, waiter, error, internal):
+    kind, body = KIND, {"name": "o", "done": True, "error": error}
+    if "errors" in error:
+        kind, body = SQL, {"name": "o", "targetProject": "p", "status": "DONE", "error": error}
+    with pytest.raises(_errors.OperationFailed) as raised:
+        waiter.operation(cloud.client, kind, body, what="creating x")
+    assert ("run the task again" in str(raised.value)) is internal
+
+
 def test_deadline_tells_the_last_status(cloud, waiter):
     polls = []
 

@@ -77,6 +77,18 @@ def test_an_execution_that_failed_is_tried_again(cloud):
     assert cloud.run(cloud_run_job, **OPTIONS)["changed"]
 
 
+def test_a_job_that_is_not_ready_is_changed_again_before_it_runs(cloud):
+    failed = dict(RAN, terminalCondition={"state": "CONDITION_FAILED", "message": "Internal error encountered."})
+    cloud.expect("GET", URL, body=failed)
+    cloud.expect("GET", URL, body=failed)
+    cloud.expect("PATCH", URL, body=dict(OPERATION, done=True, response=RAN))
+    cloud.expect("GET", f"{V2}/{EXECUTION}", body=SUCCEEDED)
+    assert cloud.run(cloud_run_job, **OPTIONS)["changed"]
+    (patch,) = [request for request in cloud.requests if request.method == "PATCH"]
+    assert patch.body["template"]["labels"].keys() == {"client.knative.dev/nonce"}
+    assert patch.body["template"]["template"] == TASK
+
+
 def test_a_failing_execution_fails_the_task(cloud):
     cloud.expect("GET", URL, body=JOB)
     cloud.expect("POST", f"{URL}:run", body=dict(OPERATION, metadata={"name": EXECUTION}))

@@ -185,6 +185,16 @@ def test_a_build_that_failed_shows_the_end_of_its_log(cloud, options):
     assert "line 5\n" not in message
 
 
+def test_a_build_that_failed_by_an_internal_error_can_be_repeated(cloud, options):
+    no_tag(cloud)
+    failed = dict(BUILD, status="INTERNAL_ERROR")
+    cloud.expect("GET", f"{BUILDS}/b1", body=failed)
+    cloud.expect("GET", f"{BUILDS}/b1", body=failed)
+    cloud.expect_error("GET", f"{STORAGE}/storage/v1/b/bkt/o/log-b1.txt", 404, legacy=True)
+    with pytest.raises(Failed, match=r"INTERNAL_ERROR.*run the task again.*does not exist"):
+        cloud.run(image_build, operation="b1", **options)
+
+
 def test_a_log_that_is_not_there(cloud, options):
     no_tag(cloud)
     failed = dict(BUILD, status="TIMEOUT")

@@ -339,7 +339,7 @@ def check(names: Iterable[str]) -> tuple[list[Finding], list[Allowed]]:
     found, used = [], []
     for name in names:
         path = ROOT / name
-        if not path.is_file():  # deleted and not committed yet
+        if not path.is_file() or path.is_symlink():  # deleted and not committed yet, or checked under its own name
             continue
         for finding in findings(name, path.read_text(encoding="utf-8")):
             rules = [a for a in ALLOWED if a.file == name and a.phrase.lower() == finding.words.lower()]

@@ -15,7 +15,7 @@ from ansible_collections.mlplatform.gcp.plugins.plugin_utils import controller
 
 controller.load("deployment")
 
-_IMAGE_CONTEXT = Path(__file__).parents[2] / "roles" / "mlflow_image" / "files"
+_IMAGE = Path(__file__).parents[2] / "roles" / "mlflow_image"
 
 
 @functools.cache
@@ -36,7 +36,8 @@ class ActionModule(controller.ActionModule):
                 arguments["variables"] = self._variables(task_vars)
         except _Untemplatable as error:
             return {"failed": True, "msg": str(error)}
-        arguments.setdefault("image_context", str(_IMAGE_CONTEXT))
+        arguments.setdefault("image_context", str(_IMAGE / "files"))
+        arguments.setdefault("secret_image_context", str(_IMAGE / "secret_files"))
         self._task.args = arguments
         result = super().run(tmp, task_vars)
         # The options are the variables of the host once more.

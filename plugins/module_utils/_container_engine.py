@@ -50,6 +50,10 @@ class ContainerEngine:
         self._folder.cleanup()
 
     def build(self, image, context, dockerfile, build_args):
+        if any(os.path.islink(os.path.join(context, name)) for name in os.listdir(context)):
+            # Engines do not follow links that lead out of the context.
+            copy = os.path.join(self._folder.name, "context")
+            context = shutil.copytree(context, copy, ignore_dangling_symlinks=True)
         arguments = ["build", "--tag", image, "--file", os.path.join(context, dockerfile)]
         for name, value in sorted(build_args.items()):
             arguments += ["--build-arg", f"{name}={value}"]

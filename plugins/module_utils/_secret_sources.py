@@ -73,13 +73,15 @@ class Given:
 
 
 class Generated:
-    """A value of random characters, generated once."""
+    """A value of random characters, or of random bytes in Base64, generated once."""
 
-    def __init__(self, length, alphabet):
-        self._length = length
+    def __init__(self, length, alphabet, encoding=None):
+        self._length, self._encoding = length, encoding
         self._alphabet = alphabet or string.ascii_letters + string.digits
 
     def value(self):
+        if self._encoding == "base64url":
+            return base64.urlsafe_b64encode(secrets.token_bytes(self._length))
         return "".join(secrets.choice(self._alphabet) for _character in range(self._length)).encode()
 
     def fingerprint(self):
@@ -168,7 +170,7 @@ def source_of(task):
         except OSError as error:
             raise UserError(f"Cannot read payload_file {params['payload_file']}: {error.strerror}.") from error
     if params["generate"] is not None:
-        return Generated(params["generate"]["length"], params["generate"]["alphabet"])
+        return Generated(**params["generate"])
     if params["template"] is not None:
         return Composed(task, params["template"], params["template_secrets"] or {})
     return None

@@ -62,6 +62,11 @@ options:
   image_context:
     description: Folder of the default build context. Its contents become part of the image's tag.
     type: path
+  secret_image_context:
+    description:
+      - Folder of the build context of an image that reads all its secrets by name, for a target that passes none to
+        the server.
+    type: path
   changed:
     description: What was changed before the task, for the error.
     type: str
@@ -179,6 +184,7 @@ OPTIONS = GCP + Options(
             },
         },
         "image_context": {"type": "path"},
+        "secret_image_context": {"type": "path"},
         "changed": {"type": "str", "default": "Nothing was changed"},
         "problems": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
     },
@@ -189,10 +195,11 @@ OPTIONS = GCP + Options(
 def run(task):
     params = task.params
     given = params["variables"] or {}
-    tag = _content_tag(given, params)
+    contexts = [params[name] or "" for name in ("image_context", "secret_image_context")]
+    built = [part for context in contexts for part in (_content_tag(given, context), context)]
 
     def computed(existing):
-        observed = Observed(existing, params["made"], task.check_mode, tag, params["image_context"] or "")
+        observed = Observed(existing, params["made"], task.check_mode, *built)
         return compute(given, observed, action=params["action"])
 
     existing = params["existing"]
@@ -246,10 +253,10 @@ def _title(given):
     return f"the deployment {given.get('mlflow_name')} ({given.get('mlflow_env', 'dev')})"
 
 
-def _content_tag(given, params):
+def _content_tag(given, default):
     """Return the hash of the build context; empty where there is none, which the build reports."""
     read, _problems, _deprecated = values.read(given)
-    folder = read["mlflow_image_context"] or params["image_context"]
+    folder = read["mlflow_image_context"] or default
     if read["mlflow_image"] or read["mlflow_image_tag"] or not folder:
         return ""
     return content_tag(folder, read["mlflow_image_dockerfile"], data.build_args(read))

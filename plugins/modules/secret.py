@@ -50,6 +50,10 @@ options:
           alphabet:
             description: The characters to choose from, by default letters and digits.
             type: str
+          encoding:
+            description: With V(base64url), O(generate.length) random bytes in URL-safe Base64.
+            type: str
+            choices: [base64url]
       template:
         description: As O(template).
         type: str
@@ -120,6 +124,11 @@ options:
       alphabet:
         description: The characters to choose from, by default letters and digits.
         type: str
+      encoding:
+        description: With V(base64url), O(generate.length) random bytes in URL-safe Base64.
+        type: str
+        choices: [base64url]
+        version_added: 0.3.0
   template:
     description:
       - Text with placeholders for other secrets. C({name}) becomes the value of the secret named in
@@ -253,7 +262,11 @@ _SECRET = {
     "payload_file": {"type": "path"},
     "generate": {
         "type": "dict",
-        "options": {"length": {"type": "int", "default": 32}, "alphabet": {"type": "str"}},
+        "options": {
+            "length": {"type": "int", "default": 32},
+            "alphabet": {"type": "str"},
+            "encoding": {"type": "str", "choices": ["base64url"]},
+        },
     },
     "template": {"type": "str"},
     "template_secrets": {"type": "dict", "no_log": False},

@@ -125,7 +125,8 @@ def shape(function: Function, values: dict[str, str]) -> str:
 def repeated(root: pathlib.Path, folders: Iterable[str]) -> list[tuple[str, ...]]:
     """Return the places of each function that stands more than once: `FILE:NAME`, in order."""
     alike = defaultdict(list)  # by the kinds of their nodes, which is cheaper than to compare all shapes
-    for path in sorted(path for folder in folders for path in (root / folder).rglob("*.py")):
+    files = (path for folder in folders for path in (root / folder).rglob("*.py") if not path.is_symlink())
+    for path in sorted(files):
         tree = ast.parse(path.read_text())
         for name, function, values in functions(tree, constants(tree)):
             kinds = tuple(type(node) for node in nodes(statements(function)))

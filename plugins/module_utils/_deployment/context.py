@@ -37,13 +37,18 @@ class NewResources:
 
 @dataclass(frozen=True)
 class Context:
-    """The input of the model. ``values`` has every variable of the collection, normalized (see ``values.read``)."""
+    """The input of the model.
+
+    values  every variable of the collection, normalized (see ``values.read``)
+    deploys whether the run creates what does not exist
+    """
 
     values: Mapping[str, Any]
     names: Names
     existing: Existing
     made: Made
     new: NewResources
+    deploys: bool = True
 
     def __getitem__(self, variable: str) -> Any:
         return self.values[variable]
@@ -82,6 +87,29 @@ class Context:
     @property
     def login(self) -> bool:
         return self["mlflow_access"] == "password"
+
+    @cached_property
+    def encryption_keys(self) -> bool:
+        """Whether MLflow encrypts with keys of the deployment.
+
+        What an older release has encrypted with MLflow's default passphrase stays readable: a deployment with a
+        database, and without the key, gets none by itself.
+        """
+        given = self["mlflow_encryption_keys"]
+        if given is not None:
+            return bool(given)
+        if self.existing.resource("secret", self.names.gateway_key_secret):
+            return True
+        return self.deploys and not self.uses("secrets") and not self.has_database
+
+    @property
+    def has_database(self) -> bool:
+        """Whether MLflow's database exists, or may exist in an instance that does not answer."""
+        if self.existing.resource("sql_database", f"{self.names.instance}/{self.names.database}"):
+            return True
+        state = self.found_instance.get("state") or "RUNNABLE"
+        stopped = self.found_instance.get("activation_policy") == "NEVER"
+        return stopped or state not in ("RUNNABLE", "PENDING_CREATE")
 
     @property
     def builds(self) -> bool:

@@ -312,7 +312,16 @@ def secrets(context: Context, artifact_uri: str) -> Secrets:
         {"name": names.login_password_secret, "generate": {"length": _LOGIN_PASSWORD_LENGTH}, "bindings": by_server},
         {"name": names.login_key_secret, "generate": {"length": _KEY_LENGTH}, "bindings": by_server},
     ]
-    entries = of_database + (of_login if context.login else [])
+    made: dict[str, Any] = {
+        server.GATEWAY_KEY: {"length": _KEY_LENGTH},
+        # A key of Fernet: 32 bytes in URL-safe Base64.
+        server.WEBHOOK_KEY: {"length": 32, "encoding": "base64url"},
+    }
+    of_encryption = [
+        {"name": secret_id, "generate": made[variable], "bindings": by_server}
+        for variable, secret_id in server.encryption_keys(context).items()
+    ]
+    entries = of_database + (of_login if context.login else []) + of_encryption
     return Secrets(
         entries=entries,
         readers=by_server,

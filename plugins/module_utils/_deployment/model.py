@@ -20,6 +20,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import 
     names,
     network,
     removal,
+    server,
     sizing,
     validation,
     values,
@@ -55,6 +56,7 @@ class Observed:
     planned         whether the run only plans (check mode)
     content_tag     hash of what the image is built from
     image_context   folder of the build context that comes with the collection
+    secret_content_tag, secret_image_context  the same of the context for an image that reads further secrets by name
     """
 
     report: Mapping[str, Any] | None = None
@@ -62,6 +64,8 @@ class Observed:
     planned: bool = False
     content_tag: str = ""
     image_context: str = ""
+    secret_content_tag: str = ""
+    secret_image_context: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,7 @@ def compute(given: Mapping[str, Any], observed: Observed, *, action: str = "depl
     named = names.derive(read)
     existing, made = Existing.from_report(observed.report), Made.from_results(observed.made, named.user)
     new = target.new(read["gcp_region"])
-    context = Context(read, named, existing, made, new)
+    context = Context(read, named, existing, made, new, action == "deploy")
     derived = target.derived(context)
     if target.google:
         derived = named.by_variable() | {"mlflow_database_version": context.database_version} | derived
@@ -191,7 +195,7 @@ def compute(given: Mapping[str, Any], observed: Observed, *, action: str = "depl
     if action == "destroy":
         problems = removal.problems(context) + [item for item in problems if item.variable in _NAMING]
     elif action == "deploy":
-        for refused, doubted in [judge(context) for judge in (_flags, _triggers) if target.google]:
+        for refused, doubted in [judge(context) for judge in (_flags, _triggers, _keys) if target.google]:
             problems, warnings = [*problems, *refused], [*warnings, *doubted]
         problems = problems or _conflicts(context, target) + _network(context, target) + target.problems(context, sized)
     return Computed(_deployment(context, target, sized, observed, action), problems, warnings)
@@ -295,6 +299,19 @@ def _triggers(context: Context) -> tuple[list[Problem], list[str]]:
     return ([], [f"{problem.what} {problem.next}"]) if exists else ([problem], [])
 
 
+def _keys(context: Context) -> tuple[list[Problem], list[str]]:
+    """Return no problem, and a warning where MLflow encrypts with the passphrase of all installations."""
+    given = context["mlflow_server_env"].keys() | context["mlflow_server_secret_env"].keys()
+    if context.encryption_keys or context["mlflow_encryption_keys"] is False or server.GATEWAY_KEY in given:
+        return [], []
+    return [], [
+        "This deployment was made without encryption keys of its own: MLflow protects the API keys of its gateway with"
+        " its default passphrase, and a restart loses the secrets of webhooks. Set mlflow_encryption_keys=true for"
+        " generated keys. API keys that are encrypted already must be encrypted again with `mlflow crypto rotate-kek`:"
+        " see docs/server.md. With mlflow_encryption_keys=false it stays as it is, without this warning."
+    ]
+
+
 def _network(context: Context, target: Target) -> list[Problem]:
     return list(network.problems(context)) if target.google else []
 
@@ -321,7 +338,10 @@ def _stopped(context: Context) -> list[Problem]:
 def _deployment(context: Context, target: Target, sized: sizing.Sizing, observed: Observed, action: str) -> Deployment:
     bucket = data.bucket(context, target.bindings(context))
     server_account, client_account = accounts(context)
-    image = data.image(context, observed.content_tag, observed.image_context, target.pullers(context))
+    built = observed.content_tag, observed.image_context
+    if not target.mounts_secrets and server.reads_further_secrets(context):
+        built = observed.secret_content_tag, observed.secret_image_context
+    image = data.image(context, *built, target.pullers(context))
     secrets, database = data.secrets(context, bucket.uri), data.database(context, target.clients(context))
     others = [other for other in TARGETS.values() if other is not target]
     others = others if context["mlflow_retire_other_targets"] else []

@@ -43,6 +43,8 @@ class Names:
     login_username_secret: str
     login_password_secret: str
     login_key_secret: str
+    gateway_key_secret: str
+    webhook_key_secret: str
 
     def by_variable(self) -> dict[str, str]:
         """Return each name by the variable that replaces it."""
@@ -80,6 +82,8 @@ _VARIABLES = {
     "mlflow_login_username_secret": "login_username_secret",
     "mlflow_login_password_secret": "login_password_secret",
     "mlflow_login_key_secret": "login_key_secret",
+    "mlflow_gateway_key_secret": "gateway_key_secret",
+    "mlflow_webhook_key_secret": "webhook_key_secret",
 }
 
 
@@ -110,6 +114,8 @@ def derive(values: Mapping[str, Any]) -> Names:
         "login_username_secret": f"{deployment}-tracking-username",
         "login_password_secret": f"{deployment}-tracking-password",
         "login_key_secret": f"{deployment}-session-key",
+        "gateway_key_secret": f"{deployment}-gateway-key",
+        "webhook_key_secret": f"{deployment}-webhook-key",
     }
     found = {field: values.get(variable) or defaults[field] for variable, field in _VARIABLES.items()}
     database_region = values["cloudsql_region"] or region

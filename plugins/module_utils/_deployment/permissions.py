@@ -135,7 +135,10 @@ SECRETS = Table(
         "secretmanager.versions.add": "secretmanager.projects.secrets.addVersion",
         "secretmanager.versions.get": "secretmanager.projects.secrets.versions.get",
     },
-    verify={"secretmanager.secrets.getIamPolicy": "secretmanager.projects.secrets.getIamPolicy"},
+    verify={
+        "secretmanager.secrets.get": "secretmanager.projects.secrets.get",
+        "secretmanager.secrets.getIamPolicy": "secretmanager.projects.secrets.getIamPolicy",
+    },
     destroy=_SECRET_POLICY,
     destroy_data={"secretmanager.secrets.delete": "secretmanager.projects.secrets.delete"},
 )

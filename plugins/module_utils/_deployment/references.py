@@ -14,7 +14,13 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _project_id
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.network import RUN_AGENT
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.rules.environment import SECRET_ENV
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.server import LATEST, user_secret_env
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.server import (
+    GATEWAY_KEY,
+    LATEST,
+    WEBHOOK_KEY,
+    encryption_keys,
+    user_secret_env,
+)
 
 _ARTIFACT_REGISTRY = re.compile(
     r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>([^/]*\.[^/]*/)?[^/]+)/(?P<repository>[^/]+)/.+"
@@ -39,6 +45,8 @@ def _read_by_server(context: Context) -> Iterator[tuple[str, str]]:
             used["mlflow_login_username_secret"] = names.login_username_secret
             used["mlflow_login_password_secret"] = names.login_password_secret
             used["mlflow_login_key_secret"] = names.login_key_secret
+        variables = {GATEWAY_KEY: "mlflow_gateway_key_secret", WEBHOOK_KEY: "mlflow_webhook_key_secret"}
+        used |= {variables[name]: secret_id for name, secret_id in encryption_keys(context).items()}
         for variable, secret_id in used.items():
             yield variable, f"{names.secret(secret_id)}/versions/{LATEST}"
 

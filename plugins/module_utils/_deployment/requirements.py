@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import keys, network, references
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import keys, network, references, server
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment import permissions as _permissions
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.context import Context
 from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.data import Image
@@ -85,6 +85,7 @@ def resources(context: Context, target: Target, retired: Iterable[Target], image
         return {"type": kind, "name": name, "location": location, "adopt": adopt, "read": list(read), **more}
 
     password, login = names.password_secret, [names.login_password_secret, names.login_key_secret]
+    encryption = server.encryption_keys(context).values()
     found = [
         item("project", names.project, "", "policy"),
         item("storage_bucket", names.bucket, "bucket", "policy", location=_wanted_location(context)),
@@ -97,7 +98,7 @@ def resources(context: Context, target: Target, retired: Iterable[Target], image
     ]
     for name in secret_names(context, all_of_them=False):
         reads = {password: ("policy", "latest_version"), names.login_username_secret: ("policy",)}
-        reads |= dict.fromkeys(login, ("policy", "latest_version"))
+        reads |= dict.fromkeys([*login, *encryption], ("policy", "latest_version"))
         value = {} if context.uses("secrets") else references.login_password(context, name)
         found.append(item("secret", name, "secrets", *reads.get(name, ()), **value))
     if context.builds:
@@ -131,6 +132,9 @@ def secret_names(context: Context, *, all_of_them: bool) -> list[str]:
     found = [names.username_secret, names.password_secret, names.url_secret, names.artifact_url_secret]
     if context.login or all_of_them:
         found += [names.login_username_secret, names.login_password_secret, names.login_key_secret]
+    if all_of_them:
+        found += [names.gateway_key_secret, names.webhook_key_secret]
+    found += server.encryption_keys(context).values()
     return list(dict.fromkeys(found))
 
 
@@ -163,6 +167,8 @@ def reading(context: Context, target: Target) -> Requirements:
         other_services=services(context, target),
         permissions=permissions("verify", context, target),
         resources=[dict(resource, adopt=True, read=[]) for resource in target.resources(context)]
+        # Whether the server has keys of its own.
+        + [{"type": "secret", "name": context.names.gateway_key_secret, "location": "", "adopt": True, "read": []}]
         + [{"adopt": True, "read": []} | item for item in references.image(context, target.pullers(context))],
         principals=[],
         organization=False,

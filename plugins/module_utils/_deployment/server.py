@@ -15,6 +15,23 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.sizing 
 
 LATEST = "latest"
 HEALTH = "/health"
+# https://mlflow.org/docs/latest/genai/governance/ai-gateway/ and mlflow/utils/crypto.py
+GATEWAY_KEY = "MLFLOW_CRYPTO_KEK_PASSPHRASE"
+WEBHOOK_KEY = "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
+# What the entrypoint of the image reads from Secret Manager by name.
+ENTRYPOINT_SECRETS = frozenset(
+    {
+        "DB_USERNAME",
+        "DB_PASSWORD",
+        "MLFLOW_BACKEND_STORE_URI",
+        "MLFLOW_AUTH_ADMIN_USERNAME",
+        "MLFLOW_AUTH_ADMIN_PASSWORD",
+        "MLFLOW_AUTH_DATABASE_URI",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY",
+    }
+)
+# Without this variable MLflow takes 1.
+GATEWAY_KEY_VERSION = "MLFLOW_CRYPTO_KEK_VERSION"
 
 
 def _flag(value: bool) -> str:
@@ -40,17 +57,22 @@ def server_env(context: Context, artifact_uri: str, hosts: Iterable[str], sizing
     :param hosts: host names under which MLflow answers; ``*`` stands for any text without a dot.
     """
     hosts = list(hosts)
-    return database_env(context) | {
-        "GCS_BACKEND": artifact_uri,
-        "MLFLOW_SERVE_ARTIFACTS": _flag(context["mlflow_artifacts"] == "proxied"),
-        # The queue of the job runner is a local file, which is wrong with more than one instance.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_WORKERS": str(sizing.workers),
-        "MLFLOW_ALLOWED_HOSTS": ",".join(hosts),
-        "MLFLOW_CORS_ALLOWED_ORIGINS": ",".join(f"https://{host}" for host in hosts),
-        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": str(sizing.size),
-        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": str(sizing.overflow),
-    }
+    number = context["mlflow_gateway_key_version"]
+    return (
+        database_env(context)
+        | ({GATEWAY_KEY_VERSION: str(number)} if number > 1 else {})
+        | {
+            "GCS_BACKEND": artifact_uri,
+            "MLFLOW_SERVE_ARTIFACTS": _flag(context["mlflow_artifacts"] == "proxied"),
+            # The queue of the job runner is a local file, which is wrong with more than one instance.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_WORKERS": str(sizing.workers),
+            "MLFLOW_ALLOWED_HOSTS": ",".join(hosts),
+            "MLFLOW_CORS_ALLOWED_ORIGINS": ",".join(f"https://{host}" for host in hosts),
+            "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": str(sizing.size),
+            "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": str(sizing.overflow),
+        }
+    )
 
 
 def prefix(context: Context) -> str:
@@ -61,10 +83,28 @@ def prefix(context: Context) -> str:
     return str(context[rules.ENV].get(rules.PREFIX) or "")
 
 
+def reads_further_secrets(context: Context) -> bool:
+    """Whether the server has secrets that the entrypoint of the image does not read by name itself."""
+    return not ENTRYPOINT_SECRETS.issuperset(secret_env(context))
+
+
+def encryption_keys(context: Context) -> dict[str, str]:
+    """Return the keys with which MLflow encrypts: variable -> id of the secret.
+
+    A variable that the user sets has its key from there.
+    """
+    if not context.encryption_keys:
+        return {}
+    names = context.names
+    found = {GATEWAY_KEY: names.gateway_key_secret, WEBHOOK_KEY: names.webhook_key_secret}
+    given = context[rules.ENV].keys() | context[rules.SECRET_ENV].keys()
+    return {variable: secret_id for variable, secret_id in found.items() if variable not in given}
+
+
 def secret_env(context: Context, *, own: bool = True) -> dict[str, str]:
     """Return what comes from Secret Manager: variable -> full name of a version.
 
-    :param own: with the user's own variables, which the migration does not need.
+    :param own: with what the migration does not need: the keys, and the user's own variables.
 
     The version of the database password is the one that the user in the database has, so that a rotated password
     starts the server anew. A version that is not known yet is the latest one.
@@ -82,7 +122,13 @@ def secret_env(context: Context, *, own: bool = True) -> dict[str, str]:
             "MLFLOW_AUTH_ADMIN_PASSWORD": version(names.login_password_secret),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": version(names.login_key_secret),
         }
-    return found | (user_secret_env(context[rules.SECRET_ENV], names.project) if own else {})
+    if not own:
+        return found
+    keys = {variable: version(secret_id) for variable, secret_id in encryption_keys(context).items()}
+    if GATEWAY_KEY in keys:
+        # A rotated passphrase is a new version, and has a new number, which starts the server anew.
+        keys[GATEWAY_KEY] = f"{names.secret(names.gateway_key_secret)}/versions/{LATEST}"
+    return found | keys | user_secret_env(context[rules.SECRET_ENV], names.project)
 
 
 def user_secret_env(given: Mapping[str, Any], project: str) -> dict[str, str]:

@@ -49,6 +49,7 @@ ORDER = [
     "test_serving",
     "test_apart",
     "test_keys",
+    "test_encryption",
     "test_shared",
     "test_networks",
     "test_oldest",

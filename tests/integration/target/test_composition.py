@@ -20,6 +20,8 @@ MADE = {
     "secret/demo-dev-db-password",
     "secret/demo-dev-database-url",
     "secret/demo-dev-artifact-url",
+    "secret/demo-dev-gateway-key",
+    "secret/demo-dev-webhook-key",
     "repository/demo-dev",
     "service/demo-dev",
     "job/demo-dev-migrate",
@@ -114,13 +116,14 @@ def test_the_build_may_use_its_repository_and_its_bucket_only(deployed):
     assert image["uri"] in str(deployed.service("demo-dev"))
 
 
-def test_the_server_reads_the_password_and_no_principal_reads_another_secret(deployed, server):
+def test_the_server_reads_the_password_and_the_keys_and_no_principal_reads_another_secret(deployed, server):
     readers = {
         name: deployed.secret(name)["bindings"]
         for name in (name.split("/")[1] for name in MADE)
         if f"secret/{name}" in MADE
     }
-    assert readers.pop("demo-dev-db-password") == {"roles/secretmanager.secretAccessor": [server]}
+    for name in ("db-password", "gateway-key", "webhook-key"):
+        assert readers.pop(f"demo-dev-{name}") == {"roles/secretmanager.secretAccessor": [server]}
     assert readers == {"demo-dev-db-username": {}, "demo-dev-database-url": {}, "demo-dev-artifact-url": {}}
 
 
@@ -179,11 +182,16 @@ def test_no_secret_is_in_the_environment_of_a_container(deployed, kind):
     resource = deployed.resources()[f"{kind}/demo-dev" if kind == "service" else "job/demo-dev-migrate"]
     template = resource["template"] if kind == "service" else resource["template"]["template"]
     (container,) = template["containers"]
-    (secret,) = [item for item in container["env"] if "valueSource" in item]
-    assert secret["name"] == "DB_PASSWORD"
-    assert secret["valueSource"]["secretKeyRef"]["secret"].endswith("demo-dev-db-password")
-    assert secret["valueSource"]["secretKeyRef"]["version"] == "1"
-    assert payload(deployed, "demo-dev-db-password") not in str(resource)
+    found = {item["name"]: item["valueSource"]["secretKeyRef"] for item in container["env"] if "valueSource" in item}
+    expected = {"DB_PASSWORD": ("db-password", "1")}
+    if kind == "service":
+        expected["MLFLOW_CRYPTO_KEK_PASSPHRASE"] = ("gateway-key", "latest")
+        expected["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] = ("webhook-key", "1")
+    assert found.keys() == expected.keys()
+    for name, (secret, version) in expected.items():
+        assert found[name]["secret"].endswith(f"demo-dev-{secret}")
+        assert found[name]["version"] == version
+        assert payload(deployed, f"demo-dev-{secret}") not in str(resource)
 
 
 def test_the_schema_was_migrated_once_before_the_service_started(deployed, box):

@@ -14,6 +14,8 @@ DATA = {
     "secret/demo-dev-db-password",
     "secret/demo-dev-database-url",
     "secret/demo-dev-artifact-url",
+    "secret/demo-dev-gateway-key",
+    "secret/demo-dev-webhook-key",
 }
 LOGIN = {f"secret/demo-dev-{name}" for name in ("tracking-username", "tracking-password", "session-key")}
 WITH_DATA = ("-e", "mlflow_destroy_data=true")

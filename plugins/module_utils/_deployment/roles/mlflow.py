@@ -351,7 +351,7 @@ _SERVER = (
             "Each must exist, and the version must be enabled. The deployment grants the server's account access to"
             " secrets of its own project. You grant it access to secrets of other projects.",
             "App Engine mounts no secrets: on C(appengine) the server gets C(NAME_SECRET_NAME) with the name of the"
-            " version, and the program in the image has to read it.",
+            " version. The image that is built reads it when the server starts; a custom image has to do so itself.",
         ),
         default={},
         elements="str",
@@ -597,6 +597,34 @@ _SECRETS = (
         "the administrator's generated password, with O(mlflow_access=password)",
     ),
     _secret("mlflow_login_key_secret", "session-key", "the key that signs forms, with O(mlflow_access=password)"),
+    Variable(
+        "mlflow_encryption_keys",
+        "bool",
+        (
+            "Whether MLflow encrypts the API keys of its gateway and the secrets of webhooks with generated keys."
+            " Otherwise it uses a passphrase that is the same in all installations, and keys that a restart loses.",
+            "The default is true for a new deployment, and for one that has the keys. A deployment of an older release"
+            " changes only when this is set to true; docs/server.md describes how.",
+        ),
+    ),
+    _secret(
+        "mlflow_gateway_key_secret",
+        "gateway-key",
+        "the passphrase that protects the API keys of MLflow's gateway, with O(mlflow_encryption_keys=true)",
+    ),
+    Variable(
+        "mlflow_gateway_key_version",
+        "int",
+        ("Number of that passphrase in the database. C(mlflow crypto rotate-kek) raises it by 1.",),
+        default=1,
+        minimum=1,
+        maximum=1000000,
+    ),
+    _secret(
+        "mlflow_webhook_key_secret",
+        "webhook-key",
+        "the key that encrypts the secrets of webhooks, with O(mlflow_encryption_keys=true)",
+    ),
 )
 
 _DESTROY = (

@@ -43,6 +43,12 @@ ROLE = RoleSpec(
                     options=(
                         Variable("length", "int", ("Number of characters.",), minimum=8, maximum=65536),
                         Variable("alphabet", "str", ("The characters to choose from.",)),
+                        Variable(
+                            "encoding",
+                            "str",
+                            ("With V(base64url), C(length) random bytes in URL-safe Base64.",),
+                            choices=("base64url",),
+                        ),
                     ),
                 ),
                 Variable(

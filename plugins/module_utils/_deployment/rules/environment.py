@@ -52,6 +52,7 @@ PRODUCT = {
     "MLFLOW_AUTH_ADMIN_USERNAME": "mlflow_login_username_secret",
     "MLFLOW_AUTH_ADMIN_PASSWORD": "mlflow_login_password_secret",
     "MLFLOW_FLASK_SERVER_SECRET_KEY": "mlflow_login_key_secret",
+    "MLFLOW_CRYPTO_KEK_VERSION": "mlflow_gateway_key_version",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "",
     "MLFLOW_DEPLOYMENT": "mlflow_name",
     "MLFLOW_HOST": "",
@@ -105,7 +106,7 @@ _OTHER_SERVER = "and the web server in the image that is built is uvicorn"
 _PORT = "and the server listens on the port of the platform, without TLS"
 _FILE = "and the image that is built has no file of yours"
 _METRICS = "and the image that is built lacks the library prometheus-flask-exporter"
-# What does not work in the image of the role mlflow_image, and may in another -> (why, what to do).
+# Variables that do not work in the image of the role mlflow_image, and may in another -> (why, what to do).
 UNUSABLE_IN_IMAGE: Mapping[str, Fault] = {
     "GUNICORN_CMD_ARGS": (_OTHER_SERVER, _OPTIONS),
     "MLFLOW_GUNICORN_OPTS": (_OTHER_SERVER, _OPTIONS),

@@ -370,6 +370,7 @@ TARGET = Target(
     services=("appengineflex.googleapis.com",),
     permissions=APP_ENGINE,
     instances=INSTANCES,
+    mounts_secrets=False,
     # https://cloud.google.com/appengine/docs/flexible/how-requests-are-handled
     request_mib=32,
     new=_new,

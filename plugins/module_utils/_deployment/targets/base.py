@@ -86,6 +86,7 @@ class Target:
     kms_key      variable that names the key of the server; "" on a target without customer-managed keys
     agents       members that place its instances in a network, with ``{number}`` of the project
     pullers      context -> members besides Cloud Run's service agent that pull the image
+    mounts_secrets whether the platform passes secrets to the server; otherwise the image reads them by name
     request_mib  largest request that its front end passes on, in MiB; 0 for no limit
     response_mib largest response that its front end passes on, unless it is sent without a length; 0 for no limit
     """
@@ -109,6 +110,7 @@ class Target:
     clients: Callable[[Context], list[str]] = _nothing
     agents: tuple[str, ...] = ()
     pullers: Callable[[Context], list[str]] = _nothing
+    mounts_secrets: bool = True
     request_mib: int = 0
     response_mib: int = 0
 

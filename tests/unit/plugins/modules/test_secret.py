@@ -10,6 +10,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils import _secret_sour
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import secretmanager
 from ansible_collections.mlplatform.gcp.plugins.modules import secret
 from ansible_collections.mlplatform.gcp.tests.unit.plugins._scripted import Failed
+from cryptography import fernet
 
 BASE = "https://secretmanager.googleapis.com/v1/projects/p/secrets"
 URL = f"{BASE}/s"
@@ -481,3 +482,11 @@ class TestSeveral:
             {"secrets": [{"name": "s", "payload": "hunter2"}]}
         )
         assert checked._no_log_values == {"hunter2"}
+
+
+def test_random_bytes_in_base64_are_a_key_of_fernet():
+    keys = {_secret_sources.Generated(32, None, "base64url").value() for _again in range(10)}
+    assert len(keys) == 10
+    for key in keys:
+        cipher = fernet.Fernet(key)
+        assert cipher.decrypt(cipher.encrypt(b"hook")) == b"hook"

@@ -16,6 +16,8 @@ VARIABLES = {
 }
 NUMBER = "827594110180"
 DEPLOYER = "serviceAccount:deployer@mlflow-sandbox.iam.gserviceaccount.com"
+# The build context of an image that reads all its secrets by name.
+BY_NAME = {"secret_content_tag": "ba9876543210", "secret_image_context": "/collection/secrets"}
 ENABLED = ("run.googleapis.com", "sqladmin.googleapis.com", "iap.googleapis.com")
 
 
@@ -38,7 +40,7 @@ def report(*resources, enabled=ENABLED, disabled=(), unanswered=(), caller=DEPLO
 
 def computed(given=None, found=None, made=None, action="deploy", **variables):
     """Return the outcome of the model for the usual variables and others."""
-    observed = Observed(found, made, content_tag="0123456789ab", image_context="/collection/image")
+    observed = Observed(found, made, content_tag="0123456789ab", image_context="/collection/image", **BY_NAME)
     return compute(VARIABLES | (given or {}) | variables, observed, action=action)
 
 

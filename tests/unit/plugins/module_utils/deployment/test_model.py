@@ -19,6 +19,8 @@ BUCKET = d.resource("storage_bucket", "mlflow-sandbox-demo-dev-artifacts", locat
 
 # --- names, labels, accounts
 
+DATABASE = d.resource("sql_database", "demo-dev/mlflow", owned=True)
+
 
 def test_names_follow_from_name_and_environment():
     found = d.deployed()
@@ -258,7 +260,7 @@ def test_an_existing_mysql_must_accept_triggers(given, binary_log, flags, databa
     existing = [d.resource("sql_instance", name, owned=False, state="RUNNABLE", **facts)]
     existing += [d.resource("sql_database", f"{name}/{own}", owned=False)] * database
     existing += [d.resource("cloud_run_job", "demo-dev-migrate")] * job
-    outcome = d.computed(given, found=d.report(*existing))
+    outcome = d.computed(given, found=d.report(*existing), mlflow_encryption_keys=False)
     assert d.variables_of(outcome) == ([] if expected == "warning" else expected)
     words = [*outcome.warnings, *(problem.what for problem in outcome.problems)]
     assert ["rejects the triggers" in text for text in words] == [True] * bool(expected)
@@ -370,7 +372,12 @@ def test_the_login_is_open_without_a_binding_where_the_organization_refuses_it()
 
 
 def test_the_login_is_open_to_all_and_reads_its_secrets():
-    found = d.deployed(mlflow_access="password", mlflow_access_password_accepted=True, mlflow_access_members=[])
+    found = d.deployed(
+        found=d.report(DATABASE),
+        mlflow_access="password",
+        mlflow_access_password_accepted=True,
+        mlflow_access_members=[],
+    )
     assert found.server["options"]["invokers"] == ["allUsers"]
     assert set(found.server["secret_env"]) == {
         "DB_PASSWORD",
@@ -444,6 +451,121 @@ def test_the_users_own_environment_comes_last_and_not_into_the_migration():
     assert found.server["secret_env"]["THIRD"] == "projects/p/secrets/t/versions/latest"
     assert set(found.migration.secret_env) == {"DB_PASSWORD"}
     assert "LOG_LEVEL" not in found.migration.env
+
+
+GATEWAY_KEY, WEBHOOK_KEY = "MLFLOW_CRYPTO_KEK_PASSPHRASE", "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
+KEY_SECRETS = {GATEWAY_KEY: "demo-dev-gateway-key", WEBHOOK_KEY: "demo-dev-webhook-key"}
+
+
+def key_secrets(found):
+    """Return the keys that the server gets, and require that the deployment makes and grants exactly these."""
+    given = {name: value for name, value in found.server["secret_env"].items() if name in KEY_SECRETS}
+    made = {item["name"] for item in found.secrets.entries} & set(KEY_SECRETS.values())
+    granted = {item["resource"].rpartition("/")[2] for item in found.grants} & set(KEY_SECRETS.values())
+    assert made == granted == {KEY_SECRETS[name] for name in given}
+    assert not set(KEY_SECRETS) & set(found.migration.secret_env)
+    return set(given)
+
+
+@pytest.mark.parametrize("target", ["cloudrun", "appengine"])
+def test_a_new_deployment_has_keys_and_an_older_one_stays_as_it_is_with_a_warning(target):
+    given = {"mlflow_target": target}
+    key = d.resource("secret", "demo-dev-gateway-key")
+    assert key_secrets(d.deployed(given)) == set(KEY_SECRETS)
+    for existing in ([], [key], [key, DATABASE]):
+        outcome = d.computed(given, found=d.report(*existing))
+        assert (key_secrets(outcome.deployment), outcome.warnings) == (set(KEY_SECRETS), [])
+    older = d.computed(given, found=d.report(DATABASE))
+    assert (key_secrets(older.deployment), len(older.warnings)) == (set(), 1)
+    assert "Set mlflow_encryption_keys=true" in older.warnings[0] and "rotate-kek" in older.warnings[0]
+    for wish, expected in ((True, set(KEY_SECRETS)), (False, set())):
+        outcome = d.computed(given, found=d.report(DATABASE), mlflow_encryption_keys=wish)
+        assert (key_secrets(outcome.deployment), outcome.warnings) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, set(KEY_SECRETS)),
+        ({"state": "PENDING_CREATE"}, set(KEY_SECRETS)),
+        ({"state": "RUNNABLE", "activation_policy": "NEVER"}, set()),
+        ({"state": "MAINTENANCE"}, set()),
+    ],
+)
+def test_a_database_that_cannot_be_seen_may_have_encrypted_data(facts, expected):
+    found = d.report(d.resource("sql_instance", "demo-dev", **facts))
+    assert key_secrets(d.deployed(found=found, cloudsql_activation_policy="ALWAYS")) == expected
+
+
+def test_a_run_that_only_reads_knows_the_keys_by_their_secret():
+    def read(*resources):
+        return d.computed(found=d.report(*resources), action="read").deployment
+
+    assert key_secrets(read()) == set()
+    assert key_secrets(read(d.resource("secret", "demo-dev-gateway-key"))) == set(KEY_SECRETS)
+    assert ("secret", "demo-dev-gateway-key") in {
+        (item["type"], item["name"]) for item in read().requirements.resources
+    }
+
+
+def test_a_key_of_the_user_replaces_the_generated_one():
+    found = d.deployed(mlflow_server_secret_env={GATEWAY_KEY: "mine"})
+    assert found.server["secret_env"][GATEWAY_KEY] == "projects/mlflow-sandbox/secrets/mine/versions/latest"
+    names = {item["name"] for item in found.secrets.entries}
+    assert "demo-dev-webhook-key" in names and "demo-dev-gateway-key" not in names
+    outcome = d.computed(found=d.report(DATABASE), mlflow_server_secret_env={GATEWAY_KEY: "mine"})
+    assert outcome.warnings == []
+
+
+def test_used_secrets_have_keys_on_request_only():
+    ownership = {"mlflow_ownership": {"secrets": "used"}}
+    assert not set(KEY_SECRETS) & set(d.deployed(ownership).server["secret_env"])
+    found = d.deployed(ownership, mlflow_encryption_keys=True)
+    assert set(KEY_SECRETS) <= set(found.server["secret_env"])
+    wanted = {item["name"] for item in found.requirements.resources if item.get("referenced_by")}
+    assert any("demo-dev-webhook-key" in name for name in wanted)
+
+
+def test_a_rotated_passphrase_is_the_newest_version_and_other_keys_are_those_that_were_generated():
+    made = {
+        "secrets": [{"name": name, "version": f"projects/1/secrets/{name}/versions/1"} for name in KEY_SECRETS.values()]
+    }
+    given = d.deployed(found=d.report(), made=made).server["secret_env"]
+    assert given[GATEWAY_KEY] == "projects/mlflow-sandbox/secrets/demo-dev-gateway-key/versions/latest"
+    assert given[WEBHOOK_KEY] == "projects/1/secrets/demo-dev-webhook-key/versions/1"
+
+
+def test_the_number_of_the_passphrase_is_part_of_the_environment_once_it_was_rotated():
+    assert "MLFLOW_CRYPTO_KEK_VERSION" not in d.deployed().server["env"]
+    assert d.deployed(mlflow_gateway_key_version=3).server["env"]["MLFLOW_CRYPTO_KEK_VERSION"] == "3"
+
+
+def test_a_removal_keeps_the_keys_with_the_database():
+    keys = [d.resource("secret", name) for name in KEY_SECRETS.values()]
+    kept = d.computed(found=d.report(*keys), action="destroy").deployment.removal
+    assert kept["secrets"] == [] and set(kept["secret_access"]) == set(KEY_SECRETS.values())
+    data = {"mlflow_destroy_data": True, "mlflow_destroy_confirm": "demo"}
+    removed = d.computed(data, found=d.report(*keys), action="destroy").deployment.removal
+    assert {item["name"] for item in removed["secrets"]} == set(KEY_SECRETS.values())
+
+
+def test_the_image_reads_further_secrets_by_name_only_where_it_has_to():
+    usual, reading = "/collection/image", "/collection/secrets"
+    app = {"mlflow_target": "appengine"}
+    login = {"mlflow_access": "password", "mlflow_access_password_accepted": True, "mlflow_access_members": []}
+    login |= {"mlflow_database_version": "POSTGRES_16"}
+    for given, existing, context in (
+        ({}, [], usual),
+        ({"mlflow_server_secret_env": {"TOKEN": "t"}}, [], usual),
+        (app, [], reading),
+        (app, [DATABASE], usual),
+        (app | login, [DATABASE], usual),
+        (app | {"mlflow_server_secret_env": {"TOKEN": "t"}}, [DATABASE], reading),
+        (app | {"mlflow_encryption_keys": True}, [DATABASE], reading),
+    ):
+        found = d.deployed(given, found=d.report(*existing)).image
+        assert found.context == context
+        assert found.tag.endswith("-0123456789ab" if context == usual else "-ba9876543210")
 
 
 def test_probes_and_addresses_follow_the_path_that_mlflow_serves_everything_below():
@@ -532,7 +654,7 @@ def test_the_name_of_a_version_is_that_of_release_0_2_0():
     """A deployed project must not get another version: this name was read from a project that 0.2.0 had deployed."""
     image = "europe-west1-docker.pkg.dev/mlflow-sandbox/demo-dev/mlflow@sha256:"
     found = d.deployed(
-        found=d.report(),
+        found=d.report(DATABASE),
         mlflow_target="appengine",
         made={
             "image": image + "4614ffa43f4d4116c9d9d81c604d9e955961cecf1adafe10873aaabd3fe601f0",

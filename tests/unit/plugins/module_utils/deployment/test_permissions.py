@@ -225,12 +225,13 @@ def test_the_variables_of_a_deployment_choose_its_permissions(variables, choices
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_playbook_that_reads_asks_for_the_server_alone(target):
+def test_a_playbook_that_reads_asks_for_the_server_and_whether_it_has_keys_alone(target):
     given = USUAL | {"mlflow_target": target}
     found = model.compute(given, model.Observed(), action="read").deployment.requirements.resources
-    assert {resource["type"].split("_")[0] for resource in found} == {"cloudrun": {"cloud"}, "appengine": {"app"}}[
-        target
-    ]
+    assert {resource["type"].split("_")[0] for resource in found} == {
+        "secret",
+        {"cloudrun": "cloud", "appengine": "app"}[target],
+    }
     assert not any(resource.get("read") for resource in found)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +20,13 @@ from ansible_collections.mlplatform.gcp.tests.endurance._state import difference
 from ansible_collections.mlplatform.gcp.tests.integration.modules import _cloud
 from ansible_collections.mlplatform.gcp.tests.integration.target._target import (
     DEPLOY,
+    SEED,
     Box,
     Controller,
     Play,
     Project,
 )
 
-SEED = int(os.environ.get("ENDURANCE_SEED", "8"))
 NAME = "demo"
 TARGETS = ("cloudrun", "appengine")
 #: The kinds of faults that a fifth of the requests meets.

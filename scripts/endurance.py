@@ -45,11 +45,12 @@ def collected(paths: Sequence[pathlib.Path]) -> Counter[str]:
 
 
 def rows(totals: Counter[str]) -> list[tuple[str, str]]:
-    """Return the name and the value of each figure."""
-    found = []
-    for name, same in COUNTED.items():
-        found.append((same or name, f"{totals[same]:,} of {totals[name]:,}" if same else f"{totals[name]:,}"))
-    return found
+    """Return the name and the value of each figure that tests have reported."""
+    counted = [(name, same) for name, same in COUNTED.items() if name in totals]
+    return [
+        (same or name, f"{totals[same]:,} of {totals[name]:,}" if same else f"{totals[name]:,}")
+        for name, same in counted
+    ]
 
 
 def losses(totals: Counter[str]) -> list[str]:

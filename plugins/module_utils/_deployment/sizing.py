@@ -45,10 +45,10 @@ def tier_memory(tier: str) -> int:
     """
     if tier in _SHARED_CORE:
         return _SHARED_CORE[tier]
-    if match := re.fullmatch(r"db-custom-\d+-(\d+)", tier):
+    if match := re.fullmatch(r"db-custom-[0-9]{1,9}-([0-9]{1,9})", tier):
         return int(match[1])
     for family, each in (("n1-standard", 3840), ("n1-highmem", 6656), ("perf-optimized-N", 8192)):
-        if match := re.fullmatch(rf"db-{family}-(\d+)", tier):
+        if match := re.fullmatch(rf"db-{family}-([0-9]{{1,9}})", tier):
             return int(match[1]) * each
     return _SMALLEST_CUSTOM
 
@@ -60,7 +60,7 @@ def max_connections(tier: str, version: str, flags: Mapping[str, Any] | None = N
     """
     given = (flags or {}).get("max_connections")
     if given is not None:
-        if not str(given).isdigit():
+        if not re.fullmatch(r"[0-9]{1,19}", str(given)):
             raise ValueError(f"The flag max_connections is {given!r}, which is not a number.")
         return int(given)
     if version.startswith("MYSQL_"):

@@ -30,7 +30,12 @@ def test_a_step_that_has_not_run_is_an_error():
 def test_a_loss_is_reported():
     assert endurance.losses(GOOD) == []
     assert endurance.losses(GOOD + Counter(kills=1)) == ["kills survived: 3 of 4"]
-    assert endurance.losses(GOOD + Counter({"requests lost": 1})) == ["requests lost: 1"]
+    assert endurance.losses(GOOD | Counter({"requests lost": 1})) == ["requests lost: 1"]
+
+
+def test_a_figure_that_no_test_reports_is_left_out():
+    assert [name for name, _value in endurance.rows(GOOD)] == ["kills survived", "faults survived", "inputs tried"]
+    assert ("requests lost", "0") in endurance.rows(Counter(GOOD | {"requests lost": 0}))
 
 
 def test_the_page_has_the_figures():

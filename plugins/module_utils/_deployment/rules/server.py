@@ -62,7 +62,7 @@ def image(value: Any) -> Fault | None:
 
 def release(version: str) -> tuple[int, ...]:
     """Return the three numbers of a version, of "3.10" as well; no numbers for what is no version."""
-    found = re.match(r"[0-9]+(\.[0-9]+)*", version)
+    found = re.match(r"[0-9]{1,9}(\.[0-9]{1,9})*", version)
     return (*(int(part) for part in found[0].split(".")), 0, 0)[:3] if found else ()
 
 
@@ -84,8 +84,8 @@ def doubts(values: Mapping[str, Any]) -> list[str]:
         return found
     return [
         *found,
-        f"{variable} is {version}. The newest MLflow that this release of the collection was tried with is {NEWEST};"
-        " try the newer one in another deployment first, because a migrated database does not go back.",
+        f"{variable} is {version[:40]}. The newest MLflow that this release of the collection was tried with is"
+        f" {NEWEST}; try the newer one in another deployment first, because a migrated database does not go back.",
     ]
 
 

@@ -27,6 +27,8 @@ from ansible_collections.mlplatform.gcp.tests.unit.plugins.module_utils.deployme
 
 DOCUMENTS = pathlib.Path(googleapiclient.__file__).parent / "discovery_cache" / "documents"
 APP = {"mlflow_target": "appengine"}
+# More than Python converts to a number.
+DIGITS = "9" * 5000
 NETWORKS = [{"name": "office", "value": "203.0.113.0/24"}]
 
 
@@ -546,6 +548,13 @@ def test_what_works_is_let_through(variables):
     assert text(judged(variables)) == ""
 
 
+@pytest.mark.parametrize("given", [{"mlflow_version": DIGITS}, {"mlflow_image_build_args": {"MLFLOW_VERSION": DIGITS}}])
+def test_a_version_of_many_digits_is_no_exception(given):
+    assert [problem.variable for problem in judged(given)] in ([], list(given))
+    (warning,) = d.computed(**given, action="deploy").warnings
+    assert "The newest MLflow" in warning and len(warning) < 1000
+
+
 def test_the_newest_release_that_was_tried_is_the_default_and_that_of_the_image():
     dockerfile = (pathlib.Path(server.__file__).parents[4] / "roles/mlflow_image/files/Dockerfile").read_text()
     assert all_variables()["mlflow_version"].default == server.NEWEST
@@ -762,7 +771,7 @@ def anything():
         "negative": -1,
         "huge": 10**30,
         "enormous": 10**5000,
-        "digits": "9" * 5000,
+        "digits": DIGITS,
         "float": 1.5,
         "nan": float("nan"),
         "infinity": float("-inf"),

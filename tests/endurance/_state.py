@@ -54,7 +54,7 @@ def state(project: Project) -> dict[str, str]:
     found: dict[str, Any] = {"apis": sorted(project.enabled()), "project policy": _bindings(project, _home(project))}
     resources = project.resources()
     for name, body in resources.items():
-        kind, _, short = name.partition("/")
+        kind, _slash, short = name.partition("/")
         found[name] = body
         if url := _policy_url(project, kind, short):
             found[f"{name} policy"] = _bindings(project, url)
@@ -117,7 +117,7 @@ def _nothing(project: Project, name: str) -> dict[str, Any]:
 
 def _secret(project: Project, name: str) -> dict[str, Any]:
     versions = project.secret(name)["versions"]
-    return {"versions": [state for _, (state, _) in sorted(versions.items())]}
+    return {"versions": [state for _number, (state, _payload) in sorted(versions.items())]}
 
 
 def _bucket(project: Project, name: str) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _databases(project: Project, secrets: list[str]) -> Iterator[tuple[str, Any]
         name = passwords.get(instance["name"])
         if name is None:
             continue
-        ((_, payload),) = [project.secret(name)["versions"][max(project.secret(name)["versions"])]]
+        ((_state, payload),) = [project.secret(name)["versions"][max(project.secret(name)["versions"])]]
         key = f"database of {instance['name']}"
         try:
             connection = _connect(project, instance, (payload or b"").decode())

@@ -112,7 +112,7 @@ class Trial:
 def trial(box, controller, new_project, small) -> Callable[..., Trial]:
     """Return a function that prepares projects for deployments of a target."""
     box.latency("instant")
-    return lambda target, number=1: Trial(box, controller, target, [new_project() for _ in range(number)], small)
+    return lambda target, number=1: Trial(box, controller, target, [new_project() for _index in range(number)], small)
 
 
 @pytest.fixture(scope="module")

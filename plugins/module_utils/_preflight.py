@@ -291,11 +291,14 @@ class Preflight:
             return dict(
                 report,
                 unread=found.unread,
+                usable=found.usable,
                 grantable=found.grantable,
                 state=kind.state(body)[0] if found.exists else None,
             )
         if found.error and not kind.lenient:
             self._unreadable(asked, title, found.error)
+        if found.deleted:
+            self._restorable(found.deleted, title)
         if body is None:
             return report
         location, (state, bad) = kind.location(body) if kind.location else None, kind.state(body)
@@ -345,6 +348,15 @@ class Preflight:
                 self.problem("references", item.what, item.next, found.remote.path)
             else:
                 self.warn(f"{item.what} {item.next}")
+
+    def _restorable(self, bucket, title):
+        name, generation = bucket["name"], bucket["generation"]
+        self.warn(
+            f"{title} was deleted at {bucket['softDeleteTime']} and can be restored with its objects until"
+            f" {bucket['hardDeleteTime']}. A new bucket of this name is empty, and prevents that while it exists."
+            f" To keep the objects, restore the bucket first: gcloud storage restore 'gs://{name}#{generation}', and"
+            f" then its objects: gcloud storage restore 'gs://{name}/**'"
+        )
 
     def _unfit(self, found, title):
         self.problem(

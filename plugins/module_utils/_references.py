@@ -149,6 +149,15 @@ def judge(found, caller):
 
     if found.exists:
         state, bad = found.kind.state(found.body)
+        if bad and found.usable:
+            newest = f"the newest version is {state}: {found.usable} is used"
+            return [
+                Judgement(
+                    False,
+                    f"{subject}, and {newest}.",
+                    "To use the newest value, enable this version or add another one.",
+                )
+            ]
         if bad:
             newest = found.body.get("primary") or found.body
             number = str(newest.get("name")).rsplit("/", 1)[-1]

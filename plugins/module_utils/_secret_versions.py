@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _secrets, _verbs
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretmanager import (
@@ -15,7 +14,7 @@ from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.secretma
     MADE_VERSION,
     SECRET,
 )
-from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, PermissionDenied, UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import NotFound, UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._plan import HIDDEN
 from ansible_collections.mlplatform.gcp.plugins.module_utils._resource import Result
 from ansible_collections.mlplatform.gcp.plugins.module_utils._secret_sources import NEW
@@ -48,12 +47,7 @@ class Versions:
         version = self._read("latest")
         if version is None or version.get("state") == "ENABLED":
             return version and _number(version)
-        query = {"pageSize": 1000, "filter": "state:ENABLED"}
-        with contextlib.suppress(PermissionDenied):  # not every caller may list versions
-            found = _verbs.pages(self._task, f"{_SECRETS}.versions.list", query=query, **self._names)
-            numbers = [int(_number(item)) for item in found if item.get("state") == "ENABLED"]
-            return str(max(numbers)) if numbers else None
-        return None
+        return _secrets.newest_enabled(self._task, **self._names)
 
     def _usable(self, number):
         version = self._read(number)

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _secret_text, _verbs
-from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import UserError
+from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import PermissionDenied, UserError
 
 _NAME = re.compile(
     r"(?:projects/(?P<project>[^/]+)/secrets/)?(?P<secret>[A-Za-z0-9_-]+)(?:/versions/(?P<version>\w+))?"
@@ -34,6 +35,18 @@ def version_name(text, project=""):
 def read_version(task, name):
     """Return a version's metadata without its payload: ``{name, state, ...}``, where ``name`` has the number."""
     return _call(task, "get", name)
+
+
+def newest_enabled(task, project, secret):
+    """Return the number of the newest version that is enabled, or None for none and where versions are not listable."""
+    query = {"pageSize": 1000, "filter": "state:ENABLED"}
+    with contextlib.suppress(PermissionDenied):
+        found = _verbs.pages(
+            task, "secretmanager.projects.secrets.versions.list", query=query, project=project, secret=secret
+        )
+        numbers = [int(item["name"].rsplit("/", 1)[-1]) for item in found if item.get("state") == "ENABLED"]
+        return str(max(numbers)) if numbers else None
+    return None
 
 
 def read_bytes(task, name):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import operator
 import re
 import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils import _errors, _policy, _secrets
-from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import secretmanager, sql
+from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue import secretmanager, sql, storage
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kind import ANYWHERE
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.kinds import KINDS
 from ansible_collections.mlplatform.gcp.plugins.module_utils._catalogue.project import (
@@ -56,6 +57,8 @@ class Found:
     unfit    why the value of a secret cannot be used, or an empty text
     unread  members that should be able to read it and that no policy names
     unknown  members of which that is not known, because the policy is not readable
+    deleted  a deleted bucket of its name that can be restored, as the API returned it; None for none
+    usable  the newest version of a secret that is enabled, where the latest one is not; empty for none
     indirect  whether a group may have the role for them, or the project, and its policy is not readable
     grantable  whether the caller may grant the ``unread`` members access
     """
@@ -72,6 +75,8 @@ class Found:
     unfit: str = ""
     unread: list = field(default_factory=list)
     unknown: list = field(default_factory=list)
+    deleted: Any = None
+    usable: str = ""
     indirect: bool = False
     grantable: bool = False
 
@@ -187,6 +192,8 @@ class Survey:
             found.body, inside = None, kind.resource.inside
             # The contents of a resource in creation do not exist yet.
             found.error = None if inside and re.search(inside.refusal, error.text) else error
+        if asked.get("restorable") and isinstance(found.absent, _errors.NotFound):
+            found.deleted = self._deleted_bucket(names["name"])
         if found.exists:
             for name in asked.get("read") or []:
                 self._related(found, name)
@@ -195,6 +202,22 @@ class Survey:
         if asked.get("referenced_by"):
             self._referenced(found)
         return found
+
+    def _deleted_bucket(self, name):
+        """Return the bucket of this name that was deleted last and can be restored, or None.
+
+        A caller without the permission to list gets None.
+        https://cloud.google.com/storage/docs/use-soft-deleted-buckets
+        """
+        query = {"project": self.task.project, "softDeleted": "true", "prefix": name}
+        with contextlib.suppress(_errors.GcpError):
+            items = self.task.client.get(f"{storage.BASE}/b", query).get("items") or []
+            return max(
+                (item for item in items if item["name"] == name),
+                key=operator.itemgetter("softDeleteTime"),
+                default=None,
+            )
+        return None
 
     def _unfit(self, found):
         """Return why the value of a secret cannot be used. A value that cannot be read is not judged."""
@@ -211,11 +234,21 @@ class Survey:
         """Read what is known besides of a resource that a variable refers to."""
         if isinstance(found.absent, _errors.NotFound):
             found.unlisted = found.kind.unlisted(found.remote)
+        if found.exists and found.asked["type"] == "secret_version" and found.kind.state(found.body)[1]:
+            found.usable = self._usable_version(found.remote)
         readers = [text.format(number=self.number) for text in found.asked.get("readers") or []]
         if found.exists and readers:
             found.unread, found.unknown, found.indirect = self._without_role(found, readers)
             if found.unread and found.kind.granted:
                 found.grantable = self._may_grant(found)
+
+    def _usable_version(self, remote):
+        """Return the version to use where the latest one is disabled or destroyed. A number stays what it is."""
+        names = remote.names
+        if names["version"] != "latest":
+            return ""
+        number = _secrets.newest_enabled(self.task, names["project"], names["secret"])
+        return remote.path.removesuffix("latest") + number if number else ""
 
     def _may_grant(self, found):
         """Return whether the caller may set the policy that grants access to a resource."""

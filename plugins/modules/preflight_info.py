@@ -133,6 +133,13 @@ options:
         elements: str
         default: []
         version_added: 0.3.0
+      restorable:
+        description:
+          - Whether to warn of a deleted bucket of this name that can be restored (soft delete), where no bucket has it.
+          - Needs C(storage.buckets.list). Without it there is no warning.
+        type: bool
+        default: false
+        version_added: 0.3.0
   owner_labels:
     description:
       - Labels of the deployment's resources. An existing resource without them has another owner.
@@ -351,6 +358,7 @@ OPTIONS = GCP + Options(
                 "readers": {"type": "list", "elements": "str", "default": []},
                 "named_by": {"type": "str"},
                 "minimum_length": {"type": "int"},
+                "restorable": {"type": "bool", "default": False},
                 "rejected_values": {"type": "list", "elements": "str", "default": []},
             },
         },

@@ -67,8 +67,8 @@ def access(context: Context) -> Access:
         members=[*members, context.names.member(context.names.client_account)],
         summary=summaries.get(context["mlflow_access"], ""),
         custom_client=context.custom_client,
-        client_id_secret=id_secret,
-        client_secret_secret=secret_secret,
+        client_id_secret=context.existing.usable_secret(id_secret),
+        client_secret_secret=context.existing.usable_secret(secret_secret),
     )
 
 

@@ -61,6 +61,14 @@ class Existing:
         """Return what exists under a name, or None."""
         return self.resources.get((kind, name))
 
+    def usable_secret(self, name: str) -> str:
+        """Return the newest enabled version of a secret with a disabled or destroyed latest one, else the name.
+
+        :param name: full name of a secret or of a version.
+        """
+        version = name if "/versions/" in name else f"{name}/versions/latest"
+        return str((self.resource("secret_version", version) or {}).get("usable") or name)
+
     def owned(self, kind: str, name: str) -> bool:
         """Whether a resource exists and carries the mark of the deployment."""
         return bool((self.resource(kind, name) or {}).get("owned"))

@@ -88,7 +88,7 @@ def resources(context: Context, target: Target, retired: Iterable[Target], image
     encryption = server.encryption_keys(context).values()
     found = [
         item("project", names.project, "", "policy"),
-        item("storage_bucket", names.bucket, "bucket", "policy", location=_wanted_location(context)),
+        item("storage_bucket", names.bucket, "bucket", "policy", location=_wanted_location(context), restorable=True),
         item("sql_instance", names.instance, "database", location=context.database_region),
         item("sql_database", f"{names.instance}/{names.database}", "database"),
         item("sql_user", f"{names.instance}/{names.user}", "database", host="%" if context.mysql else ""),

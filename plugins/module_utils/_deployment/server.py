@@ -128,7 +128,8 @@ def secret_env(context: Context, *, own: bool = True) -> dict[str, str]:
     if GATEWAY_KEY in keys:
         # A rotated passphrase is a new version, and has a new number, which starts the server anew.
         keys[GATEWAY_KEY] = f"{names.secret(names.gateway_key_secret)}/versions/{LATEST}"
-    return found | keys | user_secret_env(context[rules.SECRET_ENV], names.project)
+    own_variables = user_secret_env(context[rules.SECRET_ENV], names.project)
+    return found | keys | {name: context.existing.usable_secret(own_variables[name]) for name in own_variables}
 
 
 def user_secret_env(given: Mapping[str, Any], project: str) -> dict[str, str]:

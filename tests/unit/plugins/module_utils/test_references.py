@@ -60,19 +60,33 @@ def ask(cloud, kind, name, *requests, enabled=True, **more):
     return cloud.run(preflight_info, services=[service], resources=[asked])
 
 
-AT_VERSION = f"{SECRET}/versions/latest"
+AT_VERSION, VERSIONS = f"{SECRET}/versions/latest", f"{SECRET}/versions"
+DISABLED = {"name": "projects/1/secrets/s/versions/3", "state": "DISABLED"}
 MISSING = [
     ("secret_version", VERSION, [(AT_VERSION, 404, "Secret [s] not found")], ("gcloud secrets create s --project=p",)),
     (
         "secret_version",
         VERSION,
-        [(AT_VERSION, 200, {"name": "projects/1/secrets/s/versions/3", "state": "DISABLED"})],
+        [(AT_VERSION, 200, DISABLED), (VERSIONS, 200, {})],
         ("is DISABLED", "gcloud secrets versions enable 3 --secret=s --project=p"),
     ),
     (
         "secret_version",
         VERSION,
-        [(AT_VERSION, 200, {"name": "projects/1/secrets/s/versions/3", "state": "DESTROYED"})],
+        [(AT_VERSION, 200, DISABLED), (VERSIONS, 403, "no")],
+        ("is DISABLED", "gcloud secrets versions enable 3 --secret=s --project=p"),
+    ),
+    # A number stays what it is.
+    (
+        "secret_version",
+        "projects/p/secrets/s/versions/3",
+        [(f"{VERSIONS}/3", 200, DISABLED)],
+        ("is DISABLED", "gcloud secrets versions enable 3 --secret=s --project=p"),
+    ),
+    (
+        "secret_version",
+        VERSION,
+        [(AT_VERSION, 200, DISABLED | {"state": "DESTROYED"}), (VERSIONS, 200, {})],
         ("is DESTROYED", "gcloud secrets versions add s --project=p"),
     ),
     (
@@ -123,6 +137,17 @@ def test_what_cannot_be_known_is_a_warning(cloud, kind, name, requests, words):
     assert ask(cloud, kind, name, *requests)["problems"] == []
     (warning,) = cloud.warnings
     assert not [word for word in words if word not in warning], warning
+
+
+@pytest.mark.parametrize("state", ["DISABLED", "DESTROYED"])
+def test_an_older_version_is_used_where_the_latest_is_not_enabled(cloud, state):
+    enabled = [{"name": f"projects/1/secrets/s/versions/{number}", "state": "ENABLED"} for number in (1, 2)]
+    requests = [(AT_VERSION, 200, DISABLED | {"state": state}), (VERSIONS, 200, {"versions": enabled})]
+    report = ask(cloud, "secret_version", VERSION, *requests)
+    assert report["problems"] == []
+    assert report["resources"][0]["usable"] == "projects/p/secrets/s/versions/2"
+    (warning,) = cloud.warnings
+    assert f"the newest version is {state}: projects/p/secrets/s/versions/2 is used" in warning
 
 
 OWN_POLICY = ("https://cloudresourcemanager.googleapis.com/v3/projects/q:getIamPolicy", 200)

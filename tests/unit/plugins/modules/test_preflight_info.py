@@ -54,6 +54,29 @@ def test_nothing_stands_in_the_way(cloud):
     assert result["resources"][0]["exists"] is False
 
 
+DELETED = [
+    {"name": name, "generation": number, "softDeleteTime": f"2026-11-2{number}T00:00:00Z", "hardDeleteTime": "then"}
+    for name, number in (("bkt", "1"), ("bkt", "3"), ("bkt", "2"), ("bkt-2", "4"))
+]
+
+
+@pytest.mark.parametrize("deleted", [DELETED, DELETED[3:], [], None])
+def test_a_deleted_bucket_that_can_be_restored_is_a_warning(cloud, deleted):
+    well(cloud, services=[state("storage.googleapis.com")])
+    cloud.expect_error("GET", BUCKET, 404, legacy=True, reason="notFound")
+    query = {"project": "p", "softDeleted": "true", "prefix": "bkt"}
+    if deleted is None:
+        cloud.expect_error("GET", BUCKET.rpartition("/")[0], 403, query=query, legacy=True, reason="forbidden")
+    else:
+        cloud.expect("GET", BUCKET.rpartition("/")[0], query=query, body={"items": deleted})
+    asked = {"type": "storage_bucket", "name": "bkt", "restorable": True}
+    result = cloud.run(preflight_info, services=["storage.googleapis.com"], resources=[asked])
+    assert result["problems"] == []
+    assert result["resources"][0]["exists"] is False
+    assert len(cloud.warnings) == (deleted is DELETED)
+    assert all("2026-11-23" in text and "'gs://bkt#3'" in text for text in cloud.warnings)
+
+
 def test_all_problems_are_listed_and_not_the_first(cloud):
     well(cloud, project=dict(ACTIVE, parent=""), services=[state("run.googleapis.com", False)], billing=False)
     cloud.expect("POST", TEST, body={"permissions": ["a.b.c"]})

@@ -1035,5 +1035,5 @@ def test_a_deployment_is_plain_data():
 
 def test_every_name_in_the_model_is_a_variable():
     for variable in d.deployed().requirements.resources:
-        assert set(variable) <= {"type", "name", "location", "adopt", "read", "host"}
+        assert set(variable) <= {"type", "name", "location", "adopt", "read", "host", "restorable"}
     assert set(d.VARIABLES) <= set(variables.all_variables())

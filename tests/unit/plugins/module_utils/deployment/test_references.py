@@ -27,6 +27,23 @@ def references(**variables):
     }
 
 
+def test_the_server_and_the_client_use_what_is_usable():
+    client = {
+        "mlflow_oauth_client_id_secret": f"{OWN}/id",
+        "mlflow_oauth_client_secret_secret": f"{OWN}/key/versions/latest",
+    }
+    found = [
+        d.resource("secret_version", f"{OWN}/{name}/versions/latest", usable=f"{OWN}/{name}/versions/{number}")
+        for name, number in (("t", 2), ("id", 3), ("key", ""))
+        if number
+    ]
+    deployment = d.deployed({ENV: {"TOKEN": "t", "OTHER": "o"}} | client, d.report(*found))
+    assert deployment.server["secret_env"]["TOKEN"] == f"{OWN}/t/versions/2"
+    assert deployment.server["secret_env"]["OTHER"] == f"{OWN}/o/versions/latest"
+    assert deployment.access.client_id_secret == f"{OWN}/id/versions/3"
+    assert deployment.access.client_secret_secret == f"{OWN}/key/versions/latest"
+
+
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [

@@ -75,7 +75,8 @@ def check(
     wrong = {problem.variable for problem in alone}
     if wrong.intersection(_NEEDED):
         # Names that are derived from a wrong name are wrong, too.
-        alone = [problem for problem in alone if values.get(problem.variable) or problem.variable in _NEEDED]
+        follows = {name for name in derived if name not in _NEEDED and not values.get(name)}
+        alone = [problem for problem in alone if problem.variable not in follows]
     # A value that is wrong by itself is not reported again for what it does not fit.
     together = [problem for problem in (*_together(values, derived), *more) if problem.variable not in wrong]
     found = dict.fromkeys((*alone, *together))

@@ -599,6 +599,15 @@ def test_derived_names_are_checked_and_lead_to_the_name():
     assert "Choose another mlflow_name, or set mlflow_server_account" in message
 
 
+@pytest.mark.parametrize("action", model.ACTIONS)
+@pytest.mark.parametrize("target", ["cloudrun", "appengine"])
+@pytest.mark.parametrize("name", ["mlflow_cpu", "mlflow_memory"])
+def test_an_empty_value_is_no_exception_where_the_project_is_wrong(name, target, action):
+    outcome = d.computed({name: "", "gcp_project": "My Project"}, mlflow_target=target, action=action)
+    assert "gcp_project" in d.variables_of(outcome)
+    assert name in d.variables_of(outcome) or action == "destroy"
+
+
 DERIVED = {
     "mlflow_bucket": "B",
     "mlflow_database_instance": "I_",

@@ -40,7 +40,7 @@ def read_version(task, name):
 def newest_enabled(task, project, secret):
     """Return the number of the newest version that is enabled, or None for none and where versions are not listable."""
     query = {"pageSize": 1000, "filter": "state:ENABLED"}
-    with contextlib.suppress(PermissionDenied):
+    with contextlib.suppress(PermissionDenied):  # not every caller may list versions
         found = _verbs.pages(
             task, "secretmanager.projects.secrets.versions.list", query=query, project=project, secret=secret
         )

@@ -210,7 +210,7 @@ class Survey:
         https://cloud.google.com/storage/docs/use-soft-deleted-buckets
         """
         query = {"project": self.task.project, "softDeleted": "true", "prefix": name}
-        with contextlib.suppress(_errors.GcpError):
+        with contextlib.suppress(_errors.GcpError):  # not every caller may list buckets
             items = self.task.client.get(f"{storage.BASE}/b", query).get("items") or []
             return max(
                 (item for item in items if item["name"] == name),

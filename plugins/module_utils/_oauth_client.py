@@ -13,7 +13,7 @@ import hashlib
 
 from ansible_collections.mlplatform.gcp.plugins.module_utils._errors import ApiDisabled, NotFound, UserError
 from ansible_collections.mlplatform.gcp.plugins.module_utils._options import Options
-from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import read_secret, version_name
+from ansible_collections.mlplatform.gcp.plugins.module_utils._secrets import is_one_word, read_secret, version_name
 
 # Stands in a plan for the value of a secret that an earlier task would have created.
 NOT_KNOWN = "(not known yet)"
@@ -58,7 +58,7 @@ def _value(task, option):
         ) from error
     except UserError as error:
         raise UserError(f"{option}: {error.message}", error.hint) from error
-    if not value.isprintable() or " " in value:
+    if not is_one_word(value):
         raise UserError(
             f"{option}: the value of the secret {name} contains white space or control characters.",
             "Add a version with the client's id or secret alone, as the console shows it.",

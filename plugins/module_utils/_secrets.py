@@ -70,6 +70,11 @@ def text(payload, name):
         raise UserError(f"The secret {name} {error}.", "Add a version with the value to it.") from None
 
 
+def is_one_word(value):
+    """Return whether a value is printable and without white space, as the id and the secret of an OAuth client are."""
+    return value.isprintable() and " " not in value
+
+
 def read_typed(task, name):
     """Return a value that programs and people use as it is stored, such as the password of a database.
 

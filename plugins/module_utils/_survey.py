@@ -197,7 +197,7 @@ class Survey:
         if found.exists:
             for name in asked.get("read") or []:
                 self._related(found, name)
-            if asked.get("minimum_length") or asked.get("rejected_values"):
+            if any(asked.get(name) for name in ("minimum_length", "rejected_values", "one_word")):
                 found.unfit = self._unfit(found)
         if asked.get("referenced_by"):
             self._referenced(found)
@@ -228,6 +228,8 @@ class Survey:
         least = found.asked.get("minimum_length") or 0
         if len(value) < least:
             return f"is shorter than {least} characters"
+        if found.asked.get("one_word") and not _secrets.is_one_word(value):
+            return "contains white space or control characters"
         return "is a well-known default" if value in (found.asked.get("rejected_values") or []) else ""
 
     def _referenced(self, found):

@@ -133,6 +133,13 @@ options:
         elements: str
         default: []
         version_added: 0.3.0
+      one_word:
+        description:
+          - Whether the value of a secret or of its version must be printable and without white space. The value is read
+            as for O(resources[].minimum_length).
+        type: bool
+        default: false
+        version_added: 0.3.0
       restorable:
         description:
           - Whether to warn of a deleted bucket of this name that can be restored (soft delete), where no bucket has it.
@@ -358,6 +365,7 @@ OPTIONS = GCP + Options(
                 "readers": {"type": "list", "elements": "str", "default": []},
                 "named_by": {"type": "str"},
                 "minimum_length": {"type": "int"},
+                "one_word": {"type": "bool", "default": False},
                 "restorable": {"type": "bool", "default": False},
                 "rejected_values": {"type": "list", "elements": "str", "default": []},
             },

@@ -34,6 +34,9 @@ LOGIN_PASSWORD = {
 }
 
 
+OAUTH_CLIENT = ("mlflow_oauth_client_id_secret", "mlflow_oauth_client_secret_secret")
+
+
 def _read_by_server(context: Context) -> Iterator[tuple[str, str]]:
     """Yield (variable, full name of a version) of the secrets that the server reads."""
     for name, version in user_secret_env(context[SECRET_ENV], context.project).items():
@@ -59,7 +62,7 @@ def login_password(context: Context, secret_id: str) -> dict[str, Any]:
 
 def _read_by_deployer(context: Context) -> Iterator[tuple[str, str]]:
     if context.iap and context.custom_client:
-        for variable in ("mlflow_oauth_client_id_secret", "mlflow_oauth_client_secret_secret"):
+        for variable in OAUTH_CLIENT:
             if context[variable]:
                 yield variable, context[variable]
     for user in context["cloudsql_users"]:
@@ -97,6 +100,7 @@ def secrets(context: Context, created: Collection[str]) -> list[dict[str, Any]]:
     return [
         _item("secret_version", version, ", ".join(names), [server] if version in others else [])
         | login_password(context, _own_secret(context, version))
+        | ({"one_word": True} if not set(OAUTH_CLIENT).isdisjoint(names) else {})
         for version, names in variables.items()
     ]
 

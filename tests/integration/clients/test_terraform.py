@@ -97,7 +97,7 @@ def appengine(make, sandbox):
     cloud = make("appengine", "appengine", "appengineflex", "iap")
     variables = {"project": cloud.project, "docker_image": HELLO, "db_password": _guides.ALPHANUMERIC}
     for name in _guides.OAUTH_CLIENT:
-        secret = cloud.make_secret(name, f"the {name} of the guide")
+        secret = cloud.make_secret(name, f"{name}-of-the-guide")
         variables[f"secret_for_{name.replace('-', '_')}"] = secret
     terraform = Terraform(sandbox, cloud.folder, "appengine", **variables)
     terraform.apply()

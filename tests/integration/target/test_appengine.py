@@ -248,7 +248,7 @@ def test_a_custom_oauth_client_accepts_identity_tokens(three, project, controlle
     client = "123-own.apps.googleusercontent.com"
     own = hosts["ae"] | {
         "mlflow_oauth_client_id_secret": project.make_secret("own-client-id", client),
-        "mlflow_oauth_client_secret_secret": project.make_secret("own-client-secret", "first secret of the client"),
+        "mlflow_oauth_client_secret_secret": project.make_secret("own-client-secret", "first-secret-of-the-client"),
     }
     controller.run(DEPLOY, hosts={"ae": own}, verbosity=4).check()
     assert engine.application["iap"]["oauth2ClientId"] == client
@@ -259,7 +259,7 @@ def test_a_custom_oauth_client_accepts_identity_tokens(three, project, controlle
         assert answer.status_code == status, audience
     assert controller.run(DEPLOY, hosts={"ae": own}).check().changed == 0
     before = engine.application["iap"]["oauth2ClientSecretSha256"]
-    project.add_version("own-client-secret", "second secret of the client")
+    project.add_version("own-client-secret", "second-secret-of-the-client")
     assert controller.run(DEPLOY, hosts={"ae": own}, verbosity=4).check().changed == 1
     assert engine.application["iap"]["oauth2ClientSecretSha256"] != before
 

@@ -67,7 +67,7 @@ def moving(box, new_project, controller):
     project = new_project()
     project.enable("secretmanager")
     project.make_secret("oauth-id", OAUTH_CLIENT)
-    project.make_secret("oauth-secret", "a secret of the OAuth client")
+    project.make_secret("oauth-secret", "a-secret-of-the-OAuth-client")
     return Moving(project, box, controller)
 
 

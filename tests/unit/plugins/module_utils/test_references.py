@@ -255,6 +255,19 @@ def test_the_value_of_a_secret_is_that_of_the_version_that_it_records(cloud):
     assert problems[0]["next"].endswith("or set mlflow_login_password_secret to another secret.")
 
 
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [("GOCSPX-a_b\n", True), (" GOCSPX-a", False), ("GOCSPX-a b", False), ("GOCSPX\ta", False)],
+)
+def test_a_value_that_must_be_one_word(cloud, value, fits):
+    answer = {"payload": {"data": base64.b64encode(value.encode()).decode()}}
+    body = {"name": "projects/1/secrets/s/versions/3", "state": "ENABLED"}
+    reads = [(AT_VERSION, 200, body), (f"{SECRET.replace('/p/', '/1/')}/versions/3:access", 200, answer)]
+    problems = ask(cloud, "secret_version", VERSION, *reads, one_word=True)["problems"]
+    assert len(problems) == (not fits)
+    assert all("its value contains white space" in problem["what"] for problem in problems)
+
+
 def test_a_disabled_api_leaves_the_question_open(cloud):
     result = ask(cloud, "secret_version", VERSION, enabled=False)
     assert (result["problems"], cloud.warnings, result["unanswered"]) == ([], [], ["references"])

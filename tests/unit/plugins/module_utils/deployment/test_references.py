@@ -155,6 +155,14 @@ def test_the_password_of_the_login_must_be_one_that_mlflow_accepts(variables, ex
         assert item["named_by"] == "mlflow_login_password_secret"
 
 
+def test_id_and_secret_of_an_oauth_client_are_one_word():
+    found = d.deployed({ENV: {"TOKEN": "t"}} | CLIENT).requirements.resources
+    assert {item["name"] for item in found if item.get("one_word")} == {
+        f"{OWN}/id/versions/2",
+        "projects/o/secrets/key/versions/latest",
+    }
+
+
 def test_references_that_could_not_be_read_are_read_again():
     assert d.deployed(found=d.report(disabled=["secretmanager.googleapis.com"], unanswered=["references"])).incomplete
 

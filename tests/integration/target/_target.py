@@ -188,12 +188,14 @@ class Controller:
         self.projects[project.project] = project
         for name in [name for name in project.resources() if name.startswith("secret/")]:
             for number, (_, payload) in project.secret(name.split("/")[1])["versions"].items():
-                address = re.fullmatch(rb"(?:postgresql\+psycopg2|mysql\+pymysql)://mlflow:([^@]+)@.*", payload or b"")
+                address = re.fullmatch(
+                    rb"(?:postgresql\+psycopg2|mysql\+pymysql)://mlflow\w*:([^@]+)@.*", payload or b""
+                )
                 if address:
                     payload = address[1]
                 # Addresses, user names and IDs of OAuth clients are not confidential.
-                public = payload in (b"mlflow", b"admin") or re.fullmatch(
-                    rb"gs://.*|.*\.apps\.googleusercontent\.com", payload or b""
+                public = re.fullmatch(
+                    rb"mlflow(_[a-z_]+)?|admin|gs://.*|.*\.apps\.googleusercontent\.com", payload or b""
                 )
                 # The payload of a blank secret is in every text.
                 if payload and payload.strip() and not public:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,10 +89,12 @@ def test_users_may_do_all_but_reach_around_the_server(server, tmp_path):
     ask(connect(server), "CREATE DATABASE own")
     ask(connect(server), "CREATE USER theirs@'%' IDENTIFIED BY 'secret'")
     ask(connect(server), "GRANT SELECT ON own.* TO theirs@'%'")
-    for statement in "SELECT LOAD_FILE('/etc/hostname')", "SELECT 1 INTO OUTFILE '/tmp/x'", "SHUTDOWN":
+    # A folder that the account of the server may write to, and a name that no other program uses.
+    out = Path(tempfile.gettempdir(), f"outfile-{uuid.uuid4().hex}")
+    for statement in "SELECT LOAD_FILE('/etc/hostname')", f"SELECT 1 INTO OUTFILE '{out}'", "SHUTDOWN":
         with contextlib.suppress(Refusal):
             assert ask(connect(server), statement) == [(None,)]
-    assert server.pid and not Path("/tmp/x").exists()
+    assert server.pid and not out.exists()
     assert {"shop", "own"} <= {database.name for database in server.databases()}
 
 

@@ -142,7 +142,7 @@ def test_no_other_place_reads_a_secret():
         path.relative_to(ROLES.parent).as_posix()
         for folder in folders
         for path in folder.rglob("*.py")
-        if any(word in path.read_text() for word in words)
+        if not path.is_symlink() and any(word in path.read_text() for word in words)
     }
     assert found == {
         "plugins/lookup/secret.py",

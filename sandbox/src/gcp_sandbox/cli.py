@@ -382,7 +382,7 @@ def _print_status(settings: Settings, health: dict[str, Any]) -> None:
     for database in health.get("databases", ()):
         address = f"127.0.0.1:{database['port']}" if database["running"] else database["problem"] or "stopped"
         print(f"  database   {database['connection']} ({address})")
-    if health["faults"]:
+    if health.get("faults"):  # a sandbox that an older release started has none
         print(f"  faults     {health['faults']} rule(s); `gcp-sandbox faults show` prints them")
     for name, reason in health["broken"].items():
         print(f"  BROKEN     {name}: {reason}")

@@ -85,7 +85,7 @@ def test_users_come_from_hosts(parts, servers, server, settings):
         server.drop_user("far", "10.1.2.3")
 
 
-def test_users_may_do_all_but_reach_around_the_server(server, tmp_path):
+def test_users_may_do_all_but_reach_around_the_server(server):
     ask(connect(server), "CREATE DATABASE own")
     ask(connect(server), "CREATE USER theirs@'%' IDENTIFIED BY 'secret'")
     ask(connect(server), "GRANT SELECT ON own.* TO theirs@'%'")

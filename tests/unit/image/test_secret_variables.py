@@ -8,6 +8,7 @@ import pathlib
 import re
 
 import pytest
+from ansible_collections.mlplatform.gcp.plugins.module_utils._deployment.server import ENTRYPOINT_SECRETS
 
 FILES = pathlib.Path(__file__).parents[3] / "roles" / "mlflow_image"
 SECRETS = {
@@ -57,7 +58,7 @@ def test_the_entrypoint_runs_with_the_values(program, monkeypatch):
 def test_what_is_left_to_the_entrypoint_is_what_it_documents(program):
     documented = program.entrypoint.__doc__.partition("Server\n")
     names = re.findall(r"([A-Z_]{4,}) \(s\)", program.entrypoint.__doc__)
-    assert documented[0] and set(names) == program.LEFT
+    assert documented[0] and set(names) == program.LEFT == ENTRYPOINT_SECRETS
 
 
 def test_the_image_differs_from_the_usual_one_in_its_program_alone():
